@@ -1,1 +1,7 @@
-//! stub
+//! Seeds, seekable streams and addressed draws: where every mask comes from.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod party;
+
+pub use party::Party;

@@ -1,0 +1,260 @@
+//! A network as a graph of layers with clear weights: what importers build, passes edit and compilers read.
+//!
+//! Images are NHWC, shapes leave the batch dimension out. Weights are `f32` in Keras' layouts: dense
+//! `[inputs, outputs]`, convolution `[kernel_h, kernel_w, in_channels / groups, out_channels]`.
+
+use thiserror::Error;
+use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
+
+/// A clear tensor: shape and row-major values.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Array {
+    /// Shape, outermost dimension first.
+    pub shape: Vec<usize>,
+    /// Elements in row-major order.
+    pub data: Vec<f32>,
+}
+
+impl Array {
+    /// An array of `shape` over `data`; `None` if the sizes do not agree.
+    pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Option<Self> {
+        let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        (n == data.len()).then_some(Self { shape, data })
+    }
+}
+
+/// Index of a node in [`Graph::nodes`].
+pub type NodeId = usize;
+
+/// What a layer does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Layer {
+    /// The one input. Only as node 0.
+    Input {
+        /// Shape of one sample.
+        shape: Vec<usize>,
+    },
+    /// `x W + b` over the last dimension.
+    Dense {
+        /// `[inputs, outputs]`.
+        kernel: Array,
+        /// `[outputs]`.
+        bias: Option<Array>,
+    },
+    /// Convolution; depthwise where `groups` equals the input channels.
+    Conv2d {
+        /// Sizes, padding made explicit.
+        geometry: Conv2d,
+        /// `[kernel_h, kernel_w, in_channels / groups, out_channels]`.
+        kernel: Array,
+        /// `[out_channels]`.
+        bias: Option<Array>,
+    },
+    /// Per-channel (last dimension) `x * scale + shift`: batch normalisation at inference.
+    ChannelAffine {
+        /// `[channels]`.
+        scale: Array,
+        /// `[channels]`.
+        shift: Array,
+    },
+    /// Maximum over windows.
+    MaxPool(Pool2d),
+    /// Average over windows, padding not counted.
+    AveragePool(Pool2d),
+    /// max(x, 0).
+    Relu,
+    /// min(max(x, 0), ceiling).
+    ClippedRelu {
+        /// Largest output (6 for ReLU6).
+        ceiling: f32,
+    },
+    /// x where x >= 0, `slope` x elsewhere.
+    LeakyRelu {
+        /// Slope for negative x.
+        slope: f32,
+    },
+    /// Sum of all inputs, of one shape.
+    Add,
+    /// Inputs joined along a dimension (0 is the first after the batch).
+    Concat {
+        /// The dimension.
+        axis: usize,
+    },
+    /// The same elements under another shape (also Flatten).
+    Reshape {
+        /// New shape.
+        shape: Vec<usize>,
+    },
+    /// Zeros around height and width.
+    ZeroPad(Pads),
+}
+
+/// A layer in its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The layer's name in the model file.
+    pub name: String,
+    /// What it does.
+    pub layer: Layer,
+    /// Where its inputs come from: earlier nodes.
+    pub inputs: Vec<NodeId>,
+}
+
+/// What the client applies to the logits it receives: never run on the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Post {
+    /// Nothing: the network ends without an activation.
+    #[default]
+    None,
+    /// Softmax over the last dimension.
+    Softmax,
+    /// Logistic sigmoid of each output.
+    Sigmoid,
+}
+
+/// A network: nodes in topological order, one input (node 0), one output (the last node).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// Left to the client.
+    pub post: Post,
+}
+
+/// A graph that makes no sense, naming the layer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("layer {layer}: {reason}")]
+pub struct GraphError {
+    /// Name of the layer.
+    pub layer: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Graph {
+    /// Checks the graph and gives the shape of every node's output.
+    pub fn shapes(&self) -> Result<Vec<Vec<usize>>, GraphError> {
+        let mut shapes: Vec<Vec<usize>> = Vec::with_capacity(self.nodes.len());
+        for (i, node) in self.nodes.iter().enumerate() {
+            let fail = |reason: String| GraphError { layer: node.name.clone(), reason };
+            if matches!(node.layer, Layer::Input { .. }) != (i == 0) {
+                return Err(fail("the input is the first node and only the first node".into()));
+            }
+            let inputs = node
+                .inputs
+                .iter()
+                .map(|&id| shapes.get(id).ok_or_else(|| fail(format!("its input {id} does not come before it"))))
+                .collect::<Result<Vec<_>, _>>()?;
+            let shape = node.layer.output_shape(&inputs).map_err(fail)?;
+            let n = trefoil_ring::tensor::elements(&shape).map_err(|e| fail(e.to_string()))?;
+            if n == 0 {
+                return Err(fail(format!("output of shape {shape:?} is empty")));
+            }
+            shapes.push(shape);
+        }
+        if shapes.is_empty() {
+            return Err(GraphError { layer: "(none)".into(), reason: "the network has no layers".into() });
+        }
+        Ok(shapes)
+    }
+}
+
+impl Layer {
+    /// Shape of the output for the given input shapes, or what is wrong.
+    pub fn output_shape(&self, inputs: &[&Vec<usize>]) -> Result<Vec<usize>, String> {
+        let wanted = match self {
+            Layer::Input { .. } => 0,
+            Layer::Add | Layer::Concat { .. } => inputs.len().max(1),
+            _ => 1,
+        };
+        if inputs.len() != wanted {
+            return Err(format!("{} inputs, must have {wanted}", inputs.len()));
+        }
+        match self {
+            Layer::Input { shape } => Ok(shape.clone()),
+            Layer::Dense { kernel, bias } => {
+                let x = inputs[0];
+                let [i, o] = kernel.shape[..] else { return Err(format!("kernel of shape {:?}", kernel.shape)) };
+                if x.last() != Some(&i) {
+                    return Err(format!("kernel {:?} does not fit an input of shape {x:?}", kernel.shape));
+                }
+                check_vector("bias", bias.as_ref(), o)?;
+                let mut s = x.clone();
+                s.pop();
+                s.push(o);
+                Ok(s)
+            }
+            Layer::Conv2d { geometry, kernel, bias } => {
+                let (h, w) = geometry.output().map_err(|e| e.to_string())?;
+                if *inputs[0] != [geometry.input.0, geometry.input.1, geometry.in_channels] {
+                    return Err(format!("{geometry:?} does not fit an input of shape {:?}", inputs[0]));
+                }
+                if kernel.shape != geometry.kernel_shape() {
+                    return Err(format!(
+                        "kernel has shape {:?}, must have {:?}",
+                        kernel.shape,
+                        geometry.kernel_shape()
+                    ));
+                }
+                check_vector("bias", bias.as_ref(), geometry.out_channels)?;
+                Ok(vec![h, w, geometry.out_channels])
+            }
+            Layer::ChannelAffine { scale, shift } => {
+                let c = *inputs[0].last().ok_or("a scalar has no channels")?;
+                check_vector("scale", Some(scale), c)?;
+                check_vector("shift", Some(shift), c)?;
+                Ok(inputs[0].clone())
+            }
+            Layer::MaxPool(p) | Layer::AveragePool(p) => {
+                let (h, w) = p.output().map_err(|e| e.to_string())?;
+                if *inputs[0] != [p.input.0, p.input.1, p.channels] {
+                    return Err(format!("{p:?} does not fit an input of shape {:?}", inputs[0]));
+                }
+                Ok(vec![h, w, p.channels])
+            }
+            Layer::Relu | Layer::ClippedRelu { .. } | Layer::LeakyRelu { .. } => Ok(inputs[0].clone()),
+            Layer::Add => {
+                if inputs.len() < 2 || inputs.iter().any(|s| *s != inputs[0]) {
+                    return Err(format!("needs two or more inputs of one shape, has {inputs:?}"));
+                }
+                Ok(inputs[0].clone())
+            }
+            Layer::Concat { axis } => {
+                let mut s = (*inputs.first().ok_or("nothing to join")?).clone();
+                if *axis >= s.len() {
+                    return Err(format!("axis {axis} of inputs of shape {s:?}"));
+                }
+                for x in &inputs[1..] {
+                    if x.len() != s.len() || x.iter().zip(&s).enumerate().any(|(d, (a, b))| d != *axis && a != b) {
+                        return Err(format!("inputs of shapes {inputs:?} cannot be joined along {axis}"));
+                    }
+                    s[*axis] = s[*axis].checked_add(x[*axis]).ok_or("too large")?;
+                }
+                Ok(s)
+            }
+            Layer::Reshape { shape } => {
+                let n = |s: &[usize]| trefoil_ring::tensor::elements(s).map_err(|e| e.to_string());
+                if n(shape)? != n(inputs[0])? {
+                    return Err(format!("shape {:?} cannot become {shape:?}", inputs[0]));
+                }
+                Ok(shape.clone())
+            }
+            Layer::ZeroPad(p) => {
+                let [h, w, c] = inputs[0][..] else {
+                    return Err(format!("an image is needed, got shape {:?}", inputs[0]));
+                };
+                let grown =
+                    |n: usize, a: usize, b: usize| n.checked_add(a).and_then(|v| v.checked_add(b)).ok_or("too large");
+                Ok(vec![grown(h, p.top, p.bottom)?, grown(w, p.left, p.right)?, c])
+            }
+        }
+    }
+}
+
+fn check_vector(what: &str, v: Option<&Array>, n: usize) -> Result<(), String> {
+    match v {
+        Some(a) if a.shape != [n] => Err(format!("{what} has shape {:?}, must have [{n}]", a.shape)),
+        _ => Ok(()),
+    }
+}
