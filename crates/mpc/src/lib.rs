@@ -2,4 +2,11 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod cost;
+pub mod error;
+pub mod ideal;
+pub mod masked;
 pub mod program;
+
+pub use error::MpcError;
+pub use program::{Program, Reveal};

@@ -8,10 +8,12 @@ pub mod fixed;
 pub mod geometry;
 pub mod kernels;
 pub mod tensor;
+pub mod words;
 
 pub use fixed::{FixedError, FixedPoint};
 pub use geometry::{Conv2d, GeometryError, Pads, Pool2d};
 pub use tensor::{ShapeError, Tensor};
+pub use words::Words;
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors are sent from where they lie, in little-endian order: big-endian targets are not supported");

@@ -1,0 +1,314 @@
+//! Comparison [z >= 0] of masked wires.
+//!
+//! z = delta + NOT lambda + 1, where delta is public and the bits n_j of NOT lambda are known to the producer. In a
+//! block of four bits, generate and propagate are polynomials in the n_j with public coefficients (the bits of delta):
+//! the producer deals XOR shares of the block's 15 monomials and the evaluators combine them locally. Then the (G, P)
+//! of all blocks are opened as masked bits, up to four blocks are combined per node (a multi-input AND over masked
+//! bits, Patra et al. 2021, ABY2.0), and so on to the root; the sign is opened masked. A window of 32 bits: 3 rounds,
+//! 19 bits per evaluator online, 151 bits dealt.
+//!
+//! Before: delta at A and B, lambda at the producer. After: a masked bit, public bhat = b XOR beta, beta XOR-shared.
+
+use trefoil_prg::Purpose;
+use trefoil_ring::Words;
+use trefoil_ring::kernels::bits::to_planes;
+
+use super::dealing::{At, Dealing};
+use super::layout::{Layout, Level, Node, chunks, plane_g, plane_p};
+use super::online::{Online, Role};
+use crate::error::MpcError;
+
+/// What an evaluator holds of one comparison of many elements, chunk by chunk.
+#[derive(Default)]
+pub(crate) struct CompareMaterial {
+    leaf: Words,
+    levels: Vec<LevelMaterial>,
+    top: Words,
+    /// This party's part of the mask of the result: beta (the whole of it at the producer).
+    pub(crate) sign: Words,
+}
+
+#[derive(Default)]
+struct LevelMaterial {
+    masks: Words,
+    monomials: Words,
+}
+
+/// Deals the comparison of `n` wires. `lambda` writes the masks of the elements from its first argument on: it is
+/// called at the producer only. The producer gets beta.
+pub(crate) fn deal_compare<D: Dealing>(
+    d: &mut D,
+    at: At,
+    n: usize,
+    layout: &Layout,
+    lambda: impl Fn(usize, &mut [u64]),
+) -> Result<CompareMaterial, MpcError> {
+    let (lo, k) = (layout.window.lo, layout.window.k);
+    let mut leaf = d.open_shares(at, Purpose::Leaf)?;
+    let mut top = d.open_shares(at, Purpose::WindowTop)?;
+    let mut sign = d.open_mask(at, Purpose::SignMask)?;
+    let mut levels = Vec::with_capacity(layout.levels.len());
+    for l in 0..layout.levels.len() {
+        let at = at.level(l)?;
+        levels.push((d.open_mask(at, Purpose::NodeMask)?, d.open_shares(at, Purpose::NodeMonomial)?));
+    }
+    let mut m = CompareMaterial {
+        levels: layout.levels.iter().map(|_| LevelMaterial::default()).collect(),
+        ..Default::default()
+    };
+    let mut planes = Words::default();
+    for (start, len, words) in chunks(n) {
+        let bits = &mut planes;
+        let leaves = d.deal_bits(&mut leaf, layout.leaf_planes() * words, |out| {
+            let mut wires = Words::zeros(len);
+            lambda(start, &mut wires);
+            wires.iter_mut().for_each(|w| *w = !*w);
+            *bits = Words::zeros(k as usize * words);
+            to_planes(&wires, lo, k, bits);
+            leaf_monomials(layout, words, bits, out);
+        })?;
+        m.leaf.extend(&leaves);
+        for ((level, (masks, monomials)), material) in layout.levels.iter().zip(&mut levels).zip(&mut m.levels) {
+            let mu = d.mask_bits(masks, level.opened() * words);
+            let dealt = d.deal_bits(monomials, level.dealt() * words, |out| node_monomials(level, words, &mu, out))?;
+            material.masks.extend(&mu);
+            material.monomials.extend(&dealt);
+        }
+        let bits = &planes;
+        let t = d.deal_bits(&mut top, words, |out| out.copy_from_slice(&bits[(k as usize - 1) * words..]))?;
+        m.top.extend(&t);
+        let s = d.mask_bits(&mut sign, words);
+        m.sign.extend(&s);
+    }
+    Ok(m)
+}
+
+fn leaf_monomials(layout: &Layout, words: usize, bits: &[u64], out: &mut [u64]) {
+    let mut first = 0;
+    let mut base = 0;
+    for &b in &layout.blocks {
+        let block = &mut out[base * words..(base + (1 << b) - 1) * words];
+        for s in 1usize..1 << b {
+            let bit = &bits[(first + s.trailing_zeros() as usize) * words..][..words];
+            let rest = s & (s - 1);
+            let (before, here) = block.split_at_mut((s - 1) * words);
+            let here = &mut here[..words];
+            if rest == 0 {
+                here.copy_from_slice(bit);
+            } else {
+                let rest = &before[(rest - 1) * words..][..words];
+                here.iter_mut().zip(bit).zip(rest).for_each(|((h, x), y)| *h = x & y);
+            }
+        }
+        first += b as usize;
+        base += (1 << b) - 1;
+    }
+}
+
+/// Plane of factor `id` (2i: g_i, 2i + 1: p_i) of a node among the opened planes of its level.
+fn factor_plane(node: &Node, id: usize) -> usize {
+    let e = node.start + id / 2;
+    if id.is_multiple_of(2) { plane_g(e) } else { plane_p(e) }
+}
+
+fn node_monomials(level: &Level, words: usize, masks: &[u64], out: &mut [u64]) {
+    let mut planes = out.chunks_exact_mut(words);
+    for node in &level.nodes {
+        for (&s, here) in node.monomials.iter().zip(&mut planes) {
+            here.fill(u64::MAX);
+            for id in (0..16).filter(|id| s >> id & 1 == 1) {
+                let mask = &masks[factor_plane(node, id) * words..][..words];
+                here.iter_mut().zip(mask).for_each(|(h, m)| *h &= m);
+            }
+        }
+    }
+}
+
+/// Evaluates the comparison of `n` wires whose deltas `delta` writes. Gives the public bits bhat, one plane.
+pub(crate) fn compare(
+    net: &mut Online<'_>,
+    n: usize,
+    layout: &Layout,
+    material: &CompareMaterial,
+    delta: impl Fn(usize, &mut [u64]),
+) -> Result<Words, MpcError> {
+    let role = net.role;
+    let (lo, k) = (layout.window.lo, layout.window.k as usize);
+    let mut sign = Words::with_capacity(n.div_ceil(64));
+    let pairs = layout.blocks.len();
+    // XOR shares of this level's pairs, chunk by chunk: as many planes as its level opens (the lowest P left out).
+    let mut shares = Words::with_capacity((2 * pairs - 1) * n.div_ceil(64));
+    let mut leaf = 0;
+    let mut scratch = Scratch::default();
+    for (start, len, words) in chunks(n) {
+        let mut wires = Words::zeros(len);
+        delta(start, &mut wires);
+        let mut bits = Words::zeros(k * words);
+        to_planes(&wires, lo, k as u32, &mut bits);
+        let size = layout.leaf_planes() * words;
+        let mut out = Words::zeros((2 * pairs - 1) * words);
+        leaf_pairs(role, layout, words, &bits, &material.leaf[leaf..leaf + size], &mut scratch, &mut out);
+        leaf += size;
+        shares.extend(&out);
+        sign.extend(&bits[(k - 1) * words..]);
+    }
+    for (level, held) in layout.levels.iter().zip(&material.levels) {
+        let public = net.open_bits(shares, &held.masks)?;
+        let next = 2 * level.nodes.len() - 1;
+        let (mut at, mut dealt) = (0, 0);
+        shares = Words::with_capacity(next * n.div_ceil(64));
+        for (_, _, words) in chunks(n) {
+            let (opened, monomials) = (level.opened() * words, level.dealt() * words);
+            let mut out = Words::zeros(next * words);
+            let held = Held {
+                words,
+                public: &public[at..at + opened],
+                masks: &held.masks[at..at + opened],
+                monomials: &held.monomials[dealt..dealt + monomials],
+            };
+            level_pairs(role, level, &held, &mut scratch, &mut out);
+            at += opened;
+            dealt += monomials;
+            shares.extend(&out);
+        }
+    }
+    // b = NOT (carry XOR top bit of delta XOR top bit of NOT lambda); the public part is A's.
+    let ones = role.ones();
+    for ((s, d), t) in shares.iter_mut().zip(sign.iter()).zip(material.top.iter()) {
+        *s ^= t ^ (!d & ones);
+    }
+    net.open_bits(shares, &material.sign)
+}
+
+/// Room for the tables of one block or node.
+#[derive(Default)]
+pub(super) struct Scratch(Words);
+
+impl Scratch {
+    fn planes(&mut self, n: usize) -> &mut [u64] {
+        if self.0.len() < n {
+            self.0 = Words::zeros(n);
+        }
+        &mut self.0[..n]
+    }
+}
+
+/// `table[s] = d & table[s] ^ table[s + half]` for the lower half: one more factor (d XOR its mask) multiplied in.
+fn fold(table: &mut [u64], half: usize, words: usize, d: &[u64]) {
+    let (low, high) = table.split_at_mut(half * words);
+    for (low, high) in low.chunks_exact_mut(words).zip(high.chunks_exact(words)) {
+        for ((l, h), d) in low.iter_mut().zip(high).zip(d) {
+            *l = (*d & *l) ^ h;
+        }
+    }
+}
+
+/// The XOR shares of every block's (G, P) from the shares of its monomials.
+fn leaf_pairs(
+    role: Role,
+    layout: &Layout,
+    words: usize,
+    bits: &[u64],
+    shares: &[u64],
+    scratch: &mut Scratch,
+    out: &mut [u64],
+) {
+    let (mut first, mut base) = (0, 0);
+    for (e, &b) in layout.blocks.iter().enumerate() {
+        let size = 1usize << b;
+        let table = scratch.planes(size * words);
+        table[..words].fill(role.ones());
+        table[words..].copy_from_slice(&shares[base * words..(base + size - 1) * words]);
+        let g = plane_g(e) * words;
+        out[g..g + words].fill(0);
+        for j in (0..b as usize).rev() {
+            let d = &bits[(first + j) * words..][..words];
+            let n_j = &table[(1 << j) * words..][..words];
+            for ((o, d), n) in out[g..g + words].iter_mut().zip(d).zip(n_j) {
+                *o ^= d & n;
+            }
+            fold(table, 1 << j, words, d);
+        }
+        if e == 0 {
+            // The carry into the lowest block is one: whatever it propagates is generated.
+            out[g..g + words].iter_mut().zip(&table[..words]).for_each(|(o, p)| *o ^= p);
+        } else {
+            out[plane_p(e) * words..][..words].copy_from_slice(&table[..words]);
+        }
+        first += b as usize;
+        base += size - 1;
+    }
+}
+
+/// One chunk of one level: opened bits, own parts of their masks, shares of the masks' monomials.
+struct Held<'a> {
+    words: usize,
+    public: &'a [u64],
+    masks: &'a [u64],
+    monomials: &'a [u64],
+}
+
+fn level_pairs(role: Role, level: &Level, held: &Held<'_>, scratch: &mut Scratch, out: &mut [u64]) {
+    let words = held.words;
+    let mut base = 0;
+    for (e, node) in level.nodes.iter().enumerate() {
+        let monomials = &held.monomials[base * words..(base + node.monomials.len()) * words];
+        base += node.monomials.len();
+        let g = plane_g(e) * words;
+        out[g..g + words].fill(0);
+        for i in 0..node.len {
+            // g_i and every p above it.
+            let factors: Vec<usize> = std::iter::once(2 * i).chain((i + 1..node.len).map(|j| 2 * j + 1)).collect();
+            let term = product(role, node, &factors, held, monomials, scratch);
+            out[g..g + words].iter_mut().zip(term).for_each(|(o, t)| *o ^= t);
+        }
+        if node.want_p() {
+            let factors: Vec<usize> = (0..node.len).map(|j| 2 * j + 1).collect();
+            let term = product(role, node, &factors, held, monomials, scratch);
+            out[plane_p(e) * words..][..words].copy_from_slice(term);
+        }
+    }
+}
+
+/// XOR share of the product of a node's masked bits `factors`.
+fn product<'s>(
+    role: Role,
+    node: &Node,
+    factors: &[usize],
+    held: &Held<'_>,
+    monomials: &[u64],
+    scratch: &'s mut Scratch,
+) -> &'s [u64] {
+    let words = held.words;
+    let public = |f: usize| &held.public[factor_plane(node, factors[f]) * words..][..words];
+    let share = |s: usize| {
+        let id: u16 = factors.iter().enumerate().filter(|(f, _)| s >> f & 1 == 1).map(|(_, &id)| 1u16 << id).sum();
+        if s.is_power_of_two() {
+            return &held.masks[factor_plane(node, id.trailing_zeros() as usize) * words..][..words];
+        }
+        let at = node.monomials.partition_point(|&m| m < id);
+        &monomials[at * words..][..words]
+    };
+    and(role, words, factors.len(), public, share, scratch)
+}
+
+/// XOR share of the product of `n` masked bits (public XOR mask), one plane each: a polynomial in the masks with
+/// public coefficients. `share(s)` is the share of the product of the masks in the set `s`.
+pub(super) fn and<'a, 's>(
+    role: Role,
+    words: usize,
+    n: usize,
+    public: impl Fn(usize) -> &'a [u64],
+    share: impl Fn(usize) -> &'a [u64],
+    scratch: &'s mut Scratch,
+) -> &'s [u64] {
+    let table = scratch.planes(words << n);
+    table[..words].fill(role.ones());
+    for s in 1..1usize << n {
+        table[s * words..(s + 1) * words].copy_from_slice(share(s));
+    }
+    for f in (0..n).rev() {
+        fold(table, 1 << f, words, public(f));
+    }
+    &table[..words]
+}

@@ -1,0 +1,376 @@
+//! The offline phase's three primitives and who does what in them.
+//!
+//! A step's dealing is written once over [`Dealing`]: *draw a mask*, *deal a ring value*, *deal bits*. The producer
+//! knows every mask, computes the values and sends bob one correction each; alice draws; bob draws his masks and
+//! receives the corrections; the counter only adds up what the producer would send.
+
+use trefoil_link::frame::HEADER;
+use trefoil_link::{Link, Phase, Tag};
+use trefoil_prg::{Address, Purpose, Source, Stream};
+use trefoil_ring::Words;
+use trefoil_ring::kernels::bits::{pack, packed_bytes, unpack};
+use zeroize::Zeroize;
+
+use crate::error::MpcError;
+
+/// Frames from the producer are cut, between two values, once they hold this much.
+const FRAME: usize = 1 << 18;
+
+/// Where in the program a draw is made: from it and a purpose comes the draw's one address.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    training_step: u32,
+    wire: u32,
+    unit: u32,
+    level: u32,
+}
+
+impl At {
+    /// Makes the draw: its stream.
+    pub(crate) fn stream(self, source: &Source, purpose: Purpose) -> Result<Stream, MpcError> {
+        if self.level >= LEVELS {
+            return Err(MpcError::AddressOverflow("levels of one comparison"));
+        }
+        let part =
+            self.unit.checked_mul(LEVELS).ok_or(MpcError::AddressOverflow("comparisons of one step"))? + self.level;
+        Ok(source.draw(Address::new(self.training_step, self.wire, part, purpose)))
+    }
+
+    /// The same step's comparison (or other repeated part) number `unit`.
+    pub(crate) fn unit(self, unit: usize) -> Result<Self, MpcError> {
+        let unit = u32::try_from(unit).map_err(|_| MpcError::AddressOverflow("comparisons of one step"))?;
+        Ok(Self { unit, ..self })
+    }
+
+    /// The same comparison's level number `level`.
+    pub(crate) fn level(self, level: usize) -> Result<Self, MpcError> {
+        let level = u32::try_from(level).map_err(|_| MpcError::AddressOverflow("levels of one comparison"))?;
+        Ok(Self { level, ..self })
+    }
+
+    /// The first address of step `step` of the program.
+    pub(crate) fn step(step: usize) -> Result<Self, MpcError> {
+        let wire = u32::try_from(step).map_err(|_| MpcError::AddressOverflow("steps of one program"))?;
+        Ok(Self { training_step: 0, wire, unit: 0, level: 0 })
+    }
+}
+
+/// Levels that one comparison may have.
+const LEVELS: u32 = 64;
+
+/// Streams of one draw: alice's part, and bob's where both parties draw.
+pub(crate) struct Draw {
+    alice: Option<Stream>,
+    bob: Option<Stream>,
+}
+
+/// Who interprets the offline phase. Vectors returned are shares at an evaluator, whole values at the producer
+/// (masks) or nothing (dealt values at the producer, everything at the counter).
+pub(crate) trait Dealing {
+    /// Whether this party computes with its masks (the counter does not).
+    const COMPUTES: bool = true;
+
+    /// Begins a step: frames that follow carry its number.
+    fn begin_step(&mut self, _step: usize) {}
+
+    /// Opens the draw of a mask of which each evaluator has a part.
+    fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError>;
+
+    /// Opens the draw of alice's shares of dealt values.
+    fn open_shares(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError>;
+
+    /// The next `n` words of a ring mask.
+    fn mask(&mut self, draw: &mut Draw, n: usize) -> Words;
+
+    /// The next `n` words of bit masks.
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words;
+
+    /// Deals `n` ring values modulo 2^bits; `value` fills them in at the producer and runs nowhere else.
+    fn deal(&mut self, draw: &mut Draw, n: usize, bits: u32, value: impl FnOnce(&mut [u64]))
+    -> Result<Words, MpcError>;
+
+    /// Deals `n` words of bits; `value` fills them in at the producer and runs nowhere else.
+    fn deal_bits(&mut self, draw: &mut Draw, n: usize, value: impl FnOnce(&mut [u64])) -> Result<Words, MpcError>;
+
+    /// Ends a step: what is buffered is sent, or must have been used up.
+    fn end_step(&mut self) -> Result<(), MpcError> {
+        Ok(())
+    }
+}
+
+fn next(stream: &mut Option<Stream>, n: usize) -> Words {
+    let mut words = Words::zeros(n);
+    if let Some(s) = stream {
+        s.fill(&mut words);
+    }
+    words
+}
+
+/// Carol: draws everything, computes what is dealt, sends bob the corrections.
+pub(crate) struct Producer<'a> {
+    alice: &'a Source,
+    bob: &'a Source,
+    link: &'a mut dyn Link,
+    tag: Tag,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Producer<'a> {
+    pub(crate) fn new(alice: &'a Source, bob: &'a Source, link: &'a mut dyn Link) -> Self {
+        Self { alice, bob, link, tag: 0, buffer: Vec::with_capacity(FRAME + FRAME / 2) }
+    }
+
+    fn flush(&mut self) -> Result<(), MpcError> {
+        if !self.buffer.is_empty() {
+            self.link.send(self.tag, &[&self.buffer])?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Producer<'_> {
+    fn drop(&mut self) {
+        self.buffer.zeroize();
+    }
+}
+
+impl Dealing for Producer<'_> {
+    fn begin_step(&mut self, step: usize) {
+        self.tag = step as Tag;
+        self.link.meter().enter(Phase::Offline, step);
+    }
+
+    fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
+        Ok(Draw { alice: Some(at.stream(self.alice, purpose)?), bob: Some(at.stream(self.bob, purpose)?) })
+    }
+
+    fn open_shares(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
+        Ok(Draw { alice: Some(at.stream(self.alice, purpose)?), bob: None })
+    }
+
+    fn mask(&mut self, draw: &mut Draw, n: usize) -> Words {
+        let mut a = next(&mut draw.alice, n);
+        let b = next(&mut draw.bob, n);
+        a.iter_mut().zip(b.iter()).for_each(|(x, y)| *x = x.wrapping_add(*y));
+        a
+    }
+
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words {
+        let mut a = next(&mut draw.alice, n);
+        let b = next(&mut draw.bob, n);
+        a.iter_mut().zip(b.iter()).for_each(|(x, y)| *x ^= y);
+        a
+    }
+
+    fn deal(
+        &mut self,
+        draw: &mut Draw,
+        n: usize,
+        bits: u32,
+        value: impl FnOnce(&mut [u64]),
+    ) -> Result<Words, MpcError> {
+        let mut v = Words::zeros(n);
+        value(&mut v);
+        let a = next(&mut draw.alice, n);
+        v.iter_mut().zip(a.iter()).for_each(|(x, y)| *x = x.wrapping_sub(*y));
+        if bits == 64 {
+            self.buffer.extend_from_slice(v.bytes());
+        } else {
+            let at = self.buffer.len();
+            self.buffer.resize(at + packed_bytes(n, bits), 0);
+            pack(&v, bits, &mut self.buffer[at..]);
+        }
+        if self.buffer.len() >= FRAME {
+            self.flush()?;
+        }
+        Ok(Words::default())
+    }
+
+    fn deal_bits(&mut self, draw: &mut Draw, n: usize, value: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+        let mut v = Words::zeros(n);
+        value(&mut v);
+        let a = next(&mut draw.alice, n);
+        v.iter_mut().zip(a.iter()).for_each(|(x, y)| *x ^= y);
+        self.buffer.extend_from_slice(v.bytes());
+        if self.buffer.len() >= FRAME {
+            self.flush()?;
+        }
+        Ok(Words::default())
+    }
+
+    fn end_step(&mut self) -> Result<(), MpcError> {
+        self.flush()
+    }
+}
+
+/// Alice: all her material comes from the seed she shares with carol.
+pub(crate) struct AliceDealing<'a> {
+    pub(crate) carol: &'a Source,
+}
+
+impl Dealing for AliceDealing<'_> {
+    fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
+        Ok(Draw { alice: Some(at.stream(self.carol, purpose)?), bob: None })
+    }
+
+    fn open_shares(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
+        self.open_mask(at, purpose)
+    }
+
+    fn mask(&mut self, draw: &mut Draw, n: usize) -> Words {
+        next(&mut draw.alice, n)
+    }
+
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words {
+        next(&mut draw.alice, n)
+    }
+
+    fn deal(&mut self, draw: &mut Draw, n: usize, _: u32, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+        Ok(next(&mut draw.alice, n))
+    }
+
+    fn deal_bits(&mut self, draw: &mut Draw, n: usize, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+        Ok(next(&mut draw.alice, n))
+    }
+}
+
+/// Bob: his masks come from the seed he shares with carol, dealt values from carol's corrections.
+pub(crate) struct BobDealing<'a> {
+    carol: &'a Source,
+    link: &'a mut dyn Link,
+    tag: Tag,
+    frame: Vec<u8>,
+    used: usize,
+}
+
+impl<'a> BobDealing<'a> {
+    pub(crate) fn new(carol: &'a Source, link: &'a mut dyn Link) -> Self {
+        Self { carol, link, tag: 0, frame: Vec::new(), used: 0 }
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&[u8], MpcError> {
+        if self.used == self.frame.len() {
+            self.frame.zeroize();
+            self.frame = self.link.recv_any(self.tag, trefoil_link::frame::MAX_PAYLOAD)?;
+            self.used = 0;
+        }
+        let at = self.used;
+        if self.frame.len() - at < bytes {
+            return Err(MpcError::Dealt(format!("{} bytes left where {bytes} were due", self.frame.len() - at)));
+        }
+        self.used += bytes;
+        Ok(&self.frame[at..at + bytes])
+    }
+}
+
+impl Drop for BobDealing<'_> {
+    fn drop(&mut self) {
+        self.frame.zeroize();
+    }
+}
+
+impl Dealing for BobDealing<'_> {
+    fn begin_step(&mut self, step: usize) {
+        self.tag = step as Tag;
+        self.link.meter().enter(Phase::Offline, step);
+    }
+
+    fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
+        Ok(Draw { alice: None, bob: Some(at.stream(self.carol, purpose)?) })
+    }
+
+    fn open_shares(&mut self, _: At, _: Purpose) -> Result<Draw, MpcError> {
+        Ok(Draw { alice: None, bob: None })
+    }
+
+    fn mask(&mut self, draw: &mut Draw, n: usize) -> Words {
+        next(&mut draw.bob, n)
+    }
+
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words {
+        next(&mut draw.bob, n)
+    }
+
+    fn deal(&mut self, _: &mut Draw, n: usize, bits: u32, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+        let mut words = Words::zeros(n);
+        if n > 0 {
+            unpack(self.take(packed_bytes(n, bits))?, bits, &mut words);
+        }
+        Ok(words)
+    }
+
+    fn deal_bits(&mut self, _: &mut Draw, n: usize, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+        let mut words = Words::zeros(n);
+        if n > 0 {
+            words.bytes_mut().copy_from_slice(self.take(8 * n)?);
+        }
+        Ok(words)
+    }
+
+    fn end_step(&mut self) -> Result<(), MpcError> {
+        match self.frame.len() - self.used {
+            0 => Ok(()),
+            left => Err(MpcError::Dealt(format!("{left} bytes too many at the end of step {}", self.tag))),
+        }
+    }
+}
+
+/// Nobody: adds up what carol would send, frame by frame.
+#[derive(Default)]
+pub(crate) struct Counting {
+    buffered: usize,
+    /// Bytes of all frames of the step so far, headers included.
+    pub(crate) bytes: u64,
+}
+
+impl Counting {
+    fn add(&mut self, bytes: usize) {
+        self.buffered += bytes;
+        if self.buffered >= FRAME {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.buffered > 0 {
+            self.bytes += (self.buffered + HEADER) as u64;
+            self.buffered = 0;
+        }
+    }
+}
+
+impl Dealing for Counting {
+    const COMPUTES: bool = false;
+
+    fn open_mask(&mut self, _: At, _: Purpose) -> Result<Draw, MpcError> {
+        Ok(Draw { alice: None, bob: None })
+    }
+
+    fn open_shares(&mut self, _: At, _: Purpose) -> Result<Draw, MpcError> {
+        Ok(Draw { alice: None, bob: None })
+    }
+
+    fn mask(&mut self, _: &mut Draw, _: usize) -> Words {
+        Words::default()
+    }
+
+    fn mask_bits(&mut self, _: &mut Draw, _: usize) -> Words {
+        Words::default()
+    }
+
+    fn deal(&mut self, _: &mut Draw, n: usize, bits: u32, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+        self.add(packed_bytes(n, bits));
+        Ok(Words::default())
+    }
+
+    fn deal_bits(&mut self, _: &mut Draw, n: usize, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+        self.add(8 * n);
+        Ok(Words::default())
+    }
+
+    fn end_step(&mut self) -> Result<(), MpcError> {
+        self.flush();
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! The shape of a comparison: blocks of leaf bits and the levels of multi-input ANDs above them.
+//!
+//! Producer, evaluators and counter walk one [`Layout`], so that they agree on every plane dealt and opened.
+
+use crate::program::Window;
+
+/// Elements whose planes lie side by side: 64 words a plane, so that a chunk's working set stays in the cache.
+pub(crate) const CHUNK: usize = 4096;
+
+/// Leaf bits in one block.
+const BLOCK: u32 = 4;
+/// (G, P) pairs combined by one node.
+const ARITY: usize = 4;
+
+/// One node: combines the pairs `start .. start + len` of its level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+    /// The products of two or more masks that are dealt: bit 2i stands for the mask of g_i, bit 2i + 1 for that of p_i.
+    pub(crate) monomials: Vec<u16>,
+}
+
+impl Node {
+    /// Whether the node's own P is needed: not in the lowest, into which nothing propagates.
+    pub(crate) fn want_p(&self) -> bool {
+        self.start > 0
+    }
+
+    fn new(start: usize, len: usize) -> Self {
+        let want_p = start > 0;
+        let above = |i: usize| (i + 1..len).map(|j| 1u16 << (2 * j + 1)).sum::<u16>();
+        let mut runs: Vec<u16> = (0..len).map(|i| 1 << (2 * i) | above(i)).collect();
+        if want_p {
+            runs.push(2 | above(0));
+        }
+        let monomials = (1..1u32 << (2 * len))
+            .map(|s| s as u16)
+            .filter(|s| s.count_ones() >= 2 && runs.iter().any(|r| s & !r == 0));
+        Self { start, len, monomials: monomials.collect() }
+    }
+}
+
+/// One level: `pairs` pairs are opened (all but the lowest P) and combined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Level {
+    pub(crate) pairs: usize,
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Level {
+    /// Bit planes opened.
+    pub(crate) fn opened(&self) -> usize {
+        2 * self.pairs - 1
+    }
+
+    /// Bit planes dealt.
+    pub(crate) fn dealt(&self) -> usize {
+        self.nodes.iter().map(|n| n.monomials.len()).sum()
+    }
+}
+
+/// Plane of pair `e`'s G among the opened planes of a level: G0, G1, P1, G2, P2, ...
+pub(crate) fn plane_g(e: usize) -> usize {
+    if e == 0 { 0 } else { 2 * e - 1 }
+}
+
+/// Plane of pair `e`'s P, `e > 0`.
+pub(crate) fn plane_p(e: usize) -> usize {
+    2 * e
+}
+
+/// A comparison of `window.k` bits: a carry tree over the lower `k - 1` of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) window: Window,
+    /// Bits of each leaf block, lowest first.
+    pub(crate) blocks: Vec<u32>,
+    pub(crate) levels: Vec<Level>,
+}
+
+impl Layout {
+    pub(crate) fn new(window: Window) -> Self {
+        let body = window.k - 1;
+        let blocks: Vec<u32> = (0..body).step_by(BLOCK as usize).map(|s| BLOCK.min(body - s)).collect();
+        let mut levels = Vec::new();
+        let mut pairs = blocks.len();
+        while pairs > 1 {
+            let nodes: Vec<Node> =
+                (0..pairs).step_by(ARITY).map(|start| Node::new(start, ARITY.min(pairs - start))).collect();
+            let next = nodes.len();
+            levels.push(Level { pairs, nodes });
+            pairs = next;
+        }
+        Self { window, blocks, levels }
+    }
+
+    /// Bit planes of the leaves' monomials.
+    pub(crate) fn leaf_planes(&self) -> usize {
+        self.blocks.iter().map(|b| (1 << b) - 1).sum()
+    }
+
+    /// Bits each evaluator sends for one element, by round.
+    pub(crate) fn opened_by_round(&self) -> Vec<usize> {
+        self.levels.iter().map(Level::opened).chain([1]).collect()
+    }
+}
+
+/// The chunks of `n` elements: (first element, elements, words a plane).
+pub(crate) fn chunks(n: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..n).step_by(CHUNK).map(move |start| {
+        let len = CHUNK.min(n - start);
+        (start, len, len.div_ceil(64))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_of_the_model() {
+        // (lo, k) -> rounds, online bits, offline bits: printed by the design's executable model.
+        for (lo, k, rounds, online, offline) in
+            [(0, 64, 3, 39, 329), (0, 32, 3, 19, 151), (16, 32, 3, 19, 151), (16, 24, 3, 15, 101)]
+        {
+            let l = Layout::new(Window { lo, k });
+            let opened = l.opened_by_round();
+            let dealt = l.leaf_planes() + l.levels.iter().map(Level::dealt).sum::<usize>() + 1;
+            assert_eq!((opened.len(), opened.iter().sum::<usize>(), dealt), (rounds, online, offline), "{lo} {k}");
+        }
+    }
+
+    #[test]
+    fn chunks_cover_everything_once() {
+        for n in [0, 1, 64, 4095, 4096, 4097, 10_000] {
+            let mut at = 0;
+            for (start, len, words) in chunks(n) {
+                assert_eq!((start, words), (at, len.div_ceil(64)));
+                at += len;
+            }
+            assert_eq!(at, n);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What an evaluator holds ready for one request: the offline phase's result, used once.
+
+use trefoil_ring::Words;
+
+use super::argmax::ArgmaxMaterial;
+use super::online::Role;
+use super::pool::MaxMaterial;
+use super::relu::ReluMaterial;
+use super::truncate::TruncateMaterial;
+
+/// Material of one step.
+#[derive(Default)]
+pub(crate) enum StepMaterial {
+    /// The step is local.
+    #[default]
+    Local,
+    /// This party's part of the wire's fresh mask.
+    Open(Words),
+    /// h_i of a product.
+    Linear(Words),
+    Truncate(TruncateMaterial),
+    Relu(Box<ReluMaterial>),
+    Max(Box<MaxMaterial>),
+    Argmax(Box<ArgmaxMaterial>),
+    /// What re-randomises an output.
+    Reveal(Words),
+}
+
+/// One lot's material for one program and batch at one evaluator. It is consumed by the evaluation; its contents are
+/// erased on drop and never shown.
+pub struct Material {
+    pub(crate) role: Role,
+    pub(crate) program: [u8; 32],
+    pub(crate) batch: usize,
+    pub(crate) lot: u64,
+    pub(crate) steps: Vec<StepMaterial>,
+}
+
+impl Material {
+    /// The lot it was drawn from.
+    pub fn lot(&self) -> u64 {
+        self.lot
+    }
+
+    /// How many samples it serves.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+}
+
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Material({:?}, lot {}, batch {})", self.role, self.lot, self.batch)
+    }
+}

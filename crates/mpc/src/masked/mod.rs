@@ -1,0 +1,35 @@
+//! Masked evaluation with a crypto producer: the protocol of the project's design.
+//!
+//! A value x is held as delta = x + lambda, known to both evaluators, with lambda = lambda_A + lambda_B known to the
+//! producer (Ben-Efraim, Nielsen, Omri 2019; Patra et al. 2021). A program runs in two phases:
+//!
+//! * **offline** ([`deal`] at the producer, [`prepare`] at the evaluators): depends on no input. Every step is
+//!   written once, over the private trait `Dealing`, which the producer, alice, bob and a counter interpret; so
+//!   all of them make the same draws and [`crate::cost`] counts what is sent, byte for byte.
+//! * **online** ([`evaluate`] at the evaluators): opens, compares, and ends in the payload for the client.
+
+mod argmax;
+mod bilinear;
+mod compare;
+mod dealing;
+mod evaluate;
+mod layout;
+pub(crate) mod local;
+mod material;
+mod online;
+pub mod output;
+mod pool;
+mod prepare;
+mod relu;
+mod truncate;
+pub mod weights;
+
+pub use evaluate::{Outcome, evaluate};
+pub use material::Material;
+pub use online::Role;
+pub use prepare::{deal, prepare};
+pub use weights::{EvaluatorWeights, ProducerWeights};
+
+pub(crate) use bilinear::apply;
+pub(crate) use evaluate::online_payloads;
+pub(crate) use prepare::{check, count_offline, linear_step};

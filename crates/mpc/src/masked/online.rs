@@ -1,0 +1,78 @@
+//! The online phase's one primitive: both evaluators send what they opened, masked, and receive the other's.
+
+use trefoil_link::{Link, Phase, Tag};
+use trefoil_ring::Words;
+
+use crate::error::MpcError;
+
+/// Which evaluator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Alice: adds the public terms.
+    A,
+    /// Bob: receives the producer's corrections.
+    B,
+}
+
+impl Role {
+    /// All ones at A, zero at B: the public term of an XOR sharing.
+    pub(crate) fn ones(self) -> u64 {
+        match self {
+            Role::A => u64::MAX,
+            Role::B => 0,
+        }
+    }
+
+    /// `value` at A, zero at B: the public term of an additive sharing.
+    pub(crate) fn public(self, value: u64) -> u64 {
+        value & self.ones()
+    }
+}
+
+/// Exchanges that one step may have: one bit more than a comparison of 2^32 rounds would be absurd.
+const EXCHANGES: Tag = 1 << 12;
+
+/// An evaluator's end of the link, numbering the exchanges of each step.
+pub(crate) struct Online<'a> {
+    pub(crate) role: Role,
+    link: &'a mut dyn Link,
+    step: usize,
+    exchange: Tag,
+}
+
+impl<'a> Online<'a> {
+    pub(crate) fn new(role: Role, link: &'a mut dyn Link) -> Self {
+        Self { role, link, step: 0, exchange: 0 }
+    }
+
+    pub(crate) fn begin_step(&mut self, step: usize) {
+        self.step = step;
+        self.exchange = 0;
+        self.link.meter().enter(Phase::Online, step);
+    }
+
+    /// One round: sends `mine`, which must be masked, and gives what the peer sent.
+    pub(crate) fn exchange(&mut self, mine: &[u64]) -> Result<Words, MpcError> {
+        let mut theirs = Words::zeros(mine.len());
+        let tag = self.step as Tag * EXCHANGES + self.exchange;
+        self.exchange += 1;
+        self.link.exchange(tag, &[bytemuck::cast_slice(mine)], theirs.bytes_mut())?;
+        Ok(theirs)
+    }
+
+    /// Opens additive shares towards a mask: `share` plus this party's part `lambda` of it; delta comes back.
+    pub(crate) fn open(&mut self, mut share: Words, lambda: &[u64]) -> Result<Words, MpcError> {
+        share.iter_mut().zip(lambda).for_each(|(z, l)| *z = z.wrapping_add(*l));
+        let theirs = self.exchange(&share)?;
+        share.iter_mut().zip(theirs.iter()).for_each(|(z, t)| *z = z.wrapping_add(*t));
+        Ok(share)
+    }
+
+    /// Opens XOR shares towards bit masks: `share` XOR this party's part; the public bits come back.
+    pub(crate) fn open_bits(&mut self, mut share: Words, mask: &[u64]) -> Result<Words, MpcError> {
+        share.iter_mut().zip(mask).for_each(|(z, m)| *z ^= m);
+        let theirs = self.exchange(&share)?;
+        share.iter_mut().zip(theirs.iter()).for_each(|(z, t)| *z ^= t);
+        Ok(share)
+    }
+}

@@ -1,0 +1,132 @@
+//! ReLU, fused with truncation: selection of a masked wire by a masked bit.
+//!
+//! With the sign as masked bit, b = bhat + (1 - 2 bhat) beta, and z >> f a sum of dealt and public terms (see
+//! `truncate`), b * (z >> f) is a public combination of the dealt beta, tau, top, beta*tau and beta*top: local.
+//! 3 * 64 + 2 f bits dealt beside the comparison. Without truncation (f = 0) beta and beta*lambda are dealt: 128 bits.
+
+use trefoil_prg::Purpose;
+use trefoil_ring::Words;
+
+use super::compare::{CompareMaterial, compare, deal_compare};
+use super::dealing::{At, Dealing};
+use super::layout::{Layout, chunks};
+use super::online::{Online, Role};
+use super::truncate::public_terms;
+use crate::error::MpcError;
+
+/// Material of a selection b * x or b * (x >> f).
+#[derive(Default)]
+pub(crate) struct SelectMaterial {
+    beta: Words,
+    /// f > 0: shares of tau and beta*tau. f = 0: this party's lambda and beta*lambda.
+    value: Words,
+    beta_value: Words,
+    /// f > 0 only: shares of top and beta*top.
+    top: Words,
+    beta_top: Words,
+}
+
+/// Material of one ReLU step.
+#[derive(Default)]
+pub(crate) struct ReluMaterial {
+    compare: CompareMaterial,
+    select: SelectMaterial,
+}
+
+fn bit(plane: &[u64], i: usize) -> u64 {
+    plane[i / 64] >> (i % 64) & 1
+}
+
+/// Deals the selection of `n` wires under masks `lambda` by bits masked with `beta` (one plane, whole at the producer).
+pub(crate) fn deal_select<D: Dealing>(
+    d: &mut D,
+    at: At,
+    n: usize,
+    f: u32,
+    lambda: &[u64],
+    beta: &[u64],
+) -> Result<SelectMaterial, MpcError> {
+    let mut betas = d.open_shares(at, Purpose::Beta)?;
+    let mut m = SelectMaterial::default();
+    if f == 0 {
+        let mut products = d.open_shares(at, Purpose::BetaLambda)?;
+        for (start, len, _) in chunks(n) {
+            m.beta.extend(&d.deal(&mut betas, len, 64, |out| fill(out, start, |i| bit(beta, i)))?);
+            let product = |i: usize| lambda[i] & bit(beta, i).wrapping_neg();
+            m.beta_value.extend(&d.deal(&mut products, len, 64, |out| fill(out, start, product))?);
+        }
+        m.value.extend(lambda);
+        return Ok(m);
+    }
+    let mut taus = d.open_shares(at, Purpose::Tau)?;
+    let mut beta_taus = d.open_shares(at, Purpose::BetaTau)?;
+    let mut tops = d.open_shares(at, Purpose::Top)?;
+    let mut beta_tops = d.open_shares(at, Purpose::BetaTop)?;
+    for (start, len, _) in chunks(n) {
+        m.beta.extend(&d.deal(&mut betas, len, 64, |out| fill(out, start, |i| bit(beta, i)))?);
+        m.value.extend(&d.deal(&mut taus, len, 64, |out| fill(out, start, |i| lambda[i] >> f))?);
+        let beta_tau = |i: usize| (lambda[i] >> f) & bit(beta, i).wrapping_neg();
+        m.beta_value.extend(&d.deal(&mut beta_taus, len, 64, |out| fill(out, start, beta_tau))?);
+        m.top.extend(&d.deal(&mut tops, len, f, |out| fill(out, start, |i| lambda[i] >> 63))?);
+        let beta_top = |i: usize| (lambda[i] >> 63) & bit(beta, i);
+        m.beta_top.extend(&d.deal(&mut beta_tops, len, f, |out| fill(out, start, beta_top))?);
+    }
+    Ok(m)
+}
+
+fn fill(out: &mut [u64], start: usize, value: impl Fn(usize) -> u64) {
+    out.iter_mut().enumerate().for_each(|(i, o)| *o = value(start + i));
+}
+
+/// This evaluator's additive share of b * (x >> f), from the public bits `bhat` and the wires' deltas.
+pub(crate) fn select(role: Role, f: u32, delta: &[u64], bhat: &[u64], m: SelectMaterial) -> Words {
+    let mut out = m.beta;
+    if f == 0 {
+        for (i, ((o, d), (l, bl))) in out.iter_mut().zip(delta).zip(m.value.iter().zip(m.beta_value.iter())).enumerate()
+        {
+            let b = bit(bhat, i);
+            let sign = 1u64.wrapping_sub(b << 1);
+            let x = role.public(*d).wrapping_sub(*l) & b.wrapping_neg();
+            *o = x.wrapping_add(sign.wrapping_mul(d.wrapping_mul(*o).wrapping_sub(*bl)));
+        }
+        return out;
+    }
+    for (i, o) in out.iter_mut().enumerate() {
+        let (public, no_top) = public_terms(delta[i], f);
+        let wrap = |top: u64| no_top & (top << (64 - f));
+        let b = bit(bhat, i);
+        let sign = 1u64.wrapping_sub(b << 1);
+        let x = role.public(public).wrapping_sub(m.value[i]).wrapping_add(wrap(m.top[i])) & b.wrapping_neg();
+        let y = public.wrapping_mul(*o).wrapping_sub(m.beta_value[i]).wrapping_add(wrap(m.beta_top[i]));
+        *o = x.wrapping_add(sign.wrapping_mul(y));
+    }
+    out
+}
+
+/// Deals ReLU with truncation by `f` bits of `n` wires.
+pub(crate) fn deal_relu<D: Dealing>(
+    d: &mut D,
+    at: At,
+    n: usize,
+    f: u32,
+    layout: &Layout,
+    lambda: &[u64],
+) -> Result<ReluMaterial, MpcError> {
+    let compare = deal_compare(d, at, n, layout, |start, out| out.copy_from_slice(&lambda[start..start + out.len()]))?;
+    let select = deal_select(d, at, n, f, lambda, &compare.sign)?;
+    Ok(ReluMaterial { compare, select })
+}
+
+/// max(z, 0) >> f as additive shares: the comparison's rounds, then local.
+pub(crate) fn relu(
+    net: &mut Online<'_>,
+    f: u32,
+    layout: &Layout,
+    delta: &[u64],
+    m: ReluMaterial,
+) -> Result<Words, MpcError> {
+    let bhat = compare(net, delta.len(), layout, &m.compare, |start, out| {
+        out.copy_from_slice(&delta[start..start + out.len()]);
+    })?;
+    Ok(select(net.role, f, delta, &bhat, m.select))
+}

@@ -1,0 +1,276 @@
+//! Every operation on three parties against the ideal functionality, and against the cost that was predicted.
+
+use trefoil_link::Phase;
+use trefoil_mpc::cost::cost;
+use trefoil_mpc::ideal;
+use trefoil_mpc::masked::output::{open_labels, open_values};
+use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_ring::Tensor;
+use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
+use trefoil_testkit::{Answer, Random, World};
+
+const F: u32 = 16;
+
+fn program(input_shape: Vec<usize>, weights: Vec<WeightSpec>, ops: Vec<Op>) -> Program {
+    let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: op.name().into(), op }).collect();
+    Program { fraction_bits: F, input_shape, weights, steps }
+}
+
+/// Runs the program and checks that what the meters counted is what was predicted, step by step.
+fn run(world: &mut World, p: &Program, weights: &[Tensor], batch: usize, x: &[i64]) -> Answer {
+    let x: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+    let model = world.share(p, weights).unwrap();
+    let answer = world.run(&model, batch, &x).unwrap();
+    for (i, predicted) in cost(p, batch).unwrap().iter().enumerate() {
+        let online = answer.online.get(&(Phase::Online, i)).copied().unwrap_or_default();
+        let offline = answer.offline.get(&(Phase::Offline, i)).copied().unwrap_or_default();
+        assert_eq!(
+            (online.rounds, online.sent + online.received, offline.sent),
+            (predicted.rounds, predicted.online, predicted.offline),
+            "step {i} ({})",
+            p.steps[i].op.name()
+        );
+        let revealed = if matches!(p.steps[i].op, Op::Reveal { .. }) {
+            answer.alice.payload.len() + answer.bob.payload.len() + 24
+        } else {
+            0
+        };
+        assert_eq!(predicted.revealed as usize, revealed);
+    }
+    answer
+}
+
+/// Values near 0, near 2^lo either way, near the range's ends, and anywhere between.
+fn edgy(r: &mut Random, n: usize, lo: u32, half: i64) -> Vec<i64> {
+    let centres = [0, 1 << lo, -(1 << lo), -half, half - (1 << lo)];
+    let mut out = Vec::with_capacity(n);
+    for i in 0..n {
+        let v = if i % 2 == 0 {
+            centres[r.below(5) as usize] + r.between(-4, 5)
+        } else {
+            r.between(-half, half - (1 << lo))
+        };
+        out.push(v.clamp(-half, half - (1 << lo) - 1));
+    }
+    out
+}
+
+#[test]
+fn opening_gives_the_value_back() {
+    let mut r = Random::new(1);
+    let x: Vec<i64> = r.words(1000).iter().map(|w| *w as i64).collect();
+    let p = program(vec![100], vec![], vec![Op::Open { x: 0 }, Op::Truncate { x: 1, shift: 1 }]);
+    let small: Vec<i64> = x.iter().map(|v| v >> 3).collect();
+    let got = run(&mut World::new(1), &p, &[], 10, &small).value();
+    for (g, x) in got.iter().zip(&small) {
+        assert!((0..=1).contains(&(g - (x >> 1))));
+    }
+}
+
+#[test]
+fn truncation_is_never_off_by_more_than_one_unit() {
+    let mut r = Random::new(2);
+    for shift in [1, 3, 8, 16] {
+        let x = edgy(&mut r, 5000, shift, 1 << 61);
+        let p = program(vec![5000], vec![], vec![Op::Open { x: 0 }, Op::Truncate { x: 1, shift }]);
+        for (g, x) in run(&mut World::new(u64::from(shift)), &p, &[], 1, &x).value().iter().zip(&x) {
+            assert!((0..=1).contains(&(g - (x >> shift))), "{x} >> {shift}: {g}");
+        }
+    }
+}
+
+#[test]
+fn relu_keeps_its_tolerance_for_every_window() {
+    let mut r = Random::new(3);
+    for (shift, lo, k) in
+        [(16, 16, 32), (16, 16, 24), (16, 0, 48), (0, 0, 32), (0, 0, 62), (16, 10, 5), (16, 16, 2), (7, 7, 33)]
+    {
+        let half = 1i64 << (lo + k - 1);
+        let x = edgy(&mut r, 9000, lo, half);
+        let window = Window { lo, k };
+        let p = program(vec![9000], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift, window }]);
+        for (g, x) in run(&mut World::new(u64::from(k)), &p, &[], 1, &x).value().iter().zip(&x) {
+            let err = g - (x.max(&0) >> shift);
+            assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}: {g}");
+        }
+    }
+}
+
+#[test]
+fn relu_is_right_on_a_whole_small_domain() {
+    let window = Window { lo: 0, k: 9 };
+    let x: Vec<i64> = (-256..255).collect();
+    let p = program(vec![x.len()], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window }]);
+    for seed in 0..20 {
+        let got = run(&mut World::new(seed), &p, &[], 1, &x).value();
+        assert!(got.iter().zip(&x).all(|(g, x)| *g == *x.max(&0)));
+    }
+}
+
+fn spec(name: &str, shape: &[usize], scale: u32) -> WeightSpec {
+    WeightSpec { name: name.into(), shape: shape.to_vec(), scale }
+}
+
+fn tensor(r: &mut Random, shape: &[usize], size: i64) -> Tensor {
+    let data = (0..shape.iter().product()).map(|_| r.between(-size, size) as u64).collect();
+    Tensor::new(shape.to_vec(), data).unwrap()
+}
+
+#[test]
+fn products_are_exact() {
+    let mut r = Random::new(4);
+    let dense = Linear::Dense { inputs: 7, outputs: 5 };
+    let g = |groups, stride, dilation| Conv2d {
+        input: (6, 5),
+        in_channels: 4,
+        out_channels: 8,
+        kernel: (3, 2),
+        stride: (stride, 1),
+        dilation: (1, dilation),
+        pads: Pads { top: 1, bottom: 0, left: 2, right: 1 },
+        groups,
+    };
+    let cases = [
+        (vec![3, 7], dense),
+        (vec![6, 5, 4], Linear::Conv(g(1, 1, 1))),
+        (vec![6, 5, 4], Linear::Conv(g(2, 2, 2))),
+        (vec![6, 5, 4], Linear::Conv(g(4, 1, 1))),
+    ];
+    for (shape, map) in cases {
+        let weights = vec![spec("w", &map.weight_shape(), F), spec("b", &[map.outputs()], 2 * F)];
+        let linear = Op::Linear { x: 1, weights: 0, bias: Some(1), map };
+        let p = program(shape.clone(), weights, vec![Op::Open { x: 0 }, linear]);
+        let w = [tensor(&mut r, &map.weight_shape(), 1 << 20), tensor(&mut r, &[map.outputs()], 1 << 40)];
+        let batch = 3;
+        let x: Vec<i64> =
+            (0..batch * shape.iter().product::<usize>()).map(|_| r.between(-(1 << 20), 1 << 20)).collect();
+        let got = run(&mut World::new(4), &p, &w, batch, &x).value();
+        let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+        let want = ideal::evaluate(&p, batch, &clear, &[w[0].data(), w[1].data()]).unwrap();
+        assert!(got.iter().zip(want.last().unwrap().iter()).all(|(g, w)| *g as u64 == *w), "{map:?}");
+    }
+}
+
+#[test]
+fn max_pools_are_within_a_unit() {
+    let mut r = Random::new(5);
+    let base = Pool2d { input: (6, 6), channels: 3, window: (2, 2), stride: (2, 2), pads: Pads::default() };
+    let pools = [
+        base,
+        Pool2d { window: (3, 3), stride: (1, 2), ..base },
+        Pool2d { window: (6, 6), stride: (1, 1), ..base },
+        Pool2d { window: (1, 1), stride: (1, 1), ..base },
+        Pool2d { window: (3, 3), pads: Pads { top: 1, bottom: 1, left: 0, right: 1 }, ..base },
+    ];
+    for pool in pools {
+        let x: Vec<i64> = edgy(&mut r, 5 * 108, 16, 1 << 46);
+        let op = Op::MaxPool { x: 1, pool, window: Window { lo: 16, k: 33 } };
+        let p = program(vec![6, 6, 3], vec![], vec![Op::Open { x: 0 }, op]);
+        let got = run(&mut World::new(5), &p, &[], 5, &x).value();
+        let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+        let want = ideal::evaluate(&p, 5, &clear, &[]).unwrap();
+        let levels = 6;
+        for (g, w) in got.iter().zip(want.last().unwrap().iter()) {
+            let err = *w as i64 - g;
+            assert!((0..levels << 16).contains(&err), "{pool:?}: {g} for {}", *w as i64);
+        }
+    }
+}
+
+#[test]
+fn local_steps_are_exact_in_both_forms() {
+    let mut r = Random::new(6);
+    let pool = Pool2d {
+        input: (5, 5),
+        channels: 2,
+        window: (2, 2),
+        stride: (2, 2),
+        pads: Pads { top: 0, bottom: 1, left: 0, right: 1 },
+    };
+    for masked in [false, true] {
+        let mut ops = if masked { vec![Op::Open { x: 0 }] } else { vec![Op::Offset { x: 0, units: 0 }] };
+        ops.extend([
+            Op::Scale { x: 1, factor: -3, extra: 0 },
+            Op::Offset { x: 2, units: 77 },
+            Op::Add { x: 1, y: 3 },
+            Op::Concat { xs: vec![4, 1], axis: 2 },
+            Op::Pad { x: 5, pads: Pads { top: 1, bottom: 0, left: 0, right: 2 } },
+            Op::Reshape { x: 6, shape: vec![42 * 4] },
+            Op::Add { x: 7, y: 7 },
+            Op::AveragePool { x: 1, pool, extra: 10 },
+            Op::Reshape { x: 9, shape: vec![18] },
+            Op::Concat { xs: vec![8, 8, 10], axis: 0 },
+        ]);
+        // Joining two scales is refused; so the pooled value joins only where it may.
+        let mut p = program(vec![5, 5, 2], vec![], ops);
+        assert!(p.infer().unwrap_err().reason.contains("differ"));
+        p.steps.pop();
+        p.steps.push(Step { layer: "end".into(), op: Op::Concat { xs: vec![8, 8, 7], axis: 0 } });
+        if masked {
+            p.steps.push(Step { layer: "end".into(), op: Op::Truncate { x: 11, shift: 1 } });
+        }
+        let x: Vec<i64> = (0..100).map(|_| r.between(-1000, 1000)).collect();
+        let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+        let want = ideal::evaluate(&p, 2, &clear, &[]).unwrap();
+        let got = run(&mut World::new(6), &p, &[], 2, &x).value();
+        for (g, w) in got.iter().zip(want.last().unwrap().iter()) {
+            assert!((0..=i64::from(masked)).contains(&(g - *w as i64)));
+        }
+    }
+}
+
+#[test]
+fn labels_are_the_largest_value_with_ties_to_the_lower_index() {
+    let mut r = Random::new(7);
+    for n in [2, 3, 5, 6, 10, 17, 40] {
+        for batch in [1, 70] {
+            let p = program(vec![n], vec![], vec![]).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+            let mut x: Vec<i64> = (0..n * batch).map(|_| r.between(-(1 << 30), 1 << 30)).collect();
+            for row in x.chunks_exact_mut(n).step_by(3) {
+                let v = row[0];
+                row.iter_mut().for_each(|x| *x = v + r.between(0, 2));
+            }
+            let answer = run(&mut World::new(7), &p, &[], batch, &x);
+            let got = open_labels(&answer.alice.payload, &answer.bob.payload, batch, n).unwrap();
+            for (label, row) in got.iter().zip(x.chunks_exact(n)) {
+                let best = (0..n).rev().max_by_key(|&i| row[i]).unwrap();
+                assert_eq!(*label as usize, best, "{row:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_leave_truncated_within_one_unit() {
+    let mut r = Random::new(8);
+    let map = Linear::Dense { inputs: 20, outputs: 10 };
+    let weights = vec![spec("w", &[20, 10], F), spec("b", &[10], 2 * F)];
+    let linear = Op::Linear { x: 1, weights: 0, bias: Some(1), map };
+    let p = program(vec![20], weights, vec![Op::Open { x: 0 }, linear])
+        .ending_in(Reveal::Logits, Window { lo: 16, k: 32 })
+        .unwrap();
+    let w = [tensor(&mut r, &[20, 10], 1 << 17), tensor(&mut r, &[10], 1 << 33)];
+    let x: Vec<i64> = (0..80).map(|_| r.between(-(1 << 16), 1 << 16)).collect();
+    let answer = run(&mut World::new(8), &p, &w, 4, &x);
+    let got = open_values(&answer.alice.payload, &answer.bob.payload, 40, 16).unwrap();
+    let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+    let want = ideal::evaluate(&p, 4, &clear, &[w[0].data(), w[1].data()]).unwrap();
+    for (g, w) in got.iter().zip(want.last().unwrap().iter()) {
+        assert!((0..=1).contains(&(g - *w as i64)));
+    }
+}
+
+#[test]
+fn no_address_is_drawn_twice() {
+    let p =
+        program(vec![8], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 } }]);
+    let p = p.ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+    let mut world = World::new(9);
+    for _ in 0..3 {
+        run(&mut world, &p, &[], 2, &[5; 16]);
+    }
+    for log in [&world.alice_draws, &world.bob_draws, &world.carol_draws] {
+        assert!(log.len() > 20);
+        assert_eq!(log.repeated(), []);
+    }
+}

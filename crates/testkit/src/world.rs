@@ -1,0 +1,189 @@
+//! Alice, bob and carol as threads of one process with injected seeds, over any links.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+
+use trefoil_link::{Counter, Link, Phase, pair};
+use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
+use trefoil_mpc::masked::{EvaluatorWeights, Outcome, ProducerWeights, Role, deal, evaluate, prepare};
+use trefoil_mpc::{MpcError, Program};
+use trefoil_prg::{Address, Ledger, Pair, Purpose, Seed, Source};
+use trefoil_ring::{Tensor, Words};
+
+use crate::ledger::DrawLog;
+
+/// Counters of one link end by phase and step.
+pub type Metered = BTreeMap<(Phase, usize), Counter>;
+
+/// The links of a run: alice-bob and carol-bob, two ends each.
+pub struct Links {
+    /// Alice's end towards bob.
+    pub alice: Box<dyn Link>,
+    /// Bob's end towards alice.
+    pub bob: Box<dyn Link>,
+    /// Carol's end towards bob.
+    pub carol: Box<dyn Link>,
+    /// Bob's end towards carol.
+    pub dealt: Box<dyn Link>,
+}
+
+impl Links {
+    /// Links in memory.
+    pub fn memory() -> Self {
+        let (alice, bob) = pair("alice", "bob");
+        let (carol, dealt) = pair("carol", "bob");
+        Self { alice: Box::new(alice), bob: Box::new(bob), carol: Box::new(carol), dealt: Box::new(dealt) }
+    }
+}
+
+/// The result of one request.
+pub struct Answer {
+    /// What alice has at the end.
+    pub alice: Outcome,
+    /// What bob has at the end.
+    pub bob: Outcome,
+    /// What alice's end of the link to bob counted.
+    pub online: Metered,
+    /// What carol's end of the link to bob counted.
+    pub offline: Metered,
+}
+
+impl Answer {
+    /// The last value where the program reveals nothing.
+    pub fn value(&self) -> Vec<i64> {
+        let sum = |(a, b): (&u64, &u64)| a.wrapping_add(*b) as i64;
+        self.alice.share.iter().zip(self.bob.share.iter()).map(sum).collect()
+    }
+}
+
+/// Three parties with injected seeds. Each request is a fresh lot.
+pub struct World {
+    alice_carol: Seed,
+    bob_carol: Seed,
+    alice_bob: Seed,
+    epoch: [u8; 32],
+    lot: u64,
+    /// Every draw alice made.
+    pub alice_draws: Arc<DrawLog>,
+    /// Every draw bob made.
+    pub bob_draws: Arc<DrawLog>,
+    /// Every draw carol made.
+    pub carol_draws: Arc<DrawLog>,
+}
+
+/// A model as the three parties hold it.
+pub struct Shared {
+    /// The program.
+    pub program: Program,
+    /// Alice's weights.
+    pub alice: EvaluatorWeights,
+    /// Bob's weights.
+    pub bob: EvaluatorWeights,
+    /// Carol's masks.
+    pub carol: ProducerWeights,
+}
+
+impl World {
+    /// A world whose every draw follows from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let root = Seed::from_bytes([0x54; 32]).derive("test world", &seed.to_le_bytes());
+        Self {
+            alice_carol: root.derive("alice carol", b""),
+            bob_carol: root.derive("bob carol", b""),
+            alice_bob: root.derive("alice bob", b""),
+            epoch: *root.derive("epoch", b"").expose(),
+            lot: 0,
+            alice_draws: Arc::default(),
+            bob_draws: Arc::default(),
+            carol_draws: Arc::default(),
+        }
+    }
+
+    fn sources(&mut self) -> [Source; 6] {
+        self.lot += 1;
+        let source = |seed: &Seed, pair: Pair, log: &Arc<DrawLog>| {
+            let ledger: Arc<dyn Ledger> = log.clone();
+            Source::new(seed, pair, self.epoch, self.lot).with_ledger(Some(ledger))
+        };
+        [
+            source(&self.alice_carol, Pair::AliceCarol, &self.alice_draws),
+            source(&self.alice_bob, Pair::AliceBob, &self.alice_draws),
+            source(&self.bob_carol, Pair::BobCarol, &self.bob_draws),
+            source(&self.alice_bob, Pair::AliceBob, &self.bob_draws),
+            source(&self.alice_carol, Pair::AliceCarol, &self.carol_draws),
+            source(&self.bob_carol, Pair::BobCarol, &self.carol_draws),
+        ]
+    }
+
+    /// Shares values as a client or owner does: alice's share comes from a seed.
+    pub fn split(&mut self, values: &[u64]) -> (Words, Words) {
+        self.lot += 1;
+        let owner = self.alice_bob.derive("owner", &self.lot.to_le_bytes());
+        let source = Source::new(&owner, Pair::OwnerAlice, self.epoch, self.lot);
+        let mut a = Words::zeros(values.len());
+        source.draw(Address::new(0, 0, 0, Purpose::Share)).fill(&mut a);
+        let b: Vec<u64> = values.iter().zip(a.iter()).map(|(v, a)| v.wrapping_sub(*a)).collect();
+        (a, b.into())
+    }
+
+    /// Shares a model's encoded weights.
+    pub fn share(&mut self, program: &Program, weights: &[Tensor]) -> Result<Shared, MpcError> {
+        let (mut to_alice, mut to_bob) = (vec![], vec![]);
+        for w in weights {
+            let (a, b) = self.split(w.data());
+            for (to, share) in [(&mut to_alice, a), (&mut to_bob, b)] {
+                to.push(
+                    Tensor::new(w.shape().to_vec(), share.into_vec()).map_err(|e| MpcError::Material(e.to_string()))?,
+                );
+            }
+        }
+        let [ac, _, bc, _, ca, cb] = self.sources();
+        let mut links = Links::memory();
+        thread::scope(|s| {
+            let alice = s.spawn(|| open_weights(Role::A, program, to_alice, &ac, links.alice.as_mut()));
+            let bob = open_weights(Role::B, program, to_bob, &bc, links.bob.as_mut())?;
+            let carol = draw_weight_masks(program, &ca, &cb)?;
+            Ok(Shared { program: program.clone(), alice: join(alice)?, bob, carol })
+        })
+    }
+
+    /// Runs one request on shared input over links in memory.
+    pub fn run(&mut self, model: &Shared, batch: usize, input: &[u64]) -> Result<Answer, MpcError> {
+        self.run_over(model, batch, input, &mut Links::memory())
+    }
+
+    /// Runs one request on shared input over the given links.
+    pub fn run_over(
+        &mut self,
+        model: &Shared,
+        batch: usize,
+        input: &[u64],
+        links: &mut Links,
+    ) -> Result<Answer, MpcError> {
+        let (xa, xb) = self.split(input);
+        let [ac, aab, bc, bab, ca, cb] = self.sources();
+        let program = &model.program;
+        let Links { alice, bob, carol, dealt } = links;
+        let (alice, bob, online, offline) = thread::scope(|s| {
+            let carol = s.spawn(|| {
+                deal(program, batch, &model.carol, &ca, &cb, carol.as_mut())?;
+                Ok(carol.meter().take())
+            });
+            let alice = s.spawn(|| {
+                let material = prepare(program, batch, &model.alice, &ac, &aab, None)?;
+                let out = evaluate(program, xa, &model.alice, material, alice.as_mut())?;
+                Ok((out, alice.meter().take()))
+            });
+            let material = prepare(program, batch, &model.bob, &bc, &bab, Some(dealt.as_mut()))?;
+            let bob = evaluate(program, xb, &model.bob, material, bob.as_mut())?;
+            let (alice, online) = join(alice)?;
+            Ok::<_, MpcError>((alice, bob, online, join(carol)?))
+        })?;
+        Ok(Answer { alice, bob, online, offline })
+    }
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T, MpcError>>) -> Result<T, MpcError> {
+    thread.join().unwrap_or_else(|_| Err(MpcError::Material("a party's thread panicked".into())))
+}
