@@ -5,10 +5,11 @@
 
 use trefoil_ring::Words;
 use trefoil_ring::geometry::Pool2d;
+use trefoil_ring::kernels::matmul;
 
 use crate::error::MpcError;
 use crate::masked::local;
-use crate::masked::{apply, check, linear_step};
+use crate::masked::{apply, check, linear_step, matmul_sizes};
 use crate::program::{Op, Program};
 
 /// Every value of `program` for `batch` samples, given the encoded input and weights (in the program's order).
@@ -50,6 +51,14 @@ pub fn evaluate(program: &Program, batch: usize, input: &[u64], weights: &[&[u64
                     apply(&linear, batch, &values[*x], weights[*w], &mut out);
                 }
             }
+            Op::MatMul { x, y } => {
+                let (m, k, n) = matmul_sizes(&infos, *x, *y);
+                let operands = values[*x].chunks_exact(m * k).zip(values[*y].chunks_exact(k * n));
+                for ((x, y), out) in operands.zip(out.chunks_exact_mut(m * n)) {
+                    matmul(m, k, n, x, y, out);
+                }
+            }
+            Op::Slice { x, start, len } => out = local::slice(&values[*x], &infos[*x].shape, *start, *len),
             Op::Truncate { x, shift } => map(&values[*x], &mut out, |v| v >> shift),
             Op::Relu { x, shift, .. } => map(&values[*x], &mut out, |v| v.max(0) >> shift),
             Op::MaxPool { x, pool, .. } => max_pool(&values[*x], batch, pool, &mut out),

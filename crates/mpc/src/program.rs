@@ -93,6 +93,13 @@ pub enum Op {
         /// The map.
         map: Linear,
     },
+    /// Product of two secret matrices `[m, k] x [k, n]`: masked to additive, the scales add up. No online traffic.
+    MatMul {
+        /// Left operand, masked.
+        x: ValueId,
+        /// Right operand, masked.
+        y: ValueId,
+    },
     /// Exact truncation by `shift` bits (never off by more than one unit): masked to additive.
     Truncate {
         /// Operand, masked.
@@ -159,6 +166,15 @@ pub enum Op {
         /// Dimension along which they are joined.
         axis: usize,
     },
+    /// Elements `start .. start + len` along the first dimension after the batch: local.
+    Slice {
+        /// Operand.
+        x: ValueId,
+        /// First index.
+        start: usize,
+        /// How many.
+        len: usize,
+    },
     /// The same elements under another shape: local.
     Reshape {
         /// Operand.
@@ -195,7 +211,7 @@ impl Op {
         match self {
             Op::Input => vec![],
             Op::Concat { xs, .. } => xs.clone(),
-            Op::Add { x, y } => vec![*x, *y],
+            Op::Add { x, y } | Op::MatMul { x, y } => vec![*x, *y],
             Op::Open { x }
             | Op::Linear { x, .. }
             | Op::Truncate { x, .. }
@@ -205,6 +221,7 @@ impl Op {
             | Op::Scale { x, .. }
             | Op::Offset { x, .. }
             | Op::Reshape { x, .. }
+            | Op::Slice { x, .. }
             | Op::Pad { x, .. }
             | Op::Argmax { x, .. }
             | Op::Reveal { x, .. } => vec![*x],
@@ -218,6 +235,8 @@ impl Op {
             Op::Open { .. } => "open",
             Op::Linear { map: Linear::Dense { .. }, .. } => "dense",
             Op::Linear { map: Linear::Conv(_), .. } => "conv2d",
+            Op::MatMul { .. } => "matmul",
+            Op::Slice { .. } => "slice",
             Op::Truncate { .. } => "truncate",
             Op::Relu { .. } => "relu",
             Op::MaxPool { .. } => "max-pool",
@@ -404,6 +423,28 @@ impl Program {
                     }
                 }
                 Ok(additive(shape, scale))
+            }
+            Op::MatMul { x, y } => {
+                let (a, b) = (of_form(*x, Form::Masked)?, of_form(*y, Form::Masked)?);
+                match (&a.shape[..], &b.shape[..]) {
+                    ([m, k], [l, n]) if k == l && a.scale + b.scale <= 60 => {
+                        Ok(additive(vec![*m, *n], a.scale + b.scale))
+                    }
+                    _ => Err(format!(
+                        "operands of shapes {:?} and {:?} at scales {} and {}",
+                        a.shape, b.shape, a.scale, b.scale
+                    )),
+                }
+            }
+            Op::Slice { x, start, len } => {
+                let v = arithmetic(*x)?;
+                let fits = v.shape.first().is_some_and(|d| start.checked_add(*len).is_some_and(|end| end <= *d));
+                if !fits {
+                    return Err(format!("{len} from {start} of shape {:?}", v.shape));
+                }
+                let mut shape = v.shape.clone();
+                shape[0] = *len;
+                Ok(ValueInfo { shape, ..v.clone() })
             }
             Op::Truncate { x, shift } => {
                 let v = of_form(*x, Form::Masked)?;

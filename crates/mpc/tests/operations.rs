@@ -1,4 +1,5 @@
 //! Every operation on three parties against the ideal functionality, and against the cost that was predicted.
+#![allow(clippy::unwrap_used)]
 
 use trefoil_link::Phase;
 use trefoil_mpc::cost::cost;
@@ -149,6 +150,25 @@ fn products_are_exact() {
         let want = ideal::evaluate(&p, batch, &clear, &[w[0].data(), w[1].data()]).unwrap();
         assert!(got.iter().zip(want.last().unwrap().iter()).all(|(g, w)| *g as u64 == *w), "{map:?}");
     }
+}
+
+#[test]
+fn products_of_two_secrets_are_exact() {
+    let mut r = Random::new(11);
+    let ops = vec![
+        Op::Open { x: 0 },
+        Op::Slice { x: 1, start: 0, len: 3 * 4 },
+        Op::Slice { x: 1, start: 3 * 4, len: 4 * 5 },
+        Op::Reshape { x: 2, shape: vec![3, 4] },
+        Op::Reshape { x: 3, shape: vec![4, 5] },
+        Op::MatMul { x: 4, y: 5 },
+    ];
+    let p = program(vec![32], vec![], ops);
+    let x: Vec<i64> = (0..64).map(|_| r.between(-(1 << 20), 1 << 20)).collect();
+    let got = run(&mut World::new(11), &p, &[], 2, &x).value();
+    let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+    let want = ideal::evaluate(&p, 2, &clear, &[]).unwrap();
+    assert!(got.len() == 30 && got.iter().zip(want.last().unwrap().iter()).all(|(g, w)| *g as u64 == *w));
 }
 
 #[test]

@@ -6,14 +6,14 @@ use trefoil_link::Link;
 use trefoil_ring::Words;
 
 use super::argmax::{and_opened, argmax, pairs, shifted_layout};
-use super::bilinear::apply;
+use super::bilinear::{apply, matmul_share};
 use super::layout::Layout;
 use super::local;
 use super::material::{Material, StepMaterial};
 use super::online::Online;
 use super::output::{seal_bits, seal_values, value_bytes};
 use super::pool::{max_pool, rounds};
-use super::prepare::{check, last_uses, linear_step, reveal_words};
+use super::prepare::{check, last_uses, linear_step, matmul_sizes, reveal_words};
 use super::relu::relu;
 use super::truncate::truncate;
 use super::weights::EvaluatorWeights;
@@ -68,6 +68,7 @@ pub fn evaluate(
         run.net.begin_step(i);
         let value = run.step(i, m, &mut input)?;
         run.values.push(value);
+        run.forget(i);
         times.push(began.elapsed());
     }
     let share = run.values.pop().unwrap_or_default();
@@ -92,6 +93,15 @@ impl Run<'_> {
         if self.last[x] == i { std::mem::take(&mut self.values[x]) } else { self.values[x].clone() }
     }
 
+    /// Drops what step `i` was the last to read.
+    fn forget(&mut self, i: usize) {
+        for x in self.program.steps[i].op.operands() {
+            if self.last[x] == i {
+                self.values[x] = Words::default();
+            }
+        }
+    }
+
     fn step(&mut self, i: usize, material: StepMaterial, input: &mut Option<Words>) -> Result<Words, MpcError> {
         let op = &self.program.steps[i].op;
         let role = self.net.role;
@@ -108,6 +118,9 @@ impl Run<'_> {
                     apply(&step, self.batch, &delta, self.weights.share(step.weights), &mut h);
                 }
                 Ok(h)
+            }
+            (Op::MatMul { x, y }, StepMaterial::MatMul(m)) => {
+                Ok(matmul_share(role, matmul_sizes(self.infos, *x, *y), &self.values[*x], &self.values[*y], *m))
             }
             (Op::Truncate { x, shift }, StepMaterial::Truncate(m)) => {
                 let delta = self.take(*x, i);
@@ -163,6 +176,7 @@ impl Run<'_> {
                 Ok(local::concat(&parts, self.batch, *axis))
             }
             (Op::Reshape { x, .. }, _) => Ok(self.take(*x, i)),
+            (Op::Slice { x, start, len }, _) => Ok(local::slice(&self.values[*x], &self.infos[*x].shape, *start, *len)),
             (Op::Pad { x, pads }, _) => Ok(local::pad(&self.values[*x], self.batch, &self.infos[*x].shape, pads)),
             (op, _) => Err(MpcError::Material(format!("step {i} ({}) has material of another kind", op.name()))),
         }

@@ -92,6 +92,17 @@ pub(crate) fn concat(xs: &[(&[u64], &[usize])], batch: usize, axis: usize) -> Wo
     out
 }
 
+/// Elements `start .. start + len` along the first dimension of values of the given per-sample shape.
+pub(crate) fn slice(x: &[u64], shape: &[usize], start: usize, len: usize) -> Words {
+    let sample: usize = shape.iter().product();
+    let row: usize = shape[1..].iter().product();
+    let mut out = Words::with_capacity(x.len() / shape[0] * len);
+    for s in x.chunks_exact(sample) {
+        out.extend(&s[start * row..(start + len) * row]);
+    }
+    out
+}
+
 /// Zeros around height and width.
 pub(crate) fn pad(x: &[u64], batch: usize, shape: &[usize], pads: &Pads) -> Words {
     let (h, w, c) = (shape[0], shape[1], shape[2]);

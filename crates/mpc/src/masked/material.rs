@@ -3,6 +3,7 @@
 use trefoil_ring::Words;
 
 use super::argmax::ArgmaxMaterial;
+use super::bilinear::MatMulMaterial;
 use super::online::Role;
 use super::pool::MaxMaterial;
 use super::relu::ReluMaterial;
@@ -18,6 +19,7 @@ pub(crate) enum StepMaterial {
     Open(Words),
     /// h_i of a product.
     Linear(Words),
+    MatMul(Box<MatMulMaterial>),
     Truncate(TruncateMaterial),
     Relu(Box<ReluMaterial>),
     Max(Box<MaxMaterial>),

@@ -32,4 +32,4 @@ pub use weights::{EvaluatorWeights, ProducerWeights};
 
 pub(crate) use bilinear::apply;
 pub(crate) use evaluate::online_payloads;
-pub(crate) use prepare::{check, count_offline, linear_step};
+pub(crate) use prepare::{check, count_offline, linear_step, matmul_sizes};

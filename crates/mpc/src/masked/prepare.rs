@@ -5,7 +5,7 @@ use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
 
 use super::argmax::deal_argmax;
-use super::bilinear::{LinearStep, OfflineWeights, deal_linear};
+use super::bilinear::{LinearStep, OfflineWeights, deal_linear, deal_matmul};
 use super::dealing::{AliceDealing, At, BobDealing, Counting, Dealing, Producer};
 use super::layout::Layout;
 use super::local;
@@ -58,6 +58,11 @@ pub(crate) fn linear_step<'a>(op: &'a Op, infos: &[ValueInfo], out: usize) -> Op
     }
 }
 
+/// m, k and n of a matrix product that was checked.
+pub(crate) fn matmul_sizes(infos: &[ValueInfo], x: usize, y: usize) -> (usize, usize, usize) {
+    (infos[x].shape[0], infos[x].shape[1], infos[y].shape[1])
+}
+
 /// Masks of the masked values, while a later step still reads them.
 struct Masks {
     held: Vec<Words>,
@@ -105,6 +110,10 @@ fn step<D: Dealing>(
             let h = deal_linear(d, at, &linear, batch, masks.get(*x), weights)?;
             Ok((StepMaterial::Linear(h), Words::default()))
         }
+        Op::MatMul { x, y } => {
+            let m = deal_matmul(d, at, batch, matmul_sizes(infos, *x, *y), masks.get(*x), masks.get(*y))?;
+            Ok((StepMaterial::MatMul(Box::new(m)), Words::default()))
+        }
         Op::Truncate { x, shift } => {
             Ok((StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.get(*x))?), Words::default()))
         }
@@ -141,6 +150,7 @@ fn step<D: Dealing>(
             let parts: Vec<_> = xs.iter().map(|x| (masks.get(*x), &infos[*x].shape[..])).collect();
             local(local::concat(&parts, batch, *axis))
         }
+        Op::Slice { x, start, len } => local(local::slice(masks.get(*x), &infos[*x].shape, *start, *len)),
         Op::Pad { x, pads } => local(local::pad(masks.get(*x), batch, &infos[*x].shape, pads)),
     }
 }
