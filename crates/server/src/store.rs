@@ -1,0 +1,344 @@
+//! What a party keeps on disk: its parts of the models, sealed, and the mark below which every lot is burnt.
+//!
+//! Files are written beside their place, flushed and renamed, so that a crash leaves the old state or the new one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use trefoil_prg::Party;
+use zeroize::Zeroize;
+
+use crate::seal::{SealError, StoreKey};
+
+/// Lots are marked as burnt this many ahead, so that few requests wait for the disk.
+const RESERVE: u64 = 1 << 12;
+
+/// Why the store cannot be used.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The file system failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A file cannot be unsealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A file holds something else than it should.
+    #[error("{path}: {reason}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another server uses the store.
+    #[error("{0}: in use by another server")]
+    InUse(String),
+    /// A lot that is burnt.
+    #[error("lot {lot} is burnt: the next is {next} or higher")]
+    Burnt {
+        /// The lot.
+        lot: u64,
+        /// The lowest that may be used.
+        next: u64,
+    },
+}
+
+/// One tensor of a model as a party keeps it; words are little-endian bytes.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct StoredTensor {
+    pub(crate) share: Vec<u8>,
+    pub(crate) delta: Option<Vec<u8>>,
+}
+
+impl Drop for StoredTensor {
+    fn drop(&mut self) {
+        self.share.zeroize();
+        if let Some(d) = &mut self.delta {
+            d.zeroize();
+        }
+    }
+}
+
+/// A model as a party keeps it: `public` is the encoded public part, whose form depends on the party.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct StoredModel {
+    pub(crate) epoch: u64,
+    pub(crate) owner: String,
+    pub(crate) public: Vec<u8>,
+    pub(crate) tensors: Vec<StoredTensor>,
+}
+
+/// A party's store. Holds a lock on its folder while it lives.
+pub struct Store {
+    dir: PathBuf,
+    party: Party,
+    key: StoreKey,
+    mark: Mutex<Mark>,
+    _lock: File,
+}
+
+struct Mark {
+    /// Every lot below is burnt on disk.
+    durable: u64,
+    /// Every lot below is burnt in this process.
+    next: u64,
+}
+
+impl Store {
+    /// Opens or creates the store in `dir`.
+    pub fn open(dir: &Path, party: Party, key: StoreKey) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir.join("models")).map_err(io_error(dir))?;
+        restrict(dir).map_err(io_error(dir))?;
+        let path = dir.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+        if lock.try_lock().is_err() {
+            return Err(StoreError::InUse(dir.display().to_string()));
+        }
+        let durable = read_mark(&dir.join("mark"))?;
+        let mark = Mutex::new(Mark { durable, next: durable });
+        Ok(Self { dir: dir.into(), party, key, mark, _lock: lock })
+    }
+
+    /// The lowest lot that is not burnt.
+    pub fn next_lot(&self) -> u64 {
+        self.mark.lock().map_or(u64::MAX, |m| m.next)
+    }
+
+    /// Takes the next lot: it is burnt, on disk, when this returns.
+    pub fn take_lot(&self) -> Result<u64, StoreError> {
+        let mut mark = self.locked()?;
+        let lot = mark.next;
+        self.burn_below(&mut mark, lot + 1)?;
+        Ok(lot)
+    }
+
+    /// No lot below `next` will be taken any more.
+    pub fn raise(&self, next: u64) -> Result<(), StoreError> {
+        let mut mark = self.locked()?;
+        if next > mark.next { self.burn_below(&mut mark, next) } else { Ok(()) }
+    }
+
+    /// Burns a lot that alice numbered, on disk, before this returns. `floor` is the caller's own lower bound.
+    pub fn burn(&self, lot: u64, floor: u64) -> Result<(), StoreError> {
+        let mut mark = self.locked()?;
+        if lot < floor {
+            return Err(StoreError::Burnt { lot, next: floor });
+        }
+        let next = mark.next.max(lot + 1);
+        self.burn_below(&mut mark, next)
+    }
+
+    fn locked(&self) -> Result<std::sync::MutexGuard<'_, Mark>, StoreError> {
+        self.mark.lock().map_err(|_| StoreError::Damaged {
+            path: self.dir.join("mark").display().to_string(),
+            reason: "an earlier write did not finish".into(),
+        })
+    }
+
+    fn burn_below(&self, mark: &mut Mark, next: u64) -> Result<(), StoreError> {
+        if next > mark.durable {
+            let durable = next.saturating_add(RESERVE);
+            write_durably(&self.dir.join("mark"), format!("{durable}\n").as_bytes())?;
+            mark.durable = durable;
+        }
+        mark.next = next;
+        Ok(())
+    }
+
+    fn path(&self, epoch: u64, staged: bool) -> PathBuf {
+        self.dir.join("models").join(format!("{epoch}.{}", if staged { "staged" } else { "sealed" }))
+    }
+
+    fn label(&self, epoch: u64) -> String {
+        format!("{}/{epoch}", self.party)
+    }
+
+    /// Keeps a model's parts, sealed, until [`Store::commit`] or a restart.
+    pub(crate) fn stage(&self, model: &StoredModel) -> Result<(), StoreError> {
+        let path = self.path(model.epoch, true);
+        let damaged =
+            |e: postcard::Error| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() };
+        let mut plain = postcard::to_stdvec(model).map_err(damaged)?;
+        let sealed = self.key.seal(&self.label(model.epoch), &plain);
+        plain.zeroize();
+        write_durably(&path, &sealed?)
+    }
+
+    /// Makes a staged model permanent.
+    pub(crate) fn commit(&self, epoch: u64) -> Result<(), StoreError> {
+        let (from, to) = (self.path(epoch, true), self.path(epoch, false));
+        if !from.exists() && to.exists() {
+            return Ok(());
+        }
+        fs::rename(&from, &to).map_err(io_error(&from))?;
+        sync_folder(&to)
+    }
+
+    /// Erases a model, staged or not: overwritten, then removed.
+    pub(crate) fn erase(&self, epoch: u64) -> Result<(), StoreError> {
+        for path in [self.path(epoch, true), self.path(epoch, false)] {
+            if path.exists() {
+                overwrite(&path).map_err(io_error(&path))?;
+                fs::remove_file(&path).map_err(io_error(&path))?;
+                sync_folder(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The epochs of permanent and of staged models.
+    pub(crate) fn epochs(&self) -> Result<(Vec<u64>, Vec<u64>), StoreError> {
+        let dir = self.dir.join("models");
+        let (mut sealed, mut staged) = (vec![], vec![]);
+        for entry in fs::read_dir(&dir).map_err(io_error(&dir))? {
+            let name = entry.map_err(io_error(&dir))?.file_name();
+            let Some((epoch, kind)) = name.to_str().and_then(|n| n.split_once('.')) else { continue };
+            let Ok(epoch) = epoch.parse() else { continue };
+            match kind {
+                "sealed" => sealed.push(epoch),
+                "staged" => staged.push(epoch),
+                _ => {}
+            }
+        }
+        sealed.sort_unstable();
+        Ok((sealed, staged))
+    }
+
+    /// Reads a permanent model.
+    pub(crate) fn load(&self, epoch: u64) -> Result<StoredModel, StoreError> {
+        let path = self.path(epoch, false);
+        let sealed = fs::read(&path).map_err(io_error(&path))?;
+        let mut plain = self.key.open(&self.label(epoch), &path, &sealed)?;
+        let model = postcard::from_bytes(&plain)
+            .map_err(|e| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() });
+        plain.zeroize();
+        model
+    }
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
+    move |source| StoreError::Io { path: path.display().to_string(), source }
+}
+
+fn read_mark(path: &Path) -> Result<u64, StoreError> {
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().map_err(|_| StoreError::Damaged {
+            path: path.display().to_string(),
+            reason: "is not a lot number; without it masks could be drawn twice".into(),
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(1),
+        Err(e) => Err(io_error(path)(e)),
+    }
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = path.with_extension("writing");
+    let mut file = File::create(&temporary).map_err(io_error(&temporary))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error(&temporary))?;
+    fs::rename(&temporary, path).map_err(io_error(path))?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let Some(dir) = path.parent() else { return Ok(()) };
+    File::open(dir).and_then(|d| d.sync_all()).map_err(io_error(dir))
+}
+
+fn overwrite(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let mut left = file.metadata()?.len();
+    let zeros = [0; 1 << 16];
+    while left > 0 {
+        let n = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..n as usize])?;
+        left -= n;
+    }
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn restrict(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trefoil_prg::Seed;
+
+    fn open(dir: &Path) -> Result<Store, StoreError> {
+        Store::open(dir, Party::Bob, StoreKey::from_seed(Seed::from_bytes([1; 32])))
+    }
+
+    fn model(epoch: u64) -> StoredModel {
+        let tensors = vec![StoredTensor { share: vec![1, 2, 3], delta: Some(vec![4]) }];
+        StoredModel { epoch, owner: "o".into(), public: vec![9], tensors }
+    }
+
+    #[test]
+    fn no_lot_comes_back_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        let first = store.take_lot().unwrap();
+        assert_eq!(store.take_lot().unwrap(), first + 1);
+        assert!(matches!(open(dir.path()), Err(StoreError::InUse(_))));
+        drop(store);
+        let store = open(dir.path()).unwrap();
+        let after = store.take_lot().unwrap();
+        assert!(after > first + 1);
+        store.raise(after + 100_000).unwrap();
+        assert_eq!(store.take_lot().unwrap(), after + 100_000);
+        drop(store);
+        let store = open(dir.path()).unwrap();
+        let next = store.next_lot();
+        assert!(next > after + 100_000);
+        assert!(matches!(store.burn(5, next), Err(StoreError::Burnt { lot: 5, .. })));
+        store.burn(next + 5, next).unwrap();
+        assert_eq!(store.next_lot(), next + 6);
+    }
+
+    #[test]
+    fn a_damaged_mark_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        fs::write(dir.path().join("mark"), "12x").unwrap();
+        assert!(matches!(open(dir.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn models_are_staged_committed_sealed_and_erased() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        store.stage(&model(3)).unwrap();
+        assert_eq!(store.epochs().unwrap(), (vec![], vec![3]));
+        store.commit(3).unwrap();
+        store.commit(3).unwrap();
+        assert_eq!(store.epochs().unwrap(), (vec![3], vec![]));
+        let back = store.load(3).unwrap();
+        assert_eq!((back.epoch, back.public.clone(), back.tensors[0].share.clone()), (3, vec![9], vec![1, 2, 3]));
+        let path = dir.path().join("models/3.sealed");
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(store.load(3), Err(StoreError::Seal(SealError::Opened { .. }))));
+        store.erase(3).unwrap();
+        assert_eq!(store.epochs().unwrap(), (vec![], vec![]));
+        assert!(matches!(store.commit(4), Err(StoreError::Io { .. })));
+    }
+}
