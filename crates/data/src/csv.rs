@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use crate::{MAX_VALUES, Samples, ShapeError};
 
+/// The most bytes read.
+const MAX_BYTES: u64 = 16 * MAX_VALUES as u64;
+
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Column {
@@ -70,8 +73,8 @@ pub enum CsvError {
     /// A table without rows, or without a column of values.
     #[error("no values in the table")]
     Empty,
-    /// More values than are read from one file.
-    #[error("more than {MAX_VALUES} values")]
+    /// More than is read from one file.
+    #[error("more than {MAX_VALUES} values or {MAX_BYTES} bytes")]
     TooLarge,
     /// Sizes that do not agree.
     #[error(transparent)]
@@ -80,7 +83,7 @@ pub enum CsvError {
 
 /// Reads a table: samples of shape `[columns]`, the label column left out.
 pub fn read(reader: impl Read, options: &Options) -> Result<Samples, CsvError> {
-    let mut rows = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader);
+    let mut rows = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader.take(MAX_BYTES));
     let mut record = ByteRecord::new();
     if !rows.read_byte_record(&mut record)? {
         return Err(CsvError::Empty);
@@ -97,6 +100,9 @@ pub fn read(reader: impl Read, options: &Options) -> Result<Samples, CsvError> {
     while rows.read_byte_record(&mut record)? {
         record.trim();
         table.push(&record)?;
+    }
+    if rows.get_ref().limit() == 0 {
+        return Err(CsvError::TooLarge);
     }
     if table.data.is_empty() {
         return Err(CsvError::Empty);

@@ -17,7 +17,6 @@ pub struct DataError {
     /// The file or folder.
     pub path: PathBuf,
     /// What is wrong with it.
-    #[source]
     pub problem: Problem,
 }
 

@@ -26,5 +26,5 @@ pub use picture::Resize;
 pub use samples::{Samples, ShapeError};
 pub use set::{Split, load_dir, load_dir_as};
 
-/// The most values read from one file or set: 2 GiB as `f32`.
-pub const MAX_VALUES: usize = 1 << 29;
+/// The most values read from one file or set: 1 GiB as `f32`, five times MNIST.
+pub const MAX_VALUES: usize = 1 << 28;

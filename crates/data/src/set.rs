@@ -27,6 +27,13 @@ impl Split {
             Split::Test => "test",
         }
     }
+
+    fn other(self) -> Self {
+        match self {
+            Split::Train => Split::Test,
+            Split::Test => Split::Train,
+        }
+    }
 }
 
 /// The shape and size that samples are brought to.
@@ -41,7 +48,8 @@ type Wanted<'a> = Option<(&'a [usize], Resize)>;
 /// - a folder of pictures per class, all of the first one's size and brought to its channels. Folders named by numbers are those classes; otherwise classes
 ///   count from 0 in the order of their names.
 ///
-/// A folder may hold the sets in subfolders, .npz or .csv files named "train" and "test".
+/// A folder may hold the sets in subfolders, .npz or .csv files named "train" and "test". Where nothing tells the
+/// splits apart, the one set is given for both.
 pub fn load_dir(path: &Path, split: Split) -> Result<Samples, DataError> {
     load(path, split, None)
 }
@@ -56,14 +64,18 @@ fn load(path: &Path, split: Split, wanted: Wanted) -> Result<Samples, DataError>
     if path.is_file() {
         return load_file(path, split);
     }
-    let child = |suffix: &str| Some(path.join(format!("{}{suffix}", split.name())));
-    if let Some(inner) = child("").filter(|p| p.is_dir()) {
-        return load_folder(&inner, split, wanted);
+    match (named(path, split), named(path, split.other())) {
+        (Some(inner), _) if inner.is_file() => load_file(&inner, split),
+        (Some(inner), _) => load_folder(&inner, split, wanted),
+        (None, None) => load_folder(path, split, wanted),
+        (None, Some(_)) => Err(DataError::at(path)(Problem::NoSet { split: split.name() })),
     }
-    if let Some(file) = [child(".npz"), child(".csv")].into_iter().flatten().find(|p| p.is_file()) {
-        return load_file(&file, split);
-    }
-    load_folder(path, split, wanted)
+}
+
+/// The subfolder or file of a folder that has the split's name.
+fn named(dir: &Path, split: Split) -> Option<PathBuf> {
+    let child = |suffix: &str| dir.join(format!("{}{suffix}", split.name()));
+    Some(child("")).filter(|p| p.is_dir()).or_else(|| [child(".npz"), child(".csv")].into_iter().find(|p| p.is_file()))
 }
 
 fn load_folder(dir: &Path, split: Split, wanted: Wanted) -> Result<Samples, DataError> {
@@ -241,6 +253,19 @@ mod tests {
         fs::create_dir(named.path().join("bird")).unwrap();
         let e = load_dir(named.path(), Split::Train).unwrap_err().to_string();
         assert!(e.contains("bird: no .png"), "{e}");
+    }
+
+    #[test]
+    fn one_split_is_never_taken_for_the_other() {
+        let array = npz(&[("x", npy("|u1", false, "(1, 1)", &[1])), ("y", npy("|u1", false, "(1,)", &[1]))]);
+        for (file, bytes) in
+            [("train.npz", array), ("train/0/a.png", grey(1)), ("train.csv", b"label,a\n1,2\n".to_vec())]
+        {
+            let d = dir(&[(file, bytes)]);
+            assert_eq!(load_dir(d.path(), Split::Train).unwrap().len(), 1, "{file}");
+            let e = load_dir(d.path(), Split::Test).unwrap_err().to_string();
+            assert!(e.contains("no test set here"), "{file}: {e}");
+        }
     }
 
     #[test]

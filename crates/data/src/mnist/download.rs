@@ -27,12 +27,12 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug, Error)]
 pub enum DownloadError {
     /// The folder or a file in it cannot be written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Store {
         /// The folder or file.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No mirror gave the real file.
     #[error("cannot download {file}:{}", reasons(failures))]
@@ -51,12 +51,12 @@ pub enum Failure {
     #[error("{0}")]
     Http(#[from] Box<ureq::Error>),
     /// The transfer broke.
-    #[error("the transfer broke off after {done} bytes: {source}")]
+    #[error("the transfer broke off after {done} bytes: {cause}")]
     Broken {
         /// Bytes that had arrived.
         done: u64,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
     /// More bytes than the file can have.
     #[error("more than {0} bytes")]
@@ -100,13 +100,18 @@ type Progress<'a> = &'a mut dyn FnMut(&str, u64, Option<u64>);
 /// Files already there are kept if they are the real ones and fetched anew if not. A file appears whole and checked or
 /// not at all. `progress` gets the file's name, the bytes done and the bytes in all, if the mirror says.
 pub fn download(dir: &Path, mirrors: &[String], progress: Progress) -> Result<(), DownloadError> {
-    download_files(&FILES, dir, mirrors, progress)
+    download_files(&agent(SILENCE), &FILES, dir, mirrors, progress)
 }
 
-fn download_files(files: &[Source], dir: &Path, mirrors: &[String], progress: Progress) -> Result<(), DownloadError> {
-    let store = |path: &Path, source| DownloadError::Store { path: path.into(), source };
+fn download_files(
+    agent: &Agent,
+    files: &[Source],
+    dir: &Path,
+    mirrors: &[String],
+    progress: Progress,
+) -> Result<(), DownloadError> {
+    let store = |path: &Path, cause| DownloadError::Store { path: path.into(), cause };
     fs::create_dir_all(dir).map_err(|e| store(dir, e))?;
-    let agent = agent();
     for file in files {
         let path = dir.join(file.name);
         if File::open(&path).is_ok_and(|f| check(f, file).is_ok()) {
@@ -119,7 +124,7 @@ fn download_files(files: &[Source], dir: &Path, mirrors: &[String], progress: Pr
                 Ok(t) => t,
                 Err(e) => return Some(Err(store(dir, e))),
             };
-            match fetch(&agent, &url, file, temporary.as_file(), progress) {
+            match fetch(agent, &url, file, temporary.as_file(), progress) {
                 Ok(()) => Some(Ok(temporary)),
                 Err(Attempt::Local(e)) => Some(Err(store(dir, e))),
                 Err(Attempt::Mirror(why)) => {
@@ -134,12 +139,12 @@ fn download_files(files: &[Source], dir: &Path, mirrors: &[String], progress: Pr
     Ok(())
 }
 
-fn agent() -> Agent {
+fn agent(silence: Duration) -> Agent {
     Agent::config_builder()
         .timeout_resolve(Some(CONNECT))
         .timeout_connect(Some(CONNECT))
-        .timeout_recv_response(Some(SILENCE))
-        .timeout_per_read(Some(SILENCE))
+        .timeout_recv_response(Some(silence))
+        .timeout_per_read(Some(silence))
         .timeout_global(Some(WHOLE))
         .accept_encoding(AutoHeaderValue::None)
         .build()
@@ -169,7 +174,7 @@ fn fetch(agent: &Agent, url: &str, file: &Source, mut out: &File, progress: Prog
     let mut chunk = vec![0; CHUNK];
     let mut done = 0;
     loop {
-        let n = body.read(&mut chunk).map_err(|source| Failure::Broken { done, source })?;
+        let n = body.read(&mut chunk).map_err(|cause| Failure::Broken { done, cause })?;
         if n == 0 {
             break;
         }

@@ -2,58 +2,13 @@
 
 use std::io::{self, Read};
 
+use super::kind::Kind;
 use super::{MAGIC, NpyError};
 
 /// The longest header read; NumPy's are under 200 bytes.
 const MAX_HEADER: u32 = 64 << 10;
 /// The most dimensions NumPy has.
 const MAX_DIMENSIONS: usize = 64;
-
-/// Types of elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Bool,
-    U8,
-    I8,
-    U16,
-    I16,
-    U32,
-    I32,
-    U64,
-    I64,
-    F32,
-    F64,
-}
-
-impl Kind {
-    /// Bytes of one element.
-    pub(super) fn size(self) -> usize {
-        match self {
-            Kind::Bool | Kind::U8 | Kind::I8 => 1,
-            Kind::U16 | Kind::I16 => 2,
-            Kind::U32 | Kind::I32 | Kind::F32 => 4,
-            Kind::U64 | Kind::I64 | Kind::F64 => 8,
-        }
-    }
-
-    fn parse(descr: &str) -> Result<Self, NpyError> {
-        Ok(match descr.trim_start_matches(['<', '|', '=']) {
-            "b1" => Kind::Bool,
-            "u1" => Kind::U8,
-            "i1" => Kind::I8,
-            "u2" => Kind::U16,
-            "i2" => Kind::I16,
-            "u4" => Kind::U32,
-            "i4" => Kind::I32,
-            "u8" => Kind::U64,
-            "i8" => Kind::I64,
-            "f4" => Kind::F32,
-            "f8" => Kind::F64,
-            big if big.starts_with('>') => return Err(NpyError::BigEndian(descr.into())),
-            _ => return Err(NpyError::Type(descr.into())),
-        })
-    }
-}
 
 /// What the header says.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! values are refused: no fixed-point number stands for them.
 
 mod header;
+mod kind;
 mod npz;
 
 use std::io::{self, Read, Write};
@@ -14,11 +15,13 @@ use thiserror::Error;
 use crate::MAX_VALUES;
 use crate::file::write_atomic;
 use crate::samples::volume;
-use header::{Header, Kind};
+use header::Header;
 pub(crate) use npz::Npz;
 
 /// First bytes of an .npy file.
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
+/// Bytes read at a time: a whole number of elements of any type.
+const CHUNK: usize = 64 << 10;
 
 /// What can be wrong with an .npy or .npz file.
 #[derive(Debug, Error)]
@@ -135,37 +138,22 @@ fn read_as<T: Copy>(
     let Header { kind, fortran, shape } = header::read(&mut reader)?;
     let Some(n) = volume(&shape).filter(|&n| n <= MAX_VALUES) else { return Err(NpyError::Size(shape)) };
     let wanted = n * kind.size();
-    let mut bytes = Vec::new();
-    reader.by_ref().take(wanted as u64).read_to_end(&mut bytes)?;
-    if bytes.len() < wanted {
-        return Err(NpyError::Truncated { got: bytes.len(), wanted });
+    let mut values = Vec::new();
+    let mut bytes = Vec::with_capacity(CHUNK);
+    while values.len() < n {
+        let read = values.len() * kind.size();
+        bytes.clear();
+        reader.by_ref().take(CHUNK.min(wanted - read) as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < CHUNK.min(wanted - read) {
+            return Err(NpyError::Truncated { got: read + bytes.len(), wanted });
+        }
+        kind.decode(&bytes, &mut values, &keep)?;
     }
     if reader.read(&mut [0])? > 0 {
         return Err(NpyError::Trailing(wanted));
     }
-    let values = match kind {
-        Kind::Bool => decode(&bytes, |b: [u8; 1]| f64::from(u8::from(b[0] != 0)), keep),
-        Kind::U8 => decode(&bytes, |b| u8::from_le_bytes(b).into(), keep),
-        Kind::I8 => decode(&bytes, |b| i8::from_le_bytes(b).into(), keep),
-        Kind::U16 => decode(&bytes, |b| u16::from_le_bytes(b).into(), keep),
-        Kind::I16 => decode(&bytes, |b| i16::from_le_bytes(b).into(), keep),
-        Kind::U32 => decode(&bytes, |b| u32::from_le_bytes(b).into(), keep),
-        Kind::I32 => decode(&bytes, |b| i32::from_le_bytes(b).into(), keep),
-        Kind::U64 => decode(&bytes, |b| u64::from_le_bytes(b) as f64, keep),
-        Kind::I64 => decode(&bytes, |b| i64::from_le_bytes(b) as f64, keep),
-        Kind::F32 => decode(&bytes, |b| f32::from_le_bytes(b).into(), keep),
-        Kind::F64 => decode(&bytes, f64::from_le_bytes, keep),
-    }?;
     let values = if fortran { row_major(&shape, &values) } else { values };
     Ok((shape, values))
-}
-
-fn decode<const N: usize, T>(
-    bytes: &[u8],
-    value: impl Fn([u8; N]) -> f64,
-    keep: impl Fn(usize, f64) -> Result<T, NpyError>,
-) -> Result<Vec<T>, NpyError> {
-    bytes.as_chunks().0.iter().enumerate().map(|(i, b)| keep(i, value(*b))).collect()
 }
 
 /// The values of a column-major array in row-major order.
@@ -219,7 +207,7 @@ pub(crate) mod tests {
     #[test]
     fn every_type_is_read() {
         for (descr, data, want) in [
-            ("|b1", vec![0, 1], [0.0, 1.0]),
+            ("|b1", vec![0, 7], [0.0, 1.0]),
             ("|u1", vec![0, 255], [0.0, 255.0]),
             ("|i1", vec![0x80, 1], [-128.0, 1.0]),
             ("<u2", vec![0, 0, 0xff, 0xff], [0.0, 65535.0]),
@@ -236,6 +224,19 @@ pub(crate) mod tests {
         }
         let scalar = read(&npy("|u1", false, "()", &[5])[..]).unwrap();
         assert_eq!(scalar, (vec![], vec![5.0]));
+    }
+
+    #[test]
+    fn arrays_longer_than_a_chunk_are_whole() {
+        let values: Vec<f32> = (0..40_000).map(|x| x as f32).collect();
+        let data: Vec<u8> = values.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect();
+        assert_eq!(read(&npy("<f8", false, "(40000,)", &data)[..]).unwrap().1, values);
+        let cut = read(&npy("<f8", false, "(40000,)", &data[..319_999])[..]);
+        assert!(matches!(cut, Err(NpyError::Truncated { got: 319_999, wanted: 320_000 })));
+        let mut bad = data.clone();
+        bad[8 * 39_999..].copy_from_slice(&f64::NAN.to_le_bytes());
+        let last = read(&npy("<f8", false, "(40000,)", &bad)[..]);
+        assert!(matches!(last, Err(NpyError::NotFinite { index: 39_999, .. })));
     }
 
     #[test]
@@ -277,7 +278,7 @@ pub(crate) mod tests {
             Err(NpyError::Truncated { got: 8, wanted: 12 })
         ));
         assert!(matches!(read(&npy("|u1", false, "(1,)", &[0; 2])[..]), Err(NpyError::Trailing(1))));
-        for shape in ["(0, 3)", "(536870913,)", "(4294967296, 4294967296, 4294967296)"] {
+        for shape in ["(0, 3)", "(268435457,)", "(4294967296, 4294967296, 4294967296)"] {
             assert!(matches!(read(&npy("|u1", false, shape, &[])[..]), Err(NpyError::Size(_))), "{shape}");
         }
     }

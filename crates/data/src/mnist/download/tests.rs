@@ -56,7 +56,7 @@ fn good(body: Vec<u8>) -> String {
 }
 
 fn get(dir: &Path, mirrors: &[String]) -> Result<(), DownloadError> {
-    download_files(&[FILE], dir, mirrors, &mut |_, _, _| ())
+    download_files(&agent(Duration::from_millis(500)), &[FILE], dir, mirrors, &mut |_, _, _| ())
 }
 
 /// The one failure of a download from this mirror, which must leave nothing behind.
@@ -81,7 +81,10 @@ fn a_file_is_fetched_once_and_repaired() {
         answer("200 OK", Some(body.len()), &body)
     });
     let mut seen = Vec::new();
-    download_files(&[FILE], &inner, &[url], &mut |f, done, total| seen.push((f.to_string(), done, total))).unwrap();
+    download_files(&agent(SILENCE), &[FILE], &inner, &[url], &mut |f, done, total| {
+        seen.push((f.to_string(), done, total))
+    })
+    .unwrap();
     let size = packed.len() as u64;
     assert_eq!(seen.last(), Some(&("hello.gz".into(), size, Some(size))));
     assert_eq!(fs::read(inner.join("hello.gz")).unwrap(), packed);
@@ -125,6 +128,29 @@ fn bad_mirrors_are_refused() {
     assert!(matches!(failure(good(HELLO.to_vec())), Failure::NotTheFile(Mismatch::Unpack(_))));
     assert!(matches!(failure(mirror(|_| b"no HTTP\r\n\r\n".to_vec())), Failure::Http(_)));
     assert!(matches!(failure("no url".into()), Failure::Http(_)));
+}
+
+#[test]
+fn silent_mirrors_are_given_up() {
+    let stalled = |start: Vec<u8>| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let held: Vec<TcpStream> = listener
+                .incoming()
+                .flatten()
+                .inspect(|mut s| {
+                    request(s);
+                    s.write_all(&start).unwrap();
+                })
+                .collect();
+            drop(held);
+        });
+        url
+    };
+    assert!(matches!(failure(stalled(Vec::new())), Failure::Http(_)));
+    let half = answer("200 OK", Some(100), &[0x1f; 50]);
+    assert!(matches!(failure(stalled(half)), Failure::Broken { done: 50, .. }));
 }
 
 #[test]
