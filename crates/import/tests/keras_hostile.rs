@@ -1,0 +1,125 @@
+//! Damaged files give an error or a sound graph: never a panic, and never a long wait.
+//!
+//! `TREFOIL_ROUNDS` sets how many damaged copies are made of each file.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use common::{data, shared};
+use trefoil_import::keras_h5;
+
+/// SplitMix64: the same damage in every run.
+struct Seeded(u64);
+
+impl Seeded {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// Places in a file that hold something: damage to runs of zeros is mostly damage to nothing.
+fn written(bytes: &[u8]) -> Vec<usize> {
+    (0..bytes.len()).filter(|&i| bytes[i] != 0).collect()
+}
+
+fn damage(bytes: &mut Vec<u8>, places: &[usize], random: &mut Seeded) {
+    for _ in 0..=random.below(4) {
+        let at = if random.below(4) == 0 { random.below(bytes.len()) } else { places[random.below(places.len())] };
+        let at = at.min(bytes.len() - 1);
+        match random.below(8) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = random.next() as u8,
+            2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
+            3 => bytes.truncate(at.max(1)),
+            4 | 5 => {
+                // A number of 2, 4 or 8 bytes: large, small, or an address in the file.
+                let value = match random.below(4) {
+                    0 => u64::MAX >> random.below(64),
+                    1 => 1 << random.below(64),
+                    2 => random.below(bytes.len()) as u64 & !7,
+                    _ => random.below(64) as u64,
+                };
+                let (at, n) = (at & !1, [2, 4, 8][random.below(3)]);
+                let end = (at + n).min(bytes.len());
+                bytes[at..end].copy_from_slice(&value.to_le_bytes()[..end - at]);
+            }
+            6 => {
+                let (from, n) = (random.below(bytes.len()), 1 + random.below(64));
+                let n = n.min(bytes.len() - from).min(bytes.len() - at);
+                bytes.copy_within(from..from + n, at);
+            }
+            _ => bytes.swap(at, (at + 1 + random.below(16)).min(bytes.len() - 1)),
+        }
+    }
+}
+
+fn torment(name: &str, original: &[u8], rounds: u64) {
+    assert!(keras_h5::load_bytes(original).is_ok(), "{name}");
+    let places = written(original);
+    let mut refused = 0;
+    for round in 0..rounds {
+        let mut bytes = original.to_vec();
+        damage(&mut bytes, &places, &mut Seeded(round));
+        let start = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| keras_h5::load_bytes(&bytes)));
+        let took = start.elapsed();
+        match outcome {
+            Ok(Ok(graph)) => assert!(graph.shapes().is_ok(), "{name}, round {round}"),
+            Ok(Err(error)) => {
+                assert!(!error.to_string().is_empty());
+                refused += 1;
+            }
+            Err(_) => panic!("{name}: panic in round {round}"),
+        }
+        assert!(took < Duration::from_secs(10), "{name}: round {round} took {took:?}");
+    }
+    println!("{name}: {refused} of {rounds} damaged files refused");
+    assert!(refused > rounds / 20, "{name}: only {refused} of {rounds} refused");
+}
+
+fn rounds(default: u64) -> u64 {
+    std::env::var("TREFOIL_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn damaged_files_of_every_kind() {
+    let mut files: Vec<_> = std::fs::read_dir(data("")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|p| p.extension().is_some_and(|e| e == "h5") && !p.ends_with("keras2_weights.h5"));
+    files.sort();
+    assert!(files.len() > 8);
+    for path in files {
+        torment(&path.display().to_string(), &std::fs::read(&path).unwrap(), rounds(250));
+    }
+}
+
+#[test]
+fn damaged_published_model() {
+    let Some(path) = shared("data/models/short-conv-mnist.h5") else { return };
+    torment("short-conv-mnist.h5", &std::fs::read(path).unwrap(), rounds(250));
+}
+
+#[test]
+fn every_truncation() {
+    let bytes = std::fs::read(data("keras22.h5")).unwrap();
+    for n in (0..bytes.len()).step_by(7) {
+        assert!(keras_h5::load_bytes(&bytes[..n]).is_err(), "{n} bytes");
+    }
+}
+
+#[test]
+fn no_hdf5_at_all() {
+    for bytes in [&b""[..], b"\x89HDF\r\n\x1a\n", b"{}", &[0; 4096], &[0xff; 4096]] {
+        assert!(keras_h5::load_bytes(bytes).is_err());
+    }
+    assert!(keras_h5::load(data("absent.h5")).is_err());
+    assert!(keras_h5::load(data("")).is_err());
+}
