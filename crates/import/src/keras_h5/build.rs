@@ -37,7 +37,7 @@ pub(super) struct Builder<'w> {
 
 /// The graph of the model `config`, with its weights.
 pub(super) fn graph(config: &Value, weights: &Weights) -> Result<Graph, ImportError> {
-    let config = without_tuples(config);
+    let config = with_plain_lists(config);
     let model = Model::parse(&config)?;
     let fail = |reason: String| ImportError::Model { model: model.name.into(), reason };
     let [input] = model.inputs[..] else {
@@ -179,14 +179,14 @@ fn leading_to(nodes: Vec<Node>, output: NodeId) -> Vec<Node> {
     kept
 }
 
-/// Some versions write a tuple as `{"class_name": "__tuple__", "items": [...]}`: makes it a list.
-fn without_tuples(value: &Value) -> Value {
+/// Some versions write a list as `{"class_name": "__tuple__", "items": [...]}`: makes it a list again.
+fn with_plain_lists(value: &Value) -> Value {
     match value {
-        Value::Object(o) => match o.get("items") {
-            Some(items) if o.get("class_name").is_some_and(|c| c == "__tuple__") => without_tuples(items),
-            _ => Value::Object(o.iter().map(|(k, v)| (k.clone(), without_tuples(v))).collect()),
+        Value::Object(o) => match (o.get("class_name").and_then(Value::as_str), o.get("items")) {
+            (Some("__tuple__" | "ListWrapper" | "TensorShape"), Some(items)) => with_plain_lists(items),
+            _ => Value::Object(o.iter().map(|(k, v)| (k.clone(), with_plain_lists(v))).collect()),
         },
-        Value::Array(a) => Value::Array(a.iter().map(without_tuples).collect()),
+        Value::Array(a) => Value::Array(a.iter().map(with_plain_lists).collect()),
         other => other.clone(),
     }
 }

@@ -204,6 +204,16 @@ def compressed(name):
             f.create_dataset(p, data=values, chunks=True, compression="gzip", shuffle=True)
 
 
+def sparse(name):
+    """Datasets of 1 GiB and 4 TiB of which nothing was ever written, in a file of a few kB."""
+    with h5py.File(name + ".h5", "w") as f:
+        f.attrs["layer_names"] = [b"gigabyte", b"terabytes"]
+        for layer, side in [("gigabyte", 2**14), ("terabytes", 2**20)]:
+            g = f.create_group(layer)
+            g.attrs["weight_names"] = [b"kernel"]
+            g.create_dataset("kernel", shape=(side, side), dtype="float32", chunks=(64, 64))
+
+
 for kind in [sequential, functional, nested, transfer]:
     for k, version in [(keras2, "keras2"), (keras3, "keras3")]:
         save("%s_%s" % (version, kind.__name__), kind(k, kind.__name__))
@@ -211,3 +221,4 @@ keras_2_2("keras22")
 weights_only("keras2_weights")
 to_json("keras3_to_json")
 compressed("keras3_compressed")
+sparse("hostile_sparse")

@@ -65,7 +65,8 @@ pub(super) fn apply(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
         "AveragePooling2D" => pool::windows(call, Layer::AveragePool),
         "GlobalMaxPooling2D" => pool::global(call, Layer::MaxPool),
         "GlobalAveragePooling2D" => pool::global(call, Layer::AveragePool),
-        "BatchNormalization" => norm::batch(call),
+        // The suffix comes from TensorFlow 1.
+        "BatchNormalization" | "BatchNormalizationV1" | "BatchNormalizationV2" => norm::batch(call),
         "Activation" => activation::layer(call),
         "ReLU" => activation::relu(call),
         "LeakyReLU" => activation::leaky_relu(call),

@@ -1,10 +1,7 @@
 //! Imported models compute what Keras computes.
 
-mod common;
-mod forward;
-
-use common::{data, shared};
-use forward::forward;
+use crate::files::{data, shared};
+use crate::forward::forward;
 use trefoil_import::{ImportError, keras_h5};
 use trefoil_nn::graph::{Graph, Layer, Post};
 
