@@ -8,7 +8,7 @@ use trefoil_nn::graph::{Graph, GraphError, Layer, Node, NodeId, Post};
 use super::json::{Settings, brief, size};
 use super::layers::{self, Call};
 use super::model::{INPUT, LayerEntry, Model, is_model};
-use super::weights::Weights;
+use super::weights::{Place, Weights};
 use super::wiring::Ref;
 use crate::ImportError;
 
@@ -46,7 +46,7 @@ pub(super) fn graph(config: &Value, weights: &Weights) -> Result<Graph, ImportEr
     let shape = input_shape(&model.layers[input]).map_err(fail)?;
     let mut builder = Builder { weights, nodes: Vec::new(), shapes: Vec::new(), steps: 0 };
     let node = builder.push(model.layers[input].name.clone(), Layer::Input { shape }, vec![])?;
-    let outputs = builder.run(&model, &[], &[Flow { node, post: Post::None }])?;
+    let outputs = builder.run(&model, &Place::default(), &[Flow { node, post: Post::None }])?;
     let [output] = outputs[..] else {
         return Err(fail(format!("it has {} outputs, must have one", outputs.len())));
     };
@@ -86,7 +86,7 @@ impl Builder<'_> {
     }
 
     /// Calls every layer of a model and gives what the model returns.
-    fn run(&mut self, model: &Model<'_>, path: &[String], inputs: &[Flow]) -> Result<Vec<Flow>, ImportError> {
+    fn run(&mut self, model: &Model<'_>, place: &Place, inputs: &[Flow]) -> Result<Vec<Flow>, ImportError> {
         let fail = |reason: String| ImportError::Model { model: model.name.into(), reason };
         if inputs.len() != model.inputs.len() {
             return Err(fail(format!("it is called with {} inputs, has {}", inputs.len(), model.inputs.len())));
@@ -113,7 +113,7 @@ impl Builder<'_> {
             if layer.class != INPUT {
                 let args = layer.calls[at.1].iter().map(|r| pick(&done, r)).collect::<Option<Vec<_>>>();
                 let args = args.ok_or_else(|| fail(format!("layer {}: an input has no such output", layer.name)))?;
-                let outputs = self.call(layer, path, &args)?;
+                let outputs = self.call(layer, place, &args)?;
                 done.insert(at, outputs);
             }
             for next in waiting.remove(&at).unwrap_or_default() {
@@ -134,14 +134,14 @@ impl Builder<'_> {
         outputs.collect()
     }
 
-    fn call(&mut self, layer: &LayerEntry<'_>, path: &[String], inputs: &[Flow]) -> Result<Vec<Flow>, ImportError> {
-        let path = [path, std::slice::from_ref(&layer.name)].concat();
+    fn call(&mut self, layer: &LayerEntry<'_>, place: &Place, inputs: &[Flow]) -> Result<Vec<Flow>, ImportError> {
+        let place = place.of_layer(&layer.name, &layer.key);
         if is_model(layer.class) {
-            return self.run(&Model::of(layer.class, layer.config)?, &path, inputs);
+            return self.run(&Model::of(layer.class, layer.config)?, &place, inputs);
         }
-        let name = path.join("/");
+        let name = place.name();
         let settings = Settings::new(&name, layer.class, layer.config);
-        Ok(vec![layers::apply(&mut Call { builder: self, settings, path: &path, inputs })?])
+        Ok(vec![layers::apply(&mut Call { builder: self, settings, place: &place, inputs, weights_taken: 0 })?])
     }
 }
 

@@ -39,7 +39,8 @@ pub fn load_bytes(bytes: &[u8]) -> Result<Graph, ImportError> {
     whole(bytes.to_vec())
 }
 
-/// Loads a model whose weights (`save_weights`) and architecture (`to_json`) lie in two files.
+/// Loads a model whose weights (`save_weights`, also the `.weights.h5` of Keras 3) and architecture (`to_json`) lie in
+/// two files.
 pub fn load_with_architecture(
     weights_path: impl AsRef<Path>,
     json_path: impl AsRef<Path>,

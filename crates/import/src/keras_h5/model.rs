@@ -13,6 +13,8 @@ pub(super) struct LayerEntry<'a> {
     pub(super) name: String,
     /// Type.
     pub(super) class: &'a str,
+    /// What newer files call it: its type in snake case, numbered among layers of that type.
+    pub(super) key: String,
     /// Settings.
     pub(super) config: &'a Value,
     /// The inputs of each call.
@@ -59,7 +61,17 @@ impl<'a> Model<'a> {
         // Sequential models of Keras 2.2.2 and older are a bare list.
         let list = config.as_array().or_else(|| config.get("layers").and_then(Value::as_array));
         let list = list.ok_or_else(|| fail("its list of layers is missing".into()))?;
-        let mut layers = list.iter().map(|v| entry(v).map_err(fail)).collect::<Result<Vec<_>, _>>()?;
+        let mut of_class = HashMap::new();
+        let mut layers = Vec::with_capacity(list.len());
+        for value in list {
+            let mut layer = entry(value).map_err(fail)?;
+            let earlier: &mut usize = of_class.entry(layer.class).or_default();
+            if *earlier > 0 {
+                layer.key = format!("{}_{earlier}", layer.key);
+            }
+            *earlier += 1;
+            layers.push(layer);
+        }
         if layers.is_empty() {
             return Err(fail("it has no layers".into()));
         }
@@ -109,7 +121,10 @@ impl<'a> Model<'a> {
                 shape = inner.inputs.first().and_then(|&i| inner.layers[i].shape);
             }
             let name = format!("{}_input", own.name);
-            layers.insert(0, LayerEntry { name, class: INPUT, config: own.config, calls: vec![], shape });
+            layers.insert(
+                0,
+                LayerEntry { name, class: INPUT, key: String::new(), config: own.config, calls: vec![], shape },
+            );
         }
         for (i, layer) in layers.iter_mut().enumerate().skip(1) {
             layer.calls = vec![vec![Ref { layer: i - 1, call: 0, tensor: 0 }]];
@@ -134,5 +149,39 @@ fn entry(value: &Value) -> Result<LayerEntry<'_>, String> {
         return Err(format!("layer {name} has no config"));
     }
     let shape = ["batch_input_shape", "batch_shape"].iter().find_map(|k| raw.get(*k)).filter(|v| !v.is_null());
-    Ok(LayerEntry { name: name.into(), class, config: raw, calls: Vec::new(), shape })
+    Ok(LayerEntry { name: name.into(), class, key: snake_case(class), config: raw, calls: Vec::new(), shape })
+}
+
+/// Keras' rule: a word begins at a capital that has small letters after it, or follows one.
+fn snake_case(class: &str) -> String {
+    let chars: Vec<char> = class.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect();
+    let mut snake = String::new();
+    for (i, c) in chars.iter().enumerate() {
+        let small = |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_ascii_lowercase());
+        if i > 0 && c.is_ascii_uppercase() && (small(i.checked_sub(1)) || small(Some(i + 1))) {
+            snake.push('_');
+        }
+        snake.extend(c.to_lowercase());
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::snake_case;
+
+    #[test]
+    fn snake_case_is_keras() {
+        for (class, key) in [
+            ("Dense", "dense"),
+            ("Conv2D", "conv2d"),
+            ("DepthwiseConv2D", "depthwise_conv2d"),
+            ("BatchNormalization", "batch_normalization"),
+            ("ReLU", "re_lu"),
+            ("LeakyReLU", "leaky_re_lu"),
+            ("LSTM", "lstm"),
+        ] {
+            assert_eq!(snake_case(class), key);
+        }
+    }
 }

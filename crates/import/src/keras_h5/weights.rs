@@ -1,8 +1,11 @@
-//! The weights of a layer by name.
+//! The weights of a layer, in the two layouts of Keras.
 //!
-//! A group per layer of the outermost model (under `model_weights`, or at the root of a file of weights) lists its
-//! datasets in `weight_names`. Their names end in the weight's own name, after the layer's and any models' around it,
-//! and with `:0` if TensorFlow wrote them. A nested model's weights are all in the group of the outermost one.
+//! By name: a group per layer of the outermost model (under `model_weights`, or at the root of a file of weights) lists
+//! its datasets in `weight_names`. Their names end in the weight's own name, after the layer's and any models' around
+//! it, and with `:0` if TensorFlow wrote them. A nested model's weights are all in the group of the outermost one.
+//!
+//! By number, in the `.weights.h5` of Keras 3: `layers/KEY/vars/0`, `layers/KEY/vars/1`, ..., where the key is the
+//! layer's type and number; layers of a nested model are in `layers/KEY/layers/KEY/...`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,33 +22,78 @@ const MAX_WEIGHTS: u64 = 1 << 29;
 /// The weights of a model.
 pub(super) struct Weights {
     h5: H5,
-    root: &'static str,
+    layout: Layout,
     names: RefCell<HashMap<String, Rc<Vec<String>>>>,
     left: Cell<u64>,
+}
+
+enum Layout {
+    /// By name, in groups after this.
+    Named(&'static str),
+    /// By number.
+    Numbered,
+}
+
+/// Where a layer is: in the model, and in either layout of its weights.
+#[derive(Default)]
+pub(super) struct Place {
+    /// Names of the models around the layer, outermost first, then its own.
+    names: Vec<String>,
+    /// Its group in a file that numbers weights.
+    group: String,
+}
+
+impl Place {
+    /// The place of a layer of the model that is at this place.
+    pub(super) fn of_layer(&self, name: &str, key: &str) -> Self {
+        let mut names = self.names.clone();
+        names.push(name.into());
+        let parent = if self.group.is_empty() { String::new() } else { format!("{}/", self.group) };
+        Self { names, group: format!("{parent}layers/{key}") }
+    }
+
+    /// The layer's name, after those of the models around it.
+    pub(super) fn name(&self) -> String {
+        self.names.join("/")
+    }
 }
 
 impl Weights {
     /// The weights in an open file.
     pub(super) fn new(h5: H5) -> Result<Self, ImportError> {
         let root = if h5.has_group("model_weights") { "model_weights/" } else { "" };
-        if h5.texts(root.trim_end_matches('/'), "layer_names")?.is_none() {
-            let hint = if h5.has_group("layers") {
-                "it looks like the newer .weights.h5 of Keras 3; save the whole model as .h5 instead"
-            } else {
-                "it is no Keras file"
-            };
-            return Err(ImportError::Model { model: "(weights)".into(), reason: format!("no layer_names: {hint}") });
-        }
-        Ok(Self { h5, root, names: RefCell::default(), left: Cell::new(MAX_WEIGHTS) })
+        let layout = if h5.texts(root.trim_end_matches('/'), "layer_names")?.is_some() {
+            Layout::Named(root)
+        } else if h5.has_group("layers") {
+            Layout::Numbered
+        } else {
+            let reason = "there are neither layer_names nor layers: Keras did not write this file".into();
+            return Err(ImportError::Model { model: "(weights)".into(), reason });
+        };
+        Ok(Self { h5, layout, names: RefCell::default(), left: Cell::new(MAX_WEIGHTS) })
     }
 
-    /// The weight `tensor` of the layer at `path` (outermost model's layer first), of the shape `shape`.
-    pub(super) fn load(&self, path: &[String], tensor: &str, shape: &[usize]) -> Result<Array, ImportError> {
-        let fail = |reason: String| ImportError::Weight { layer: path.join("/"), tensor: tensor.into(), reason };
-        let Some(outer) = path.first() else { return Err(fail("no layer".into())) };
-        let group = format!("{}{outer}", self.root);
-        let names = self.names_in(&group)?.ok_or_else(|| fail("the file has no weights of this layer".into()))?;
-        let name = pick(&names, path, tensor).map_err(fail)?;
+    /// The weight of the shape `shape` that is called one of `tensors`, or is the layer's weight number `number`.
+    pub(super) fn load(
+        &self,
+        place: &Place,
+        tensors: &[&str],
+        number: usize,
+        shape: &[usize],
+    ) -> Result<Array, ImportError> {
+        let fail = |reason: String| ImportError::Weight { layer: place.name(), tensor: tensors.join(" or "), reason };
+        let path = match &self.layout {
+            Layout::Named(root) => {
+                let group = format!("{root}{}", place.names.first().map_or("", String::as_str));
+                let names =
+                    self.names_in(&group)?.ok_or_else(|| fail("the file has no weights of this layer".into()))?;
+                let found: Vec<_> = tensors.iter().map(|t| pick(&names, &place.names, t)).collect();
+                let best = found.iter().position(Result::is_ok).unwrap_or(0);
+                let name = found.into_iter().nth(best).unwrap_or_else(|| Err("has no name".into())).map_err(fail)?;
+                format!("{group}/{name}")
+            }
+            Layout::Numbered => format!("{}/vars/{number}", place.group),
+        };
         let elements = shape.iter().try_fold(1, |n: u64, &d| n.checked_mul(d as u64));
         match elements.and_then(|n| self.left.get().checked_sub(n)) {
             Some(left) => self.left.set(left),
@@ -54,7 +102,7 @@ impl Weights {
                 return Err(ImportError::TooLarge { what: "the model's weights".into(), size, limit: MAX_WEIGHTS });
             }
         }
-        self.h5.array(&format!("{group}/{name}"), shape).map_err(|e| match e {
+        self.h5.array(&path, shape).map_err(|e| match e {
             ArrayError::Bad(reason) => fail(reason),
             ArrayError::File(e) => e,
         })

@@ -180,6 +180,23 @@ def weights_only(name):
         f.write(model.to_json() + "\n")
 
 
+def numbered(name):
+    """The .weights.h5 of Keras 3, whose weights have numbers and no names."""
+    L = keras3.layers
+    inner = [keras3.Input((6, 6, 1)), L.Conv2D(2, 3), L.BatchNormalization(), L.Conv2D(2, 1)]
+    i = keras3.Input((6, 6, 1))
+    x = L.SeparableConv2D(2, 2, depth_multiplier=2)(keras3.Sequential(inner)(i))
+    x = L.DepthwiseConv2D(2)(L.BatchNormalization(scale=False)(x + x))
+    x = L.Dense(3, activation=L.LeakyReLU())(L.Flatten()(x))
+    model = keras3.Model(i, L.Dense(2)(x))
+    randomize(model)
+    expected(name, model)
+    model.save_weights(name + ".weights.h5")
+    os.rename(name + ".weights.h5", name + ".h5")
+    with open(name + ".architecture.json", "w") as f:
+        f.write(model.to_json() + "\n")
+
+
 def to_json(name):
     """Keras 3: a whole model and, beside it, the richer form that to_json gives."""
     L = keras3.layers
@@ -220,5 +237,6 @@ for kind in [sequential, functional, nested, transfer]:
 keras_2_2("keras22")
 weights_only("keras2_weights")
 to_json("keras3_to_json")
+numbered("keras3_weights")
 compressed("keras3_compressed")
 sparse("hostile_sparse")

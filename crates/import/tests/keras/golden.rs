@@ -70,12 +70,14 @@ fn deflated_double_precision_weights() {
 
 #[test]
 fn weights_and_architecture_apart() {
-    for name in ["keras2_weights", "keras3_to_json"] {
+    for name in ["keras2_weights", "keras3_weights", "keras3_to_json"] {
         let architecture = data(&format!("{name}.architecture.json"));
         close(name, &keras_h5::load_with_architecture(data(&format!("{name}.h5")), architecture).unwrap());
     }
-    let alone = keras_h5::load(data("keras2_weights.h5"));
-    assert!(matches!(alone, Err(ImportError::NoArchitecture)), "{alone:?}");
+    for name in ["keras2_weights.h5", "keras3_weights.h5"] {
+        let alone = keras_h5::load(data(name));
+        assert!(matches!(alone, Err(ImportError::NoArchitecture)), "{alone:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(super) fn conv(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
     let filters = call.settings.size("filters")?;
     let groups = call.settings.size_or("groups", 1)?;
     let geometry = geometry(call, filters, groups)?;
-    let kernel = call.weight("kernel", &geometry.kernel_shape())?;
+    let kernel = call.weight(&["kernel"], &geometry.kernel_shape())?;
     let bias = call.bias(filters)?;
     let flow = call.push(Layer::Conv2d { geometry, kernel, bias })?;
     activation::inline(call, flow)
@@ -39,7 +39,7 @@ pub(super) fn separable(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
         pads: Pads::default(),
         groups: 1,
     };
-    let kernel = call.weight("pointwise_kernel", &pointwise.kernel_shape())?;
+    let kernel = call.weight(&["pointwise_kernel"], &pointwise.kernel_shape())?;
     let bias = call.bias(filters)?;
     let flow = call.push_after("pointwise", Layer::Conv2d { geometry: pointwise, kernel, bias }, &[middle])?;
     activation::inline(call, flow)
@@ -47,17 +47,14 @@ pub(super) fn separable(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
 
 /// Keras' depthwise kernel is `[h, w, channels, multiplier]`; output `c * multiplier + m` reads channel `c`, which is
 /// the rule of groups over the same values as `[h, w, 1, channels * multiplier]`.
-fn depthwise_part(call: &Call<'_, '_>) -> Result<(Conv2d, Array), ImportError> {
+fn depthwise_part(call: &mut Call<'_, '_>) -> Result<(Conv2d, Array), ImportError> {
     let [_, _, channels] = call.image()?;
     let multiplier = call.settings.size_or("depth_multiplier", 1)?;
     let outputs = channels.checked_mul(multiplier).ok_or_else(|| call.settings.fail("too many channels"))?;
     let geometry = geometry(call, outputs, channels)?;
     let (h, w) = geometry.kernel;
-    let mut kernel = match call.weight("depthwise_kernel", &[h, w, channels, multiplier]) {
-        // Keras 3 names it like any other kernel.
-        Err(ImportError::Weight { .. }) => call.weight("kernel", &[h, w, channels, multiplier])?,
-        found => found?,
-    };
+    // Keras 3 names the kernel of a plain depthwise layer like any other.
+    let mut kernel = call.weight(&["depthwise_kernel", "kernel"], &[h, w, channels, multiplier])?;
     kernel.shape = geometry.kernel_shape();
     Ok((geometry, kernel))
 }

@@ -12,6 +12,7 @@ use trefoil_nn::graph::{Array, Layer, Post};
 
 use super::build::{Builder, Flow};
 use super::json::Settings;
+use super::weights::Place;
 use crate::ImportError;
 
 /// The types of layer that can be run; nested models of them as well.
@@ -48,10 +49,12 @@ pub(super) struct Call<'c, 'w> {
     pub(super) builder: &'c mut Builder<'w>,
     /// The layer's settings.
     pub(super) settings: Settings<'c>,
-    /// Names of the models around the layer, then its own.
-    pub(super) path: &'c [String],
+    /// Where its weights are.
+    pub(super) place: &'c Place,
     /// What it is called with.
     pub(super) inputs: &'c [Flow],
+    /// How many weights have been taken: some files only number them.
+    pub(super) weights_taken: usize,
 }
 
 /// Translates one call of a layer.
@@ -102,14 +105,16 @@ impl Call<'_, '_> {
         shape.try_into().map_err(|_| self.settings.fail(format!("needs an image, its input has shape {shape:?}")))
     }
 
-    /// The weight called `name`.
-    fn weight(&self, name: &str, shape: &[usize]) -> Result<Array, ImportError> {
-        self.builder.weights.load(self.path, name, shape)
+    /// The layer's next weight in Keras' order, called one of `names`.
+    fn weight(&mut self, names: &[&str], shape: &[usize]) -> Result<Array, ImportError> {
+        let number = self.weights_taken;
+        self.weights_taken += 1;
+        self.builder.weights.load(self.place, names, number, shape)
     }
 
     /// The bias of `n` outputs, if the layer has one.
-    fn bias(&self, n: usize) -> Result<Option<Array>, ImportError> {
-        if self.settings.flag("use_bias", true)? { self.weight("bias", &[n]).map(Some) } else { Ok(None) }
+    fn bias(&mut self, n: usize) -> Result<Option<Array>, ImportError> {
+        if self.settings.flag("use_bias", true)? { self.weight(&["bias"], &[n]).map(Some) } else { Ok(None) }
     }
 
     /// Appends a node after all inputs.

@@ -18,12 +18,12 @@ pub(super) fn batch(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
         return Err(s.fail("renorm cannot be run"));
     }
     let epsilon = s.number("epsilon", 1e-3)?;
-    let optional = |flag: &str, weight: &str| {
-        if s.flag(flag, true)? { call.weight(weight, &[channels]).map(|a| Some(a.data)) } else { Ok(None) }
+    let mut optional = |flag: &str, weight: &str| {
+        if s.flag(flag, true)? { call.weight(&[weight], &[channels]).map(|a| Some(a.data)) } else { Ok(None) }
     };
     let (gamma, beta) = (optional("scale", "gamma")?, optional("center", "beta")?);
-    let mean = call.weight("moving_mean", &[channels])?.data;
-    let variance = call.weight("moving_variance", &[channels])?.data;
+    let mean = call.weight(&["moving_mean"], &[channels])?.data;
+    let variance = call.weight(&["moving_variance"], &[channels])?.data;
     let (mut scale, mut shift) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
     for c in 0..channels {
         let a = gamma.as_ref().map_or(1.0, |g| f64::from(g[c])) / (f64::from(variance[c]) + epsilon).sqrt();
