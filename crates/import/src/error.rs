@@ -35,9 +35,6 @@ pub enum ImportError {
         /// What the HDF5 reader says.
         source: Box<hdf5_pure::Error>,
     },
-    /// The HDF5 file is damaged in a way that its reader does not name.
-    #[error("the HDF5 file is damaged")]
-    Damaged,
     /// The file holds weights but no architecture.
     #[error(
         "the file holds no model_config: it has weights only; pass the architecture as well, as JSON from model.to_json()"

@@ -36,7 +36,7 @@ pub(super) struct Builder<'w> {
 }
 
 /// The graph of the model `config`, with its weights.
-pub(super) fn graph(config: &Value, weights: &Weights) -> Result<Graph, ImportError> {
+pub(super) fn graph(config: &Value, mut weights: Weights) -> Result<Graph, ImportError> {
     let config = with_plain_lists(config);
     let model = Model::parse(&config)?;
     let fail = |reason: String| ImportError::Model { model: model.name.into(), reason };
@@ -44,7 +44,9 @@ pub(super) fn graph(config: &Value, weights: &Weights) -> Result<Graph, ImportEr
         return Err(fail(format!("it has {} inputs, must have one", model.inputs.len())));
     };
     let shape = input_shape(&model.layers[input]).map_err(fail)?;
-    let mut builder = Builder { weights, nodes: Vec::new(), shapes: Vec::new(), steps: 0 };
+    let weighted = model.layers.iter().filter(|l| is_model(l.class) || layers::has_weights(l.class));
+    weights.match_layers(&weighted.map(|l| l.name.as_str()).collect::<Vec<_>>())?;
+    let mut builder = Builder { weights: &weights, nodes: Vec::new(), shapes: Vec::new(), steps: 0 };
     let node = builder.push(model.layers[input].name.clone(), Layer::Input { shape }, vec![])?;
     let outputs = builder.run(&model, &Place::default(), &[Flow { node, post: Post::None }])?;
     let [output] = outputs[..] else {

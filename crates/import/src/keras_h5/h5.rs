@@ -16,14 +16,6 @@ pub(super) struct H5 {
     bytes: u64,
 }
 
-/// Why an array cannot be had; the caller knows the layer.
-pub(super) enum ArrayError {
-    /// What is wrong with it.
-    Bad(String),
-    /// The container is damaged.
-    File(ImportError),
-}
-
 impl H5 {
     /// Opens a file held in memory.
     pub(super) fn open(bytes: Vec<u8>) -> Result<Self, ImportError> {
@@ -59,32 +51,29 @@ impl H5 {
         Ok(all)
     }
 
-    /// The dataset at `path`, which must have `shape`.
-    pub(super) fn array(&self, path: &str, shape: &[usize]) -> Result<Array, ArrayError> {
-        let file = |e| ArrayError::File(at(path, e));
-        let dataset = self.file.dataset(path).map_err(file)?;
-        let declared = dataset.shape().map_err(file)?;
+    /// The dataset at `path`, which must have `shape`; or what is wrong with it.
+    pub(super) fn array(&self, path: &str, shape: &[usize]) -> Result<Array, String> {
+        let damaged = |e: hdf5_pure::Error| format!("cannot be read at {path}: {e}");
+        let dataset = self.file.dataset(path).map_err(damaged)?;
+        let declared = dataset.shape().map_err(damaged)?;
         if !declared.iter().copied().eq(shape.iter().map(|&d| d as u64)) {
-            return Err(ArrayError::Bad(format!("has shape {declared:?}, must have {shape:?}")));
+            return Err(format!("has shape {declared:?}, must have {shape:?}"));
         }
-        let size = match dataset.dtype().map_err(file)? {
+        let size = match dataset.dtype().map_err(damaged)? {
             DType::F32 => 4,
             DType::F64 => 8,
-            other => {
-                return Err(ArrayError::Bad(format!("is stored as {other}, only 32 and 64 bit floats are read")));
-            }
+            other => return Err(format!("is stored as {other}, only 32 and 64 bit floats are read")),
         };
         let bytes = declared.iter().try_fold(size, |n: u64, &d| n.checked_mul(d));
         if bytes.is_none_or(|n| n > self.bytes.saturating_mul(MAX_EXPANSION)) {
-            return Err(ArrayError::Bad(format!("has shape {declared:?}, more than the file can hold")));
+            return Err(format!("has shape {declared:?}, more than the file can hold"));
         }
-        let data = dataset.read_f32().map_err(file)?;
+        let data = dataset.read_f32().map_err(damaged)?;
         if let Some(i) = data.iter().position(|v| !v.is_finite()) {
-            return Err(ArrayError::Bad(format!("holds {} at position {i}", data[i])));
+            return Err(format!("holds {} at position {i}", data[i]));
         }
         let held = data.len();
-        Array::new(shape.to_vec(), data)
-            .ok_or_else(|| ArrayError::Bad(format!("declares shape {shape:?} but holds {held} values")))
+        Array::new(shape.to_vec(), data).ok_or_else(|| format!("has shape {shape:?} but holds {held} values"))
     }
 }
 

@@ -47,7 +47,7 @@ pub fn load_with_architecture(
 ) -> Result<Graph, ImportError> {
     let json = read(json_path.as_ref(), MAX_JSON_BYTES)?;
     let weights = read(weights_path.as_ref(), MAX_FILE_BYTES)?;
-    build::graph(&serde_json::from_slice(&json)?, &Weights::new(h5::H5::open(weights)?)?)
+    build::graph(&serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?)?)
 }
 
 fn whole(bytes: Vec<u8>) -> Result<Graph, ImportError> {
@@ -55,7 +55,7 @@ fn whole(bytes: Vec<u8>) -> Result<Graph, ImportError> {
     let json = h5.text("", "model_config")?.ok_or(ImportError::NoArchitecture)?;
     check_size("the architecture in bytes", json.len() as u64, MAX_JSON_BYTES)?;
     let config: Value = serde_json::from_str(&json)?;
-    build::graph(&config, &Weights::new(h5)?)
+    build::graph(&config, Weights::new(h5)?)
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImportError> {

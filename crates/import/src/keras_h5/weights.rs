@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use trefoil_nn::graph::Array;
 
-use super::h5::{ArrayError, H5};
+use super::h5::H5;
 use crate::ImportError;
 
 /// Most weights of one model, all copies counted: 2 GiB of them.
@@ -28,8 +28,13 @@ pub(super) struct Weights {
 }
 
 enum Layout {
-    /// By name, in groups after this.
-    Named(&'static str),
+    /// By name.
+    Named {
+        /// Before the name of each group.
+        root: &'static str,
+        /// The names in the file of layers that are called otherwise in the architecture.
+        aliases: HashMap<String, String>,
+    },
     /// By number.
     Numbered,
 }
@@ -63,7 +68,7 @@ impl Weights {
     pub(super) fn new(h5: H5) -> Result<Self, ImportError> {
         let root = if h5.has_group("model_weights") { "model_weights/" } else { "" };
         let layout = if h5.texts(root.trim_end_matches('/'), "layer_names")?.is_some() {
-            Layout::Named(root)
+            Layout::Named { root, aliases: HashMap::new() }
         } else if h5.has_group("layers") {
             Layout::Numbered
         } else {
@@ -71,6 +76,26 @@ impl Weights {
             return Err(ImportError::Model { model: "(weights)".into(), reason });
         };
         Ok(Self { h5, layout, names: RefCell::default(), left: Cell::new(MAX_WEIGHTS) })
+    }
+
+    /// Prepares for a model whose layers with weights are called `layers`.
+    ///
+    /// Keras numbers layers within a session, so that names differ between a file of weights and an architecture of the
+    /// same model. Where they do, Keras matches layers by their order, and so does this.
+    pub(super) fn match_layers(&mut self, layers: &[&str]) -> Result<(), ImportError> {
+        let Layout::Named { root, .. } = self.layout else { return Ok(()) };
+        let mut stored = Vec::new();
+        for name in self.h5.texts(root.trim_end_matches('/'), "layer_names")?.unwrap_or_default() {
+            if self.names_in(&format!("{root}{name}"))?.is_some_and(|names| !names.is_empty()) {
+                stored.push(name);
+            }
+        }
+        let differ = layers.iter().any(|l| !stored.iter().any(|s| s == l));
+        if differ && stored.len() == layers.len() {
+            let aliases = layers.iter().map(|l| l.to_string()).zip(stored).collect();
+            self.layout = Layout::Named { root, aliases };
+        }
+        Ok(())
     }
 
     /// The weight of the shape `shape` that is called one of `tensors`, or is the layer's weight number `number`.
@@ -83,13 +108,16 @@ impl Weights {
     ) -> Result<Array, ImportError> {
         let fail = |reason: String| ImportError::Weight { layer: place.name(), tensor: tensors.join(" or "), reason };
         let path = match &self.layout {
-            Layout::Named(root) => {
-                let group = format!("{root}{}", place.names.first().map_or("", String::as_str));
+            Layout::Named { root, aliases } => {
+                let outer = place.names.first().map_or("", String::as_str);
+                let group = format!("{root}{}", aliases.get(outer).map_or(outer, String::as_str));
                 let names =
                     self.names_in(&group)?.ok_or_else(|| fail("the file has no weights of this layer".into()))?;
-                let found: Vec<_> = tensors.iter().map(|t| pick(&names, &place.names, t)).collect();
-                let best = found.iter().position(Result::is_ok).unwrap_or(0);
-                let name = found.into_iter().nth(best).unwrap_or_else(|| Err("has no name".into())).map_err(fail)?;
+                let found = tensors.iter().map(|t| matching(&names, &place.names, t)).find(|f| f.len() == 1);
+                let Some(name) = found.and_then(|f| f.first().copied()) else {
+                    let held: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+                    return Err(fail(format!("none or several of this name; the file has [{}]", held.join(", "))));
+                };
                 format!("{group}/{name}")
             }
             Layout::Numbered => format!("{}/vars/{number}", place.group),
@@ -102,10 +130,7 @@ impl Weights {
                 return Err(ImportError::TooLarge { what: "the model's weights".into(), size, limit: MAX_WEIGHTS });
             }
         }
-        self.h5.array(&path, shape).map_err(|e| match e {
-            ArrayError::Bad(reason) => fail(reason),
-            ArrayError::File(e) => e,
-        })
+        self.h5.array(&path, shape).map_err(fail)
     }
 
     /// The datasets of a layer's group; `None` if there is no such group.
@@ -122,13 +147,13 @@ impl Weights {
     }
 }
 
-/// The one of `names` that is the weight `tensor` of the layer at `path`.
-fn pick<'a>(names: &'a [String], path: &[String], tensor: &str) -> Result<&'a str, String> {
+/// Those of `names` that can be the weight `tensor` of the layer at `path`: one, if all is well.
+fn matching<'a>(names: &'a [String], path: &[String], tensor: &str) -> Vec<&'a str> {
     let mut suffix = tensor.to_string();
-    let mut found: Vec<&String> = names.iter().filter(|n| ends_in(n, &suffix)).collect();
+    let mut found: Vec<&str> = names.iter().map(String::as_str).filter(|n| ends_in(n, &suffix)).collect();
     for (depth, part) in path.iter().rev().enumerate() {
         suffix = format!("{part}/{suffix}");
-        let closer: Vec<&String> = found.iter().copied().filter(|n| ends_in(n, &suffix)).collect();
+        let closer: Vec<&str> = found.iter().copied().filter(|n| ends_in(n, &suffix)).collect();
         // Inside a nested model the layer's name must match; names of models around it only settle ties.
         if (depth == 0 && path.len() > 1) || !closer.is_empty() {
             found = closer;
@@ -138,13 +163,7 @@ fn pick<'a>(names: &'a [String], path: &[String], tensor: &str) -> Result<&'a st
     if found.len() > 1 {
         found.retain(|n| ends_in(&suffix, without_number(n)));
     }
-    match found[..] {
-        [name] => Ok(name),
-        _ => {
-            let held: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
-            Err(format!("{} weights of this name, must be one; the file has [{}]", found.len(), held.join(", ")))
-        }
-    }
+    found
 }
 
 fn ends_in(name: &str, suffix: &str) -> bool {
@@ -170,23 +189,23 @@ mod tests {
     #[test]
     fn picks_weights_as_every_version_names_them() {
         for names in [["dense/kernel:0", "dense/bias:0"], ["m/dense/kernel", "m/dense/bias"], ["kernel", "bias"]] {
-            assert_eq!(pick(&own(&names), &own(&["dense"]), "kernel"), Ok(names[0]));
-            assert_eq!(pick(&own(&names), &own(&["dense"]), "bias"), Ok(names[1]));
+            assert_eq!(matching(&own(&names), &own(&["dense"]), "kernel"), [names[0]]);
+            assert_eq!(matching(&own(&names), &own(&["dense"]), "bias"), [names[1]]);
         }
         let separable = own(&["s/depthwise_kernel:0", "s/pointwise_kernel:0", "s/bias:0"]);
-        assert_eq!(pick(&separable, &own(&["s"]), "depthwise_kernel"), Ok("s/depthwise_kernel:0"));
-        assert!(pick(&separable, &own(&["s"]), "kernel").is_err());
+        assert_eq!(matching(&separable, &own(&["s"]), "depthwise_kernel"), ["s/depthwise_kernel:0"]);
+        assert_ne!(matching(&separable, &own(&["s"]), "kernel").len(), 1);
     }
 
     #[test]
     fn nested_layers_are_told_apart() {
         let names = own(&["left/d/kernel", "right/d/kernel", "right/e/kernel"]);
-        assert_eq!(pick(&names, &own(&["outer", "right", "d"]), "kernel"), Ok("right/d/kernel"));
-        assert_eq!(pick(&names, &own(&["outer", "e"]), "kernel"), Ok("right/e/kernel"));
-        assert!(pick(&names, &own(&["outer", "d"]), "kernel").is_err());
-        assert!(pick(&names, &own(&["outer", "f"]), "kernel").is_err());
+        assert_eq!(matching(&names, &own(&["outer", "right", "d"]), "kernel"), ["right/d/kernel"]);
+        assert_eq!(matching(&names, &own(&["outer", "e"]), "kernel"), ["right/e/kernel"]);
+        assert_ne!(matching(&names, &own(&["outer", "d"]), "kernel").len(), 1);
+        assert_ne!(matching(&names, &own(&["outer", "f"]), "kernel").len(), 1);
         let names = own(&["inner/d/kernel:0", "d/kernel:0"]);
-        assert_eq!(pick(&names, &own(&["outer", "d"]), "kernel"), Ok("d/kernel:0"));
-        assert_eq!(pick(&names, &own(&["outer", "inner", "d"]), "kernel"), Ok("inner/d/kernel:0"));
+        assert_eq!(matching(&names, &own(&["outer", "d"]), "kernel"), ["d/kernel:0"]);
+        assert_eq!(matching(&names, &own(&["outer", "inner", "d"]), "kernel"), ["inner/d/kernel:0"]);
     }
 }

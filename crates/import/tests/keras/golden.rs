@@ -80,6 +80,28 @@ fn weights_and_architecture_apart() {
     }
 }
 
+/// Keras numbers layers within a session: the same model has other names in the next.
+#[test]
+fn layers_of_other_names_are_matched_by_order() {
+    let text = std::fs::read_to_string(data("keras2_weights.architecture.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let layers = config["config"]["layers"].as_array_mut().unwrap();
+    let load = |config: &serde_json::Value| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        std::fs::write(&path, config.to_string()).unwrap();
+        keras_h5::load_with_architecture(data("keras2_weights.h5"), path)
+    };
+    let last = layers.len() - 1;
+    layers[last]["config"]["name"] = layers[last - 1]["config"]["name"].clone();
+    layers[last - 1]["config"]["name"] = "dense_77".into();
+    close("keras2_weights", &load(&config).unwrap());
+
+    config["config"]["layers"].as_array_mut().unwrap().pop();
+    let text = load(&config).unwrap_err().to_string();
+    assert!(text.contains("dense_77") && text.contains("no weights of this layer"), "{text}");
+}
+
 #[test]
 fn a_published_model() {
     let Some(path) = shared("data/models/short-conv-mnist.h5") else { return };

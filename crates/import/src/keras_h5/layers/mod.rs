@@ -43,6 +43,11 @@ pub const SUPPORTED: &[&str] = &[
     "ZeroPadding2D",
 ];
 
+/// Whether every layer of a type has weights.
+pub(super) fn has_weights(class: &str) -> bool {
+    matches!(class, "Conv2D" | "Dense" | "DepthwiseConv2D" | "SeparableConv2D") || class.starts_with("BatchNorm")
+}
+
 /// One call of one layer.
 pub(super) struct Call<'c, 'w> {
     /// The graph so far.
