@@ -13,7 +13,7 @@ use super::wiring::Ref;
 use crate::ImportError;
 
 /// Most layers and calls looked at, each call of a nested model counted with its layers.
-const MAX_STEPS: usize = 50_000;
+const MAX_STEPS: usize = 20_000;
 /// Most elements of one layer's output for one sample.
 const MAX_OUTPUT: usize = 1 << 31;
 
@@ -36,7 +36,7 @@ pub(super) struct Builder<'w> {
 }
 
 /// The graph of the model `config`, with its weights.
-pub(super) fn graph(config: &Value, mut weights: Weights) -> Result<Graph, ImportError> {
+pub(super) fn graph(config: Value, mut weights: Weights) -> Result<Graph, ImportError> {
     let config = with_plain_lists(config);
     let model = Model::parse(&config)?;
     let fail = |reason: String| ImportError::Model { model: model.name.into(), reason };
@@ -182,13 +182,17 @@ fn leading_to(nodes: Vec<Node>, output: NodeId) -> Vec<Node> {
 }
 
 /// Some versions write a list as `{"class_name": "__tuple__", "items": [...]}`: makes it a list again.
-fn with_plain_lists(value: &Value) -> Value {
+fn with_plain_lists(value: Value) -> Value {
     match value {
-        Value::Object(o) => match (o.get("class_name").and_then(Value::as_str), o.get("items")) {
-            (Some("__tuple__" | "ListWrapper" | "TensorShape"), Some(items)) => with_plain_lists(items),
-            _ => Value::Object(o.iter().map(|(k, v)| (k.clone(), with_plain_lists(v))).collect()),
-        },
-        Value::Array(a) => Value::Array(a.iter().map(with_plain_lists).collect()),
-        other => other.clone(),
+        Value::Object(mut o) => {
+            let class = o.get("class_name").and_then(Value::as_str);
+            if matches!(class, Some("__tuple__" | "ListWrapper" | "TensorShape")) {
+                return with_plain_lists(o.remove("items").unwrap_or_default());
+            }
+            o.values_mut().for_each(|v| *v = with_plain_lists(v.take()));
+            Value::Object(o)
+        }
+        Value::Array(a) => Value::Array(a.into_iter().map(with_plain_lists).collect()),
+        other => other,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use hdf5_pure::{AttrValue, DType, File};
 use trefoil_nn::graph::Array;
 
+use super::meter::Metered;
 use crate::ImportError;
 
 /// Deflate, the only compression of note, shrinks no more than this; a file that declares more holds no such data.
@@ -20,7 +21,7 @@ impl H5 {
     /// Opens a file held in memory.
     pub(super) fn open(bytes: Vec<u8>) -> Result<Self, ImportError> {
         let size = bytes.len() as u64;
-        let file = File::from_bytes(bytes).map_err(|e| at("its start", e))?;
+        let file = File::from_source(Metered::new(bytes)).map_err(|e| at("its start", e))?;
         Ok(Self { file, bytes: size })
     }
 

@@ -1,12 +1,13 @@
 //! Keras models in HDF5: `model.save("model.h5")` of Keras 2.2 to 3, or weights alone with the architecture in JSON.
 //!
-//! [`h5`] reads the container, [`json`] the settings of a layer, [`model`] the list of layers and [`wiring`] how they
+//! [`h5`] reads the container through [`meter`], [`json`] the settings of a layer, [`model`] the list of layers and [`wiring`] how they
 //! are connected; [`build`] calls the layers in order, [`layers`] translates each, taking its arrays from [`weights`].
 
 mod build;
 mod h5;
 mod json;
 mod layers;
+mod meter;
 mod model;
 mod weights;
 mod wiring;
@@ -15,7 +16,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::Value;
 use trefoil_nn::graph::Graph;
 
 pub use layers::SUPPORTED;
@@ -25,8 +25,8 @@ use weights::Weights;
 
 /// Largest model file read: 2 GiB.
 const MAX_FILE_BYTES: u64 = 1 << 31;
-/// Largest architecture read: 16 MiB of JSON.
-const MAX_JSON_BYTES: u64 = 1 << 24;
+/// Largest architecture read: 4 MiB of JSON, several times that of the deepest published networks.
+const MAX_JSON_BYTES: u64 = 1 << 22;
 
 /// Loads a whole model: architecture and weights from one file.
 pub fn load(path: impl AsRef<Path>) -> Result<Graph, ImportError> {
@@ -47,15 +47,14 @@ pub fn load_with_architecture(
 ) -> Result<Graph, ImportError> {
     let json = read(json_path.as_ref(), MAX_JSON_BYTES)?;
     let weights = read(weights_path.as_ref(), MAX_FILE_BYTES)?;
-    build::graph(&serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?)?)
+    build::graph(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?)?)
 }
 
 fn whole(bytes: Vec<u8>) -> Result<Graph, ImportError> {
     let h5 = h5::H5::open(bytes)?;
     let json = h5.text("", "model_config")?.ok_or(ImportError::NoArchitecture)?;
     check_size("the architecture in bytes", json.len() as u64, MAX_JSON_BYTES)?;
-    let config: Value = serde_json::from_str(&json)?;
-    build::graph(&config, Weights::new(h5)?)
+    build::graph(serde_json::from_str(&json)?, Weights::new(h5)?)
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImportError> {

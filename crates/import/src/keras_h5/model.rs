@@ -35,6 +35,9 @@ pub(super) struct Model<'a> {
     pub(super) outputs: Vec<Ref>,
 }
 
+/// Longest name of a layer: every call of a layer keeps it.
+const MAX_NAME: usize = 200;
+
 /// Class of an input layer.
 pub(super) const INPUT: &str = "InputLayer";
 
@@ -144,6 +147,9 @@ fn entry(value: &Value) -> Result<LayerEntry<'_>, String> {
     let raw = value.get("config").unwrap_or(&Value::Null);
     let name = value.get("name").or_else(|| raw.get("name")).and_then(Value::as_str);
     let name = name.ok_or_else(|| format!("a layer of type {class} has no name"))?;
+    if name.len() > MAX_NAME {
+        return Err(format!("the name of a layer has {} bytes, may have {MAX_NAME}", name.len()));
+    }
     // The settings of a nested Sequential of Keras 2.2.2 and older are its list of layers.
     if !(raw.is_object() || raw.is_array() && is_model(class)) {
         return Err(format!("layer {name} has no config"));

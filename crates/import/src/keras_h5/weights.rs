@@ -8,7 +8,7 @@
 //! layer's type and number; layers of a nested model are in `layers/KEY/layers/KEY/...`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use trefoil_nn::graph::Array;
@@ -18,6 +18,9 @@ use crate::ImportError;
 
 /// Most weights of one model, all copies counted: 2 GiB of them.
 const MAX_WEIGHTS: u64 = 1 << 29;
+
+/// Most weights of one layer, or of one nested model.
+const MAX_NAMES: usize = 4096;
 
 /// The weights of a model.
 pub(super) struct Weights {
@@ -72,7 +75,8 @@ impl Weights {
         } else if h5.has_group("layers") {
             Layout::Numbered
         } else {
-            let reason = "there are neither layer_names nor layers: Keras did not write this file".into();
+            let reason =
+                "there are neither layer_names nor layers that can be read: Keras did not write this file".into();
             return Err(ImportError::Model { model: "(weights)".into(), reason });
         };
         Ok(Self { h5, layout, names: RefCell::default(), left: Cell::new(MAX_WEIGHTS) })
@@ -90,8 +94,8 @@ impl Weights {
                 stored.push(name);
             }
         }
-        let differ = layers.iter().any(|l| !stored.iter().any(|s| s == l));
-        if differ && stored.len() == layers.len() {
+        let known: HashSet<&str> = stored.iter().map(String::as_str).collect();
+        if stored.len() == layers.len() && layers.iter().any(|l| !known.contains(l)) {
             let aliases = layers.iter().map(|l| l.to_string()).zip(stored).collect();
             self.layout = Layout::Named { root, aliases };
         }
@@ -142,6 +146,10 @@ impl Weights {
             return Ok(None);
         }
         let names = Rc::new(self.h5.texts(group, "weight_names")?.unwrap_or_default());
+        if names.len() > MAX_NAMES {
+            let (size, limit) = (names.len() as u64, MAX_NAMES as u64);
+            return Err(ImportError::TooLarge { what: format!("weight_names of {group}"), size, limit });
+        }
         self.names.borrow_mut().insert(group.into(), names.clone());
         Ok(Some(names))
     }
