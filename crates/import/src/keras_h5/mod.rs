@@ -1,7 +1,7 @@
 //! Keras models in HDF5: `model.save("model.h5")` of Keras 2.2 to 3, or weights alone with the architecture in JSON.
 //!
-//! [`h5`] reads the container through [`meter`], [`json`] the settings of a layer, [`model`] the list of layers and [`wiring`] how they
-//! are connected; [`build`] calls the layers in order, [`layers`] translates each, taking its arrays from [`weights`].
+//! `h5` reads the container through `meter`, `json` the settings of a layer, `model` the list of layers and `wiring` how
+//! they are connected; `build` calls the layers in order, `layers` translates each, taking its arrays from `weights`.
 
 mod build;
 mod h5;
@@ -47,14 +47,14 @@ pub fn load_with_architecture(
 ) -> Result<Graph, ImportError> {
     let json = read(json_path.as_ref(), MAX_JSON_BYTES)?;
     let weights = read(weights_path.as_ref(), MAX_FILE_BYTES)?;
-    build::graph(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?)?)
+    build::graph(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?, true)?)
 }
 
 fn whole(bytes: Vec<u8>) -> Result<Graph, ImportError> {
     let h5 = h5::H5::open(bytes)?;
     let json = h5.text("", "model_config")?.ok_or(ImportError::NoArchitecture)?;
     check_size("the architecture in bytes", json.len() as u64, MAX_JSON_BYTES)?;
-    build::graph(serde_json::from_str(&json)?, Weights::new(h5)?)
+    build::graph(serde_json::from_str(&json)?, Weights::new(h5, false)?)
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImportError> {

@@ -25,6 +25,7 @@ const MAX_NAMES: usize = 4096;
 /// The weights of a model.
 pub(super) struct Weights {
     h5: H5,
+    apart: bool,
     layout: Layout,
     names: RefCell<HashMap<String, Rc<Vec<String>>>>,
     left: Cell<u64>,
@@ -67,8 +68,8 @@ impl Place {
 }
 
 impl Weights {
-    /// The weights in an open file.
-    pub(super) fn new(h5: H5) -> Result<Self, ImportError> {
+    /// The weights in an open file. `apart`: the architecture is in another file.
+    pub(super) fn new(h5: H5, apart: bool) -> Result<Self, ImportError> {
         let root = if h5.has_group("model_weights") { "model_weights/" } else { "" };
         let layout = if h5.texts(root.trim_end_matches('/'), "layer_names")?.is_some() {
             Layout::Named { root, aliases: HashMap::new() }
@@ -79,7 +80,7 @@ impl Weights {
                 "there are neither layer_names nor layers that can be read: Keras did not write this file".into();
             return Err(ImportError::Model { model: "(weights)".into(), reason });
         };
-        Ok(Self { h5, layout, names: RefCell::default(), left: Cell::new(MAX_WEIGHTS) })
+        Ok(Self { h5, apart, layout, names: RefCell::default(), left: Cell::new(MAX_WEIGHTS) })
     }
 
     /// Prepares for a model whose layers with weights are called `layers`.
@@ -88,6 +89,9 @@ impl Weights {
     /// same model. Where they do, Keras matches layers by their order, and so does this.
     pub(super) fn match_layers(&mut self, layers: &[&str]) -> Result<(), ImportError> {
         let Layout::Named { root, .. } = self.layout else { return Ok(()) };
+        if !self.apart {
+            return Ok(());
+        }
         let mut stored = Vec::new();
         for name in self.h5.texts(root.trim_end_matches('/'), "layer_names")?.unwrap_or_default() {
             if self.names_in(&format!("{root}{name}"))?.is_some_and(|names| !names.is_empty()) {

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::files::{data, shared};
+use serde_json::Value;
 use trefoil_import::keras_h5;
 
 /// SplitMix64: the same damage in every run.
@@ -106,6 +107,69 @@ fn damaged_files_of_every_kind() {
 fn damaged_published_model() {
     let Some(path) = shared("data/models/short-conv-mnist.h5") else { return };
     torment("short-conv-mnist.h5", &std::fs::read(path).unwrap(), rounds(250));
+}
+
+/// Changes one value somewhere in the architecture; `depth` steps down at most.
+fn mutate(value: &mut Value, random: &mut Seeded, depth: usize) {
+    let odd = [0, 1, 2, 3, 5, 127, 65_536, i32::MAX as i64, u32::MAX as i64, i64::MAX, -1, -2, i64::MIN];
+    let stop = depth == 0 || random.below(8) == 0;
+    match value {
+        Value::Object(o) if !o.is_empty() && !stop => {
+            let nth = random.below(o.len());
+            let key = o.keys().nth(nth).unwrap().clone();
+            if random.below(12) == 0 {
+                o.remove(&key);
+            } else {
+                mutate(&mut o[&key], random, depth - 1);
+            }
+        }
+        Value::Array(a) if !a.is_empty() && !stop => {
+            let (i, j) = (random.below(a.len()), random.below(a.len()));
+            match random.below(12) {
+                0 => drop(a.remove(i)),
+                1 => a.swap(i, j),
+                2 => a.push(a[i].clone()),
+                _ => mutate(&mut a[i], random, depth - 1),
+            }
+        }
+        other => {
+            *other = match random.below(8) {
+                0 => Value::Null,
+                1 => true.into(),
+                2 => "same".into(),
+                3 => Value::Array(vec![other.clone(), other.clone()]),
+                4 => 1e300.into(),
+                _ => odd[random.below(odd.len())].into(),
+            }
+        }
+    }
+}
+
+#[test]
+fn mutated_architectures() {
+    let folder = tempfile::tempdir().unwrap();
+    let changed = folder.path().join("changed.json");
+    for (name, kind) in ["sequential", "functional", "nested"].iter().flat_map(|k| [(2, k), (3, k)]) {
+        let weights = data(&format!("keras{name}_{kind}.h5"));
+        let attrs = hdf5_pure::File::open(&weights).unwrap().root().attrs().unwrap();
+        let original: Value = serde_json::from_str(attrs["model_config"].as_str().unwrap()).unwrap();
+        let (mut random, mut refused) = (Seeded(7), 0);
+        let rounds = rounds(500);
+        for round in 0..rounds {
+            let mut config = original.clone();
+            for _ in 0..=random.below(3) {
+                mutate(&mut config, &mut random, 12);
+            }
+            std::fs::write(&changed, config.to_string()).unwrap();
+            let start = Instant::now();
+            match keras_h5::load_with_architecture(&weights, &changed) {
+                Ok(graph) => assert!(graph.shapes().is_ok(), "{kind} {name}, round {round}"),
+                Err(_) => refused += 1,
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "{kind} {name}, round {round}");
+        }
+        assert!(refused > rounds / 20, "{kind} {name}: only {refused} of {rounds} refused");
+    }
 }
 
 #[test]
