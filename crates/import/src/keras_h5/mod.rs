@@ -1,0 +1,73 @@
+//! Keras models in HDF5: `model.save("model.h5")` of Keras 2.2 to 3, or weights alone with the architecture in JSON.
+//!
+//! `h5` reads the container through `meter`, `json` the settings of a layer, `model` the list of layers and `wiring` how
+//! they are connected; `build` calls the layers in order, `layers` translates each, taking its arrays from `weights`.
+
+mod build;
+mod h5;
+mod json;
+mod layers;
+mod meter;
+mod model;
+mod weights;
+mod wiring;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use trefoil_nn::graph::Graph;
+
+pub use layers::SUPPORTED;
+
+use crate::ImportError;
+use weights::Weights;
+
+/// Largest model file read: 2 GiB.
+const MAX_FILE_BYTES: u64 = 1 << 31;
+/// Largest architecture read: 4 MiB of JSON, several times that of the deepest published networks.
+const MAX_JSON_BYTES: u64 = 1 << 22;
+
+/// Loads a whole model: architecture and weights from one file.
+pub fn load(path: impl AsRef<Path>) -> Result<Graph, ImportError> {
+    whole(read(path.as_ref(), MAX_FILE_BYTES)?)
+}
+
+/// Loads a whole model from the bytes of its file.
+pub fn load_bytes(bytes: &[u8]) -> Result<Graph, ImportError> {
+    check_size("the model file in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
+    whole(bytes.to_vec())
+}
+
+/// Loads a model whose weights (`save_weights`, also the `.weights.h5` of Keras 3) and architecture (`to_json`) lie in
+/// two files.
+pub fn load_with_architecture(
+    weights_path: impl AsRef<Path>,
+    json_path: impl AsRef<Path>,
+) -> Result<Graph, ImportError> {
+    let json = read(json_path.as_ref(), MAX_JSON_BYTES)?;
+    let weights = read(weights_path.as_ref(), MAX_FILE_BYTES)?;
+    build::graph(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?, true)?)
+}
+
+fn whole(bytes: Vec<u8>) -> Result<Graph, ImportError> {
+    let h5 = h5::H5::open(bytes)?;
+    let json = h5.text("", "model_config")?.ok_or(ImportError::NoArchitecture)?;
+    check_size("the architecture in bytes", json.len() as u64, MAX_JSON_BYTES)?;
+    build::graph(serde_json::from_str(&json)?, Weights::new(h5, false)?)
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImportError> {
+    let fail = |source| ImportError::Io { path: path.into(), source };
+    let file = File::open(path).map_err(fail)?;
+    check_size(&format!("{} in bytes", path.display()), file.metadata().map_err(fail)?.len(), limit)?;
+    let mut bytes = Vec::new();
+    // The file may grow, or be a device of unknown size.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
+    check_size(&format!("{} in bytes", path.display()), bytes.len() as u64, limit)?;
+    Ok(bytes)
+}
+
+fn check_size(what: &str, size: u64, limit: u64) -> Result<(), ImportError> {
+    if size > limit { Err(ImportError::TooLarge { what: what.into(), size, limit }) } else { Ok(()) }
+}
