@@ -323,10 +323,14 @@ pub enum Command {
     Ping,
     /// Agree on fresh seeds: three hellos, then three confirmations follow.
     Session,
-    /// The models that exist: whatever else is stored or staged is dropped.
+    /// What alice holds: staged models among `epochs` are kept for good, other staged ones dropped.
     Inventory {
-        /// Their epochs.
+        /// Epochs of the models that exist.
         epochs: Vec<u64>,
+        /// Epochs of uploads under way.
+        uploading: Vec<u64>,
+        /// To bob: lots whose material alice still has; he drops the others.
+        ready: Vec<u64>,
     },
     /// Get ready for a lot: bob with the half of request `id` (none where material is dealt ahead), carol to deal.
     Run {
@@ -341,11 +345,6 @@ pub enum Command {
     Go,
     /// Someone did not: forget the last `Run` or `Upload`; nothing was drawn.
     Cancel,
-    /// Material prepared ahead that will not be used any more.
-    Drop {
-        /// Its lots.
-        lots: Vec<u64>,
-    },
     /// Open a model's weights under fresh masks and stage the result.
     Upload {
         /// The owner's request, for bob's half.

@@ -108,6 +108,12 @@ pub(crate) struct ArgmaxMaterial {
     levels: Vec<(Words, Words)>,
 }
 
+impl ArgmaxMaterial {
+    pub(crate) fn words(&self) -> usize {
+        self.compare.words() + self.levels.iter().map(|(m, d)| m.len() + d.len()).sum::<usize>()
+    }
+}
+
 /// The dealt products of a group of `size` masks: all sets of two or more, ascending.
 fn group_sets(size: usize) -> impl Iterator<Item = usize> {
     (1..1usize << size).filter(|s| !s.is_power_of_two())

@@ -105,6 +105,12 @@ pub(crate) struct MatMulMaterial {
     product: Words,
 }
 
+impl MatMulMaterial {
+    pub(crate) fn words(&self) -> usize {
+        self.x.len() + self.y.len() + self.product.len()
+    }
+}
+
 /// Deals the products of `batch` pairs of matrices `[m, k] x [k, n]` under masks `x` and `y`: 64 bits for each element
 /// of the result.
 pub(crate) fn deal_matmul<D: Dealing>(

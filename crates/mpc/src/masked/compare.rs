@@ -34,6 +34,13 @@ struct LevelMaterial {
     monomials: Words,
 }
 
+impl CompareMaterial {
+    pub(crate) fn words(&self) -> usize {
+        let levels: usize = self.levels.iter().map(|l| l.masks.len() + l.monomials.len()).sum();
+        self.leaf.len() + levels + self.top.len() + self.sign.len()
+    }
+}
+
 /// Deals the comparison of `n` wires. `lambda` writes the masks of the elements from its first argument on: it is
 /// called at the producer only. The producer gets beta.
 pub(crate) fn deal_compare<D: Dealing>(

@@ -28,6 +28,21 @@ pub(crate) enum StepMaterial {
     Reveal(Words),
 }
 
+impl StepMaterial {
+    /// Words held.
+    pub(crate) fn words(&self) -> usize {
+        match self {
+            StepMaterial::Local => 0,
+            StepMaterial::Open(w) | StepMaterial::Linear(w) | StepMaterial::Reveal(w) => w.len(),
+            StepMaterial::MatMul(m) => m.words(),
+            StepMaterial::Truncate(m) => m.words(),
+            StepMaterial::Relu(m) => m.words(),
+            StepMaterial::Max(m) => m.words(),
+            StepMaterial::Argmax(m) => m.words(),
+        }
+    }
+}
+
 /// One lot's material for one program and batch at one evaluator. It is consumed by the evaluation; its contents are
 /// erased on drop and never shown.
 pub struct Material {
@@ -42,6 +57,11 @@ impl Material {
     /// The lot it was drawn from.
     pub fn lot(&self) -> u64 {
         self.lot
+    }
+
+    /// Bytes it takes in memory: what the offline phase drew or received.
+    pub fn bytes(&self) -> u64 {
+        8 * self.steps.iter().map(|s| s.words() as u64).sum::<u64>()
     }
 
     /// How many samples it serves.

@@ -13,6 +13,7 @@ mod bilinear;
 mod compare;
 mod dealing;
 mod evaluate;
+pub mod input;
 mod layout;
 pub(crate) mod local;
 mod material;

@@ -32,6 +32,13 @@ struct MaxLevel {
     winners: Words,
 }
 
+impl MaxMaterial {
+    pub(crate) fn words(&self) -> usize {
+        let level = |l: &MaxLevel| l.compare.words() + l.select.words() + l.second.len() + l.winners.len();
+        self.levels.iter().map(level).sum::<usize>() + self.single.len()
+    }
+}
+
 /// Candidates of a window, level by level: (pairs, whether one candidate passes without a comparison).
 pub(crate) fn rounds(window: usize) -> Vec<(usize, bool)> {
     let mut left = window;

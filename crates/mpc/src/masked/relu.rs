@@ -33,6 +33,18 @@ pub(crate) struct ReluMaterial {
     select: SelectMaterial,
 }
 
+impl SelectMaterial {
+    pub(crate) fn words(&self) -> usize {
+        [&self.beta, &self.value, &self.beta_value, &self.top, &self.beta_top].iter().map(|w| w.len()).sum()
+    }
+}
+
+impl ReluMaterial {
+    pub(crate) fn words(&self) -> usize {
+        self.compare.words() + self.select.words()
+    }
+}
+
 fn bit(plane: &[u64], i: usize) -> u64 {
     plane[i / 64] >> (i % 64) & 1
 }

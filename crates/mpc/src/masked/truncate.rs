@@ -28,6 +28,12 @@ pub(crate) struct TruncateMaterial {
     top: Words,
 }
 
+impl TruncateMaterial {
+    pub(crate) fn words(&self) -> usize {
+        self.tau.len() + self.top.len()
+    }
+}
+
 /// Deals the truncation by `f` bits of `n` wires under the masks `lambda` (whole at the producer).
 pub(crate) fn deal_truncate<D: Dealing>(
     d: &mut D,
