@@ -175,6 +175,7 @@ impl Layer {
             Layer::Input { shape } => Ok(shape.clone()),
             Layer::Dense { kernel, bias } => {
                 let x = inputs[0];
+                check_array("kernel", kernel)?;
                 let [i, o] = kernel.shape[..] else { return Err(format!("kernel of shape {:?}", kernel.shape)) };
                 if x.last() != Some(&i) {
                     return Err(format!("kernel {:?} does not fit an input of shape {x:?}", kernel.shape));
@@ -197,6 +198,7 @@ impl Layer {
                         geometry.kernel_shape()
                     ));
                 }
+                check_array("kernel", kernel)?;
                 check_vector("bias", bias.as_ref(), geometry.out_channels)?;
                 Ok(vec![h, w, geometry.out_channels])
             }
@@ -252,9 +254,17 @@ impl Layer {
     }
 }
 
+fn check_array(what: &str, a: &Array) -> Result<(), String> {
+    match trefoil_ring::tensor::elements(&a.shape) {
+        Ok(n) if n == a.data.len() => Ok(()),
+        _ => Err(format!("{what} of shape {:?} has {} elements", a.shape, a.data.len())),
+    }
+}
+
 fn check_vector(what: &str, v: Option<&Array>, n: usize) -> Result<(), String> {
     match v {
         Some(a) if a.shape != [n] => Err(format!("{what} has shape {:?}, must have [{n}]", a.shape)),
-        _ => Ok(()),
+        Some(a) => check_array(what, a),
+        None => Ok(()),
     }
 }

@@ -2,4 +2,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod clear;
 pub mod graph;
+mod kernels;
+mod real;
+
+pub use real::Real;
