@@ -3,8 +3,10 @@
 #![deny(missing_docs)]
 
 mod clear;
+pub mod compile;
 pub mod graph;
 mod kernels;
+pub mod pass;
 mod real;
 
 pub use real::Real;
