@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod build;
 mod clear;
 pub mod compile;
 pub mod graph;
 mod kernels;
 pub mod pass;
 mod real;
+mod rng;
 
 pub use real::Real;
