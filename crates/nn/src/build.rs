@@ -3,39 +3,25 @@
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
 use crate::graph::{Array, Graph, GraphError, Layer, Node, Post};
-use crate::rng::SplitMix;
+use crate::train::init::{Init, initialise};
 
-/// A chain of layers under construction: each reads the one before it.
+/// A chain of layers under construction, each reading the one before it, with weights of zero until the end.
 #[derive(Debug)]
 struct Chain {
     nodes: Vec<Node>,
     shape: Vec<usize>,
-    rng: SplitMix,
-    /// Biases are drawn from within +- this.
-    bias: f64,
 }
 
 impl Chain {
-    fn new(shape: &[usize], seed: u64, bias: f64) -> Self {
+    fn new(shape: &[usize]) -> Self {
         let input = Node { name: "input".into(), layer: Layer::Input { shape: shape.to_vec() }, inputs: Vec::new() };
-        Self { nodes: vec![input], shape: shape.to_vec(), rng: SplitMix::new(seed), bias }
+        Self { nodes: vec![input], shape: shape.to_vec() }
     }
 
     fn push(&mut self, kind: &str, layer: Layer, shape: Vec<usize>) {
         let id = self.nodes.len();
         self.nodes.push(Node { name: format!("{kind}_{id}"), layer, inputs: vec![id - 1] });
         self.shape = shape;
-    }
-
-    fn uniform(&mut self, shape: Vec<usize>, limit: f64) -> Array {
-        let n: usize = shape.iter().product();
-        Array { shape, data: (0..n).map(|_| self.rng.uniform(-limit, limit) as f32).collect() }
-    }
-
-    /// He-uniform: within sqrt(6 / inputs of one output).
-    fn kernel(&mut self, shape: Vec<usize>) -> Array {
-        let fan_in: usize = shape[..shape.len() - 1].iter().product();
-        self.uniform(shape, (6.0 / fan_in as f64).sqrt())
     }
 
     fn conv(mut self, outputs: usize, size: usize, stride: usize, same: bool) -> Self {
@@ -54,15 +40,15 @@ impl Chain {
         };
         let along = |n: usize, before: usize, after: usize| (n + before + after - size) / stride.0 + 1;
         let shape = vec![along(h, pads.top, pads.bottom), along(w, pads.left, pads.right), outputs];
-        let kernel = self.kernel(geometry.kernel_shape());
-        let bias = Some(self.uniform(vec![outputs], self.bias));
+        let kernel = zeros(geometry.kernel_shape());
+        let bias = Some(zeros(vec![outputs]));
         self.push("conv2d", Layer::Conv2d { geometry, kernel, bias }, shape);
         self
     }
 
     fn dense(mut self, outputs: usize) -> Self {
-        let kernel = self.kernel(vec![self.shape[0], outputs]);
-        let bias = Some(self.uniform(vec![outputs], self.bias));
+        let kernel = zeros(vec![self.shape[0], outputs]);
+        let bias = Some(zeros(vec![outputs]));
         self.push("dense", Layer::Dense { kernel, bias }, vec![outputs]);
         self
     }
@@ -94,14 +80,22 @@ impl Chain {
         self
     }
 
-    fn end(self, post: Post) -> Graph {
-        Graph { nodes: self.nodes, post }
+    /// The network, He-uniform, its biases within +-`bias`.
+    fn end(self, post: Post, bias: f64, seed: u64) -> Graph {
+        let mut graph = Graph { nodes: self.nodes, post };
+        initialise(&mut graph, Init::He, bias, seed);
+        graph
     }
+}
+
+fn zeros(shape: Vec<usize>) -> Array {
+    let n = shape.iter().product();
+    Array { shape, data: vec![0.0; n] }
 }
 
 /// The demo's untrained network for 28 x 28 digits: two convolutions, two dense layers, softmax at the client.
 pub fn demo_cnn(seed: u64) -> Graph {
-    Chain::new(&[28, 28, 1], seed, 0.0)
+    Chain::new(&[28, 28, 1])
         .conv(8, 5, 2, false)
         .relu()
         .max_pool()
@@ -111,13 +105,13 @@ pub fn demo_cnn(seed: u64) -> Graph {
         .dense(64)
         .relu()
         .dense(10)
-        .end(Post::Softmax)
+        .end(Post::Softmax, 0.0, seed)
 }
 
 /// A network of the benchmarks, by its letter: A to D of the SecureNN line of work, S (three convolutions with
 /// average pools) and T (one wide hidden layer).
 pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
-    let net = Chain::new(&[28, 28, 1], seed, 0.05);
+    let net = Chain::new(&[28, 28, 1]);
     let net = match name {
         "A" => net.flatten().dense(128).relu().dense(128).relu().dense(10),
         "B" => {
@@ -137,7 +131,7 @@ pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
         "T" => net.flatten().dense(512).relu().dense(10),
         _ => return Err(GraphError { layer: "(none)".into(), reason: format!("no benchmark network {name:?}") }),
     };
-    Ok(net.end(Post::None))
+    Ok(net.end(Post::None, 0.05, seed))
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ fn eval<T: Real>(node: &Node, w: &Weights<T>, inputs: &[&[T]], shapes: &[Vec<usi
             x.iter().zip(coefficients.cycle()).map(|(&x, (&s, &t))| x * s + t).collect()
         }
         Layer::MaxPool(p) => kernels::max_pool(p, x, out()),
-        Layer::AveragePool(p) => kernels::pool(p, x, out(), T::ZERO, |a, b| a + b, |sum, n| sum / T::of(n as f64)),
+        Layer::AveragePool(p) => kernels::average_pool(p, x, out()),
         Layer::Relu => each(&|v| v.larger(T::ZERO)),
         Layer::ClippedRelu { ceiling } => {
             let c = T::of(f64::from(*ceiling));

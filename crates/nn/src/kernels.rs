@@ -199,6 +199,11 @@ pub(crate) fn max_pool<T: Real>(p: &Pool2d, x: &[T], out: (usize, usize)) -> Vec
     pool(p, x, out, T::of(f64::NEG_INFINITY), T::larger, |v, _| v)
 }
 
+/// Average of each window, over the elements that it covers.
+pub(crate) fn average_pool<T: Real>(p: &Pool2d, x: &[T], out: (usize, usize)) -> Vec<T> {
+    pool(p, x, out, T::ZERO, |a, b| a + b, |sum, n| sum / T::of(n as f64))
+}
+
 /// Joins samples of several values: `parts` are (values, elements per outer index), `outer` in all.
 pub(crate) fn concat<T: Copy>(parts: &[(&[T], usize)], outer: usize) -> Vec<T> {
     let mut y = Vec::with_capacity(parts.iter().map(|p| p.0.len()).sum());

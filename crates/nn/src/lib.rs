@@ -8,7 +8,9 @@ pub mod compile;
 pub mod graph;
 mod kernels;
 pub mod pass;
+pub mod range;
 mod real;
 mod rng;
+pub mod train;
 
 pub use real::Real;
