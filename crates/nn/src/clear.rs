@@ -26,7 +26,7 @@ impl Graph {
         let weights: Vec<Weights<T>> = self.nodes.iter().map(|n| Weights::of(&n.layer)).collect();
         let last = last_uses(self);
         let results: Vec<Vec<T>> = x
-            .par_chunks(CHUNK * sizes[0])
+            .par_chunks(CHUNK.saturating_mul(sizes[0]))
             .map(|x| {
                 let mut values: Vec<Vec<T>> = Vec::with_capacity(self.nodes.len());
                 for (i, node) in self.nodes.iter().enumerate() {

@@ -232,3 +232,29 @@ fn fit(compiled: &Compiled, reveal: Reveal, samples: &[f32]) -> Fit {
         window_bits: wider.into_iter().find(|&window_bits| fits(&CompileOptions { window_bits, ..used })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::bench_net;
+
+    #[test]
+    fn every_sample_lies_within_the_proved_bounds() {
+        for name in ["A", "B", "D", "S"] {
+            let compiled = compile(&bench_net(name, 4).unwrap(), &CompileOptions::default()).unwrap();
+            let program = compiled.ending_in(Reveal::Label).unwrap();
+            let info = program.infer().unwrap();
+            let evaluator = Evaluator::new(&program, &info, &compiled.weights);
+            let one = f64::from(program.fraction_bits).exp2();
+            let proved = evaluator.demands(&Bounds::new(vec![-one; 784], vec![one; 784]), false);
+            for sample in random_samples(784, -1.0, 1.0).chunks(784).take(8) {
+                let reached = evaluator.demands(&encoded(sample, program.fraction_bits), true);
+                for (step, (p, r)) in proved.iter().zip(reached).enumerate() {
+                    let (Some(p), Some(r)) = (p, r) else { continue };
+                    assert!(p.low <= r.low && r.high <= p.high, "{name}, step {step}: {r:?} in {p:?}");
+                    assert!(p.holds(1.0), "{name}, step {step}: {p:?}");
+                }
+            }
+        }
+    }
+}

@@ -33,7 +33,7 @@ pub struct TrainOptions {
 
 impl Default for TrainOptions {
     fn default() -> Self {
-        Self { epochs: 3, batch: 32, learning_rate: 0.05, momentum: 0.9, seed: 1 }
+        Self { epochs: 3, batch: 32, learning_rate: 0.02, momentum: 0.9, seed: 1 }
     }
 }
 

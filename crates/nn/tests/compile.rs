@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Builder, run};
+use proptest::prelude::*;
 use trefoil_mpc::program::Op;
 use trefoil_nn::compile::{CompileError, CompileOptions, Compiled, compile};
 use trefoil_nn::graph::{Layer, NodeId};
@@ -254,6 +255,17 @@ fn few_fraction_bits_leave_out_truncations() {
 }
 
 #[test]
+fn a_long_chain_of_sums_is_no_deep_recursion() {
+    let mut b = Builder::new(&[2]);
+    let mut h = b.relu(0);
+    for i in 0..20_000 {
+        h = b.add(Layer::Add, &[h, i % 2]);
+    }
+    let c = compile(&b.graph, &CompileOptions::default()).unwrap();
+    assert_eq!((count(&c, "add"), count(&c, "open")), (20_000, 1));
+}
+
+#[test]
 fn refusals_name_the_layer() {
     let mut b = Builder::new(&[3]);
     b.add(Layer::ClippedRelu { ceiling: -1.0 }, &[0]);
@@ -269,6 +281,45 @@ fn refusals_name_the_layer() {
     for (f, k) in [(0, 32), (31, 31), (16, 47), (16, 1)] {
         let e = compile(&b.graph, &CompileOptions { fraction_bits: f, window_bits: k }).unwrap_err();
         assert!(matches!(e, CompileError::FractionBits(_) | CompileError::WindowBits { .. }));
+    }
+}
+
+/// A random graph of image layers; each number picks a layer and its inputs.
+fn random_graph(choices: &[(u8, u8)]) -> Builder {
+    let mut b = Builder::new(&[6, 6, 2]);
+    let mut images: Vec<NodeId> = vec![0];
+    for &(kind, pick) in choices {
+        let x = images[usize::from(pick) % images.len()];
+        let y = images[images.len() - 1];
+        let shape = b.shape(x);
+        let fits = shape[0] >= 3 && shape[1] >= 3;
+        let id = match kind % 12 {
+            0 => b.conv(x, 3, 3, 1, true),
+            1 if fits => b.conv(x, 2, 2, 1, false),
+            2 => b.conv(x, shape[2] * 2, 2, shape[2], true),
+            3 | 4 => b.relu(x),
+            5 => b.affine(x),
+            6 if fits => b.max_pool(x, 2, 2),
+            7 => b.average_pool(x, 3, 2, true),
+            8 => b.add(Layer::ClippedRelu { ceiling: 1.0 }, &[x]),
+            9 => b.add(Layer::LeakyRelu { slope: 0.25 }, &[x]),
+            10 if shape == b.shape(y) => b.add(Layer::Add, &[x, y]),
+            11 if shape[..2] == b.shape(y)[..2] && shape[2] < 20 => b.add(Layer::Concat { axis: 2 }, &[x, y, x]),
+            _ => b.add(Layer::ZeroPad(Pads { top: 1, bottom: 0, left: 0, right: 1 }), &[x]),
+        };
+        images.push(id);
+    }
+    let last = images[images.len() - 1];
+    head(&mut b, last);
+    b
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn random_graphs(choices in proptest::collection::vec((0u8..12, 0u8..8), 1..12)) {
+        check(random_graph(&choices));
     }
 }
 

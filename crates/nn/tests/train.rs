@@ -100,5 +100,5 @@ fn learns_digits() {
     let best = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(i, _)| i as u8);
     let right = logits.chunks(10).zip(&answers).filter(|(row, a)| best(row) == Some(**a)).count();
     println!("{right} of {} right; trained in {trained:?}, tested in {:?}", answers.len(), start.elapsed() - trained);
-    assert!(right * 100 > 92 * answers.len(), "{right} of {} right", answers.len());
+    assert!(right * 100 > 90 * answers.len(), "{right} of {} right", answers.len());
 }

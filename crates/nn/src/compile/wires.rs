@@ -3,6 +3,9 @@
 use trefoil_mpc::program::{Op, Step, ValueId};
 use trefoil_ring::geometry::{Pads, Pool2d};
 
+/// Local operations that are put off one upon the other at most.
+const DEEPEST: usize = 100;
+
 /// Index of a wire.
 pub(super) type WireId = usize;
 
@@ -51,6 +54,8 @@ struct Wire {
     /// What the value must be divided by: an average pool's rounded factor over the true one.
     gain: f64,
     origin: Origin,
+    /// Local operations put off below this one.
+    depth: usize,
     additive: Option<ValueId>,
     masked: Option<ValueId>,
     truncated: Option<WireId>,
@@ -87,7 +92,11 @@ impl Wires {
 
     fn add(&mut self, layer: &str, origin: Origin, scale: u32, gain: f64) -> WireId {
         let layer = layer.into();
-        self.wires.push(Wire { layer, scale, gain, origin, additive: None, masked: None, truncated: None });
+        let depth = match &origin {
+            Origin::Step(_) => 0,
+            Origin::Local(_, from) => from.iter().map(|&w| self.wires[w].depth + 1).max().unwrap_or(0),
+        };
+        self.wires.push(Wire { layer, scale, gain, origin, depth, additive: None, masked: None, truncated: None });
         self.wires.len() - 1
     }
 
@@ -99,7 +108,13 @@ impl Wires {
 
     /// A wire for a local operation, not yet done.
     pub(super) fn local(&mut self, layer: &str, local: Local, from: Vec<WireId>, scale: u32, gain: f64) -> WireId {
-        self.add(layer, Origin::Local(local, from), scale, gain)
+        let wire = self.add(layer, Origin::Local(local, from), scale, gain);
+        if self.wires[wire].depth > DEEPEST {
+            let id = self.additive(wire);
+            self.wires[wire].origin = Origin::Step(id);
+            self.wires[wire].depth = 0;
+        }
+        wire
     }
 
     pub(super) fn scale(&self, wire: WireId) -> u32 {

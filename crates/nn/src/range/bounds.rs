@@ -105,10 +105,8 @@ impl<'a> Evaluator<'a> {
             let (value, demand) = self.step(i, &values, input, points);
             demands.push(demand);
             values.push(value);
-            for id in 0..=i {
-                if self.last_use[id] == i {
-                    values[id] = Bounds::new(Vec::new(), Vec::new());
-                }
+            for (value, _) in values.iter_mut().zip(&self.last_use).filter(|(_, last)| **last == i) {
+                *value = Bounds::new(Vec::new(), Vec::new());
             }
         }
         demands

@@ -1,4 +1,5 @@
 //! An exact integer interpreter of programs, and helpers to build graphs: what compilation is tested against.
+#![allow(clippy::unwrap_used)]
 
 use trefoil_mpc::program::{Linear, Op, Window};
 use trefoil_nn::compile::{CompileOptions, compile};
