@@ -1,4 +1,5 @@
 //! Compiled programs, run exactly over integers, give the clear logits.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

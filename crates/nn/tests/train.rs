@@ -1,4 +1,5 @@
 //! Training learns, repeats itself, and refuses what it cannot do.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -16,8 +16,8 @@ pub(super) fn simplify_activations(graph: &mut Graph, notes: &mut Vec<String>) {
 /// Reshapes to the same shape, empty paddings, joins of one value, reshapes of reshapes.
 pub(super) fn drop_no_ops(graph: &mut Graph, notes: &mut Vec<String>) -> Result<(), GraphError> {
     let mut i = 1;
+    let mut shapes = graph.shapes()?;
     while i < graph.nodes.len() {
-        let shapes = graph.shapes()?;
         let node = &graph.nodes[i];
         let from = node.inputs[0];
         let name = node.name.clone();
@@ -30,18 +30,21 @@ pub(super) fn drop_no_ops(graph: &mut Graph, notes: &mut Vec<String>) -> Result<
         };
         let chained =
             matches!(node.layer, Layer::Reshape { .. }) && matches!(graph.nodes[from].layer, Layer::Reshape { .. });
+        let nodes = graph.nodes.len();
         if idle && bypass(graph, i) {
             notes.push(format!("{name}: changes nothing, removed"));
-        } else {
-            if chained {
-                let first = graph.nodes[from].name.clone();
-                graph.nodes[i].inputs = graph.nodes[from].inputs.clone();
-                notes.push(format!("{first}: its elements are taken directly by {name}"));
-                let before = graph.nodes.len();
-                sweep(graph);
-                i -= before - graph.nodes.len();
-            }
+        } else if chained {
+            let first = graph.nodes[from].name.clone();
+            graph.nodes[i].inputs = graph.nodes[from].inputs.clone();
+            notes.push(format!("{first}: its elements are taken directly by {name}"));
+            sweep(graph);
             i += 1;
+            i -= nodes - graph.nodes.len();
+        } else {
+            i += 1;
+        }
+        if graph.nodes.len() < nodes {
+            shapes = graph.shapes()?;
         }
     }
     Ok(())

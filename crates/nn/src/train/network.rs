@@ -254,8 +254,8 @@ mod tests {
         let gradients = network.outcome(&x, &labels).gradients;
         let step = 1e-5;
         let mut compared = 0;
-        for stage in 0..network.stages.len() {
-            for (which, n) in [(0, gradients[stage].0.len()), (1, gradients[stage].1.len())] {
+        for (stage, gradient) in gradients.iter().enumerate() {
+            for (which, n) in [(0, gradient.0.len()), (1, gradient.1.len())] {
                 for i in 0..n {
                     let mut loss = |by: f64| {
                         let s = &mut network.stages[stage];
@@ -269,7 +269,7 @@ mod tests {
                         loss
                     };
                     let want = (loss(step) - loss(-step)) / (2.0 * step);
-                    let got = if which == 0 { gradients[stage].0[i] } else { gradients[stage].1[i] };
+                    let got = if which == 0 { gradient.0[i] } else { gradient.1[i] };
                     assert!((got - want).abs() < 1e-6 * (1.0 + want.abs()), "stage {stage} {which} {i}: {got} {want}");
                     compared += usize::from(got != 0.0);
                 }
