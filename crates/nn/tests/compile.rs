@@ -7,7 +7,7 @@ use common::{Builder, run};
 use proptest::prelude::*;
 use trefoil_mpc::program::Op;
 use trefoil_nn::compile::{CompileError, CompileOptions, Compiled, compile};
-use trefoil_nn::graph::{Layer, NodeId};
+use trefoil_nn::graph::{Array, Layer, NodeId};
 use trefoil_ring::geometry::Pads;
 
 /// Compiles, runs on three samples, compares with the clear result of the unedited graph in `f64`.
@@ -92,6 +92,35 @@ fn average_pools() {
         let c = check(b);
         assert_eq!(count(&c, "truncate"), 0, "pool {k}/{stride}");
     }
+}
+
+#[test]
+fn the_rounding_of_an_even_average_is_taken_back() {
+    for activation in [Layer::Relu, Layer::ClippedRelu { ceiling: 0.75 }, Layer::LeakyRelu { slope: 0.5 }] {
+        let mut b = Builder::new(&[9, 9, 1]);
+        let h = b.average_pool(0, 9, 9, false);
+        let h = b.add(activation, &[h]);
+        let h = b.flatten(h);
+        let kernel = Array::new(vec![1, 1], vec![50.0]).unwrap();
+        b.add(Layer::Dense { kernel, bias: None }, &[h]);
+        let y = run(&b.graph, &CompileOptions::default(), &[1.0; 81])[0];
+        let want = b.graph.forward(1, &[1.0; 81]).unwrap()[0];
+        assert!((y - f64::from(want)).abs() < 3e-3, "{y}, must be {want}");
+    }
+}
+
+#[test]
+fn where_no_weights_follow_it_is_taken_back_by_a_factor() {
+    let exact = |b: &Builder, want: f64| {
+        let y = run(&b.graph, &CompileOptions::default(), &[1.0; 81])[0];
+        assert!((y - want).abs() < 1e-4, "{y}, must be {want}");
+    };
+    let mut b = Builder::new(&[9, 9, 1]);
+    let average = b.average_pool(0, 9, 9, false);
+    exact(&b, 1.0);
+    let most = b.max_pool(0, 9, 9);
+    b.add(Layer::Add, &[average, most]);
+    exact(&b, 2.0);
 }
 
 #[test]

@@ -156,3 +156,13 @@ fn wrong_inputs_are_refused() {
     let e = checked(0.0..=1.0, Some(&[0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0]));
     assert!(matches!(e, RangeError::Sample { sample: 1, element: 1, .. }));
 }
+
+#[test]
+fn a_clipped_value_is_bounded_by_its_ceiling() {
+    let mut b = scaled(1000.0);
+    b.graph.nodes[2].layer = Layer::ClippedRelu { ceiling: 6.0 };
+    let compiled = compile(&b.graph, &CompileOptions::default()).unwrap();
+    let report = check(&compiled, Reveal::Logits, &(-1.0..=1.0), None).unwrap();
+    let out = report.wires.iter().rfind(|w| w.op == "dense").unwrap();
+    assert!(out.low > -1e-4 && (out.high - 0.006).abs() < 1e-4, "{out:?}");
+}
