@@ -3,11 +3,16 @@
 //! Images are NHWC, shapes leave the batch dimension out. Weights are `f32` in Keras' layouts: dense
 //! `[inputs, outputs]`, convolution `[kernel_h, kernel_w, in_channels / groups, out_channels]`.
 
+use std::fmt;
+
 use thiserror::Error;
+use trefoil_mpc::program::MAX_ELEMENTS;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
 /// A clear tensor: shape and row-major values.
-#[derive(Debug, Clone, PartialEq, Default)]
+///
+/// `Debug` shows the shape only: weights are their owner's secret.
+#[derive(Clone, PartialEq, Default)]
 pub struct Array {
     /// Shape, outermost dimension first.
     pub shape: Vec<usize>,
@@ -20,6 +25,12 @@ impl Array {
     pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Option<Self> {
         let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
         (n == data.len()).then_some(Self { shape, data })
+    }
+}
+
+impl fmt::Debug for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Array{:?}", self.shape)
     }
 }
 
@@ -148,8 +159,8 @@ impl Graph {
                 .collect::<Result<Vec<_>, _>>()?;
             let shape = node.layer.output_shape(&inputs).map_err(fail)?;
             let n = trefoil_ring::tensor::elements(&shape).map_err(|e| fail(e.to_string()))?;
-            if n == 0 {
-                return Err(fail(format!("output of shape {shape:?} is empty")));
+            if n == 0 || n > MAX_ELEMENTS {
+                return Err(fail(format!("output of shape {shape:?}: must have 1 to {MAX_ELEMENTS} elements")));
             }
             shapes.push(shape);
         }
@@ -175,6 +186,7 @@ impl Layer {
             Layer::Input { shape } => Ok(shape.clone()),
             Layer::Dense { kernel, bias } => {
                 let x = inputs[0];
+                check_array("kernel", kernel)?;
                 let [i, o] = kernel.shape[..] else { return Err(format!("kernel of shape {:?}", kernel.shape)) };
                 if x.last() != Some(&i) {
                     return Err(format!("kernel {:?} does not fit an input of shape {x:?}", kernel.shape));
@@ -197,6 +209,7 @@ impl Layer {
                         geometry.kernel_shape()
                     ));
                 }
+                check_array("kernel", kernel)?;
                 check_vector("bias", bias.as_ref(), geometry.out_channels)?;
                 Ok(vec![h, w, geometry.out_channels])
             }
@@ -252,9 +265,17 @@ impl Layer {
     }
 }
 
+fn check_array(what: &str, a: &Array) -> Result<(), String> {
+    match trefoil_ring::tensor::elements(&a.shape) {
+        Ok(n) if n == a.data.len() => Ok(()),
+        _ => Err(format!("{what} of shape {:?} has {} elements", a.shape, a.data.len())),
+    }
+}
+
 fn check_vector(what: &str, v: Option<&Array>, n: usize) -> Result<(), String> {
     match v {
         Some(a) if a.shape != [n] => Err(format!("{what} has shape {:?}, must have [{n}]", a.shape)),
-        _ => Ok(()),
+        Some(a) => check_array(what, a),
+        None => Ok(()),
     }
 }

@@ -1,0 +1,249 @@
+//! What each layer becomes.
+
+use trefoil_mpc::program::{Linear, Op, Program, WeightSpec};
+use trefoil_ring::Tensor;
+use trefoil_ring::fixed::encode_one;
+use trefoil_ring::geometry::Pool2d;
+
+use super::wires::{Local, WireId, Wires};
+use super::{CompileError, CompileOptions};
+use crate::graph::{Array, Layer, Node, NodeId};
+
+/// Most fraction bits that a public factor may add.
+const MOST_EXTRA: u32 = 20;
+/// Fraction bits beyond the size of its window that an average pool's factor is given where windows differ.
+const AVERAGE_BITS: u32 = 8;
+
+/// The program under construction.
+pub(super) struct Lowering {
+    options: CompileOptions,
+    shapes: Vec<Vec<usize>>,
+    wires: Wires,
+    /// The wire of each node's output.
+    outputs: Vec<WireId>,
+    specs: Vec<WeightSpec>,
+    weights: Vec<Tensor>,
+}
+
+impl Lowering {
+    pub(super) fn new(options: CompileOptions, shapes: Vec<Vec<usize>>) -> Self {
+        let (wires, outputs) = (Wires::new(options.fraction_bits), Vec::new());
+        Self { options, shapes, wires, outputs, specs: Vec::new(), weights: Vec::new() }
+    }
+
+    /// Ends the program with the last layer's value, additive.
+    pub(super) fn finish(mut self) -> Result<(Program, Vec<Tensor>), CompileError> {
+        let last = self.outputs.len() - 1;
+        let wire = self.without_gain(self.outputs[last]);
+        let program = Program {
+            fraction_bits: self.options.fraction_bits,
+            input_shape: self.shapes[0].clone(),
+            weights: self.specs,
+            steps: self.wires.finish(wire, &self.shapes[last]),
+        };
+        program.infer()?;
+        Ok((program, self.weights))
+    }
+
+    /// Adds the steps of one layer.
+    pub(super) fn layer(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
+        let name = node.name.as_str();
+        let inputs: Vec<WireId> = node.inputs.iter().map(|&i| self.outputs[i]).collect();
+        let wire = match &node.layer {
+            Layer::Input { .. } => self.wires.emit(name, Op::Input, self.options.fraction_bits, 1.0),
+            Layer::Dense { kernel, bias } => {
+                let map = Linear::Dense { inputs: kernel.shape[0], outputs: kernel.shape[1] };
+                self.linear(name, inputs[0], map, kernel, bias.as_ref())?
+            }
+            Layer::Conv2d { geometry, kernel, bias } => {
+                self.linear(name, inputs[0], Linear::Conv(*geometry), kernel, bias.as_ref())?
+            }
+            Layer::ChannelAffine { .. } => return Err(fault(name, "a channel affine outlived the passes".into())),
+            Layer::MaxPool(pool) => {
+                let (scale, gain) = (self.wires.scale(inputs[0]), self.wires.gain(inputs[0]));
+                let x = self.wires.masked(inputs[0]);
+                let window = self.options.difference_window(scale);
+                self.wires.emit(name, Op::MaxPool { x, pool: *pool, window }, scale, gain)
+            }
+            Layer::AveragePool(pool) => {
+                self.average(name, inputs[0], pool, (self.shapes[id][0], self.shapes[id][1]))?
+            }
+            Layer::Relu => self.relu(name, inputs[0]),
+            Layer::ClippedRelu { ceiling } => self.clipped_relu(name, inputs[0], f64::from(*ceiling))?,
+            Layer::LeakyRelu { slope } => self.leaky_relu(name, inputs[0], f64::from(*slope))?,
+            Layer::Add => self.sum(name, &inputs),
+            Layer::Concat { axis } => {
+                let (inputs, scale, gain) = self.aligned(&inputs);
+                self.wires.local(name, Local::Concat(*axis), inputs, scale, gain)
+            }
+            Layer::Reshape { shape } => self.moved(name, Local::Reshape(shape.clone()), inputs[0]),
+            Layer::ZeroPad(pads) => self.moved(name, Local::Pad(*pads), inputs[0]),
+        };
+        self.outputs.push(wire);
+        Ok(())
+    }
+
+    /// A product: from any scale that leaves room for its result, else from f.
+    fn linear(
+        &mut self,
+        name: &str,
+        x: WireId,
+        map: Linear,
+        kernel: &Array,
+        bias: Option<&Array>,
+    ) -> Result<WireId, CompileError> {
+        let f = self.options.fraction_bits;
+        let room = self.wires.scale(x) + f <= self.options.largest_scale();
+        let x = if room { x } else { self.wires.truncated(x) };
+        let scale = self.wires.scale(x) + f;
+        let weights = self.weight(name, "kernel", kernel, 1.0 / self.wires.gain(x), f)?;
+        let bias = bias.map(|b| self.weight(name, "bias", b, 1.0, scale)).transpose()?;
+        let x = self.wires.masked(x);
+        Ok(self.wires.emit(name, Op::Linear { x, weights, bias, map }, scale, 1.0))
+    }
+
+    /// Encodes a weight times `factor` and gives its index.
+    fn weight(
+        &mut self,
+        layer: &str,
+        what: &'static str,
+        array: &Array,
+        factor: f64,
+        scale: u32,
+    ) -> Result<usize, CompileError> {
+        let one =
+            |(i, &v): (usize, &f32)| encode_one(i, f64::from(v) * factor, scale, f64::NEG_INFINITY, f64::INFINITY);
+        let encoded: Result<Vec<u64>, _> = array.data.iter().enumerate().map(one).collect();
+        let encoded = encoded.map_err(|source| CompileError::Weight { layer: layer.into(), what, source })?;
+        let tensor = Tensor::new(array.shape.clone(), encoded).map_err(|e| fault(layer, e.to_string()))?;
+        self.weights.push(tensor);
+        self.specs.push(WeightSpec { name: format!("{layer}/{what}"), shape: array.shape.clone(), scale });
+        Ok(self.weights.len() - 1)
+    }
+
+    fn moved(&mut self, name: &str, local: Local, wire: WireId) -> WireId {
+        let (scale, gain) = (self.wires.scale(wire), self.wires.gain(wire));
+        self.wires.local(name, local, vec![wire], scale, gain)
+    }
+
+    fn relu(&mut self, name: &str, wire: WireId) -> WireId {
+        let (scale, gain) = (self.wires.scale(wire), self.wires.gain(wire));
+        let shift = scale - self.options.fraction_bits;
+        let x = self.wires.masked(wire);
+        self.wires.emit(name, Op::Relu { x, shift, window: self.options.window(scale) }, scale - shift, gain)
+    }
+
+    /// min(max(x, 0), c) = relu(x) - relu(x - c).
+    fn clipped_relu(&mut self, name: &str, wire: WireId, ceiling: f64) -> Result<WireId, CompileError> {
+        let f = self.options.fraction_bits;
+        let (scale, gain) = (self.wires.scale(wire), self.wires.gain(wire));
+        let most = (f64::from(self.options.window_bits) - 1.0 - f64::from(f)).exp2();
+        if !(ceiling > 0.0 && ceiling < most) {
+            return Err(fault(name, format!("ceiling {ceiling}: must lie between 0 and {most}")));
+        }
+        let whole = self.relu(name, wire);
+        let x = self.wires.masked(wire);
+        let x = self.wires.push(name, Op::Offset { x, units: units(-ceiling * gain, scale) });
+        let op = Op::Relu { x, shift: scale - f, window: self.options.window(scale) };
+        let above = self.wires.emit(name, op, f, gain);
+        let below = self.wires.local(name, Local::Scale(-1, 0), vec![above], f, gain);
+        Ok(self.wires.local(name, Local::Add, vec![whole, below], f, gain))
+    }
+
+    /// x where x >= 0, else slope x: (1 - slope) relu(x) + slope x.
+    fn leaky_relu(&mut self, name: &str, wire: WireId, slope: f64) -> Result<WireId, CompileError> {
+        let f = self.options.fraction_bits;
+        if slope.is_nan() || slope.abs() > 1024.0 {
+            return Err(fault(name, format!("slope {slope}: must lie between -1024 and 1024")));
+        }
+        let gain = self.wires.gain(wire);
+        let positive = self.relu(name, wire);
+        let all = self.wires.truncated(wire);
+        let low = units(slope, f);
+        let positive = self.wires.local(name, Local::Scale((1 << f) - low, f), vec![positive], 2 * f, gain);
+        let all = self.wires.local(name, Local::Scale(low, f), vec![all], 2 * f, gain);
+        Ok(self.wires.local(name, Local::Add, vec![positive, all], 2 * f, gain))
+    }
+
+    /// An average: its factor's fraction bits go into the next truncation, its rounding into the next weights.
+    fn average(
+        &mut self,
+        name: &str,
+        wire: WireId,
+        pool: &Pool2d,
+        out: (usize, usize),
+    ) -> Result<WireId, CompileError> {
+        let (fewest, most) = counts(pool, out);
+        let size = most.next_power_of_two().trailing_zeros();
+        let even = fewest == most;
+        let exact = even && most.is_power_of_two();
+        let wanted = if even { size } else { size + AVERAGE_BITS };
+        let before_product = self.room(self.wires.scale(wire).max(2 * self.options.fraction_bits));
+        let roomy = before_product >= wanted;
+        let wire = if roomy { wire } else { self.wires.truncated(wire) };
+        let scale = self.wires.scale(wire);
+        let room = self.room(scale);
+        let extra = if exact {
+            size
+        } else if roomy {
+            before_product
+        } else {
+            room
+        };
+        if extra > room || extra < size {
+            let reason = format!("an average over {most} elements needs {size} more fraction bits, {room} are free");
+            return Err(fault(name, reason));
+        }
+        let factor = f64::from(extra).exp2();
+        let gain = if even { (factor / most as f64).round() * most as f64 / factor } else { 1.0 };
+        let gain = self.wires.gain(wire) * gain;
+        Ok(self.wires.local(name, Local::Average(*pool, extra), vec![wire], scale + extra, gain))
+    }
+
+    /// Fraction bits that a factor may add to a value at `scale`.
+    fn room(&self, scale: u32) -> u32 {
+        self.options.largest_scale().saturating_sub(scale).min(MOST_EXTRA)
+    }
+
+    fn without_gain(&mut self, wire: WireId) -> WireId {
+        let room = self.room(self.wires.scale(wire));
+        if room < AVERAGE_BITS { wire } else { self.wires.without_gain(wire, room) }
+    }
+
+    fn sum(&mut self, name: &str, inputs: &[WireId]) -> WireId {
+        let (inputs, scale, gain) = self.aligned(inputs);
+        let mut sum = inputs[0];
+        for &x in &inputs[1..] {
+            sum = self.wires.local(name, Local::Add, vec![sum, x], scale, gain);
+        }
+        sum
+    }
+
+    /// The wires at the largest of their scales and with one gain.
+    fn aligned(&mut self, inputs: &[WireId]) -> (Vec<WireId>, u32, f64) {
+        let gain = self.wires.gain(inputs[0]);
+        let alike = inputs.iter().all(|&w| self.wires.gain(w) == gain);
+        let inputs: Vec<WireId> = inputs.iter().map(|&w| if alike { w } else { self.without_gain(w) }).collect();
+        let scale = inputs.iter().map(|&w| self.wires.scale(w)).max().unwrap_or_default();
+        let gain = if alike { gain } else { 1.0 };
+        (inputs.iter().map(|&w| self.wires.raised(w, scale)).collect(), scale, gain)
+    }
+}
+
+/// A constant in units of `scale`.
+fn units(v: f64, scale: u32) -> i64 {
+    (v * f64::from(scale).exp2()).round() as i64
+}
+
+/// The fewest and the most elements that a window covers.
+fn counts(pool: &Pool2d, out: (usize, usize)) -> (usize, usize) {
+    let bounds =
+        |lengths: &mut dyn Iterator<Item = usize>| lengths.fold((usize::MAX, 0), |(a, b), n| (a.min(n), b.max(n)));
+    let (h0, h1) = bounds(&mut (0..out.0).map(|o| pool.covered(o, 0).0.len()));
+    let (w0, w1) = bounds(&mut (0..out.1).map(|o| pool.covered(0, o).1.len()));
+    (h0 * w0, h1 * w1)
+}
+
+fn fault(layer: &str, reason: String) -> CompileError {
+    CompileError::Layer { layer: layer.into(), reason }
+}
