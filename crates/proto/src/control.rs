@@ -274,7 +274,7 @@ pub enum Reply {
 
 /// What the evaluators and the producer must agree on before anything is drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Agreement {
+pub struct Terms {
     /// The client; empty where material is dealt ahead.
     pub client: String,
     /// The model's upload.
@@ -289,9 +289,9 @@ pub struct Agreement {
     pub lot: u64,
 }
 
-impl Agreement {
+impl Terms {
     /// Names the first field in which `other` differs, with both values.
-    pub fn difference(&self, other: &Agreement) -> Option<String> {
+    pub fn difference(&self, other: &Terms) -> Option<String> {
         let hex = |h: &[u8; 32]| h[..8].iter().map(|b| format!("{b:02x}")).collect::<String>();
         let differ = |what: &str, a: String, b: String| Some(format!("{what}: {a} here, {b} there"));
         if self.client != other.client {
@@ -337,7 +337,7 @@ pub enum Command {
         /// The client's request; `None` to prepare ahead.
         id: Option<RequestId>,
         /// What is run.
-        agreement: Agreement,
+        terms: Terms,
         /// Whether bob uses the material of this lot that he prepared ahead.
         ahead: bool,
     },
@@ -403,11 +403,11 @@ mod tests {
 
     #[test]
     fn a_difference_is_named_with_both_values() {
-        let a = Agreement { client: "c".into(), epoch: 1, plan: [0; 32], batch: 2, reveal: Reveal::Logits, lot: 3 };
+        let a = Terms { client: "c".into(), epoch: 1, plan: [0; 32], batch: 2, reveal: Reveal::Logits, lot: 3 };
         assert_eq!(a.difference(&a), None);
-        let b = Agreement { batch: 4, ..a.clone() };
+        let b = Terms { batch: 4, ..a.clone() };
         assert_eq!(a.difference(&b).unwrap(), "batch: 2 here, 4 there");
-        let b = Agreement { plan: [1; 32], ..a.clone() };
+        let b = Terms { plan: [1; 32], ..a.clone() };
         assert!(a.difference(&b).unwrap().starts_with("plan: 0000000000000000 here, 01"));
     }
 

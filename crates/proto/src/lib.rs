@@ -1,5 +1,16 @@
-//! What the parties say to each other besides the protocol itself.
+//! What the parties say to each other before and around the evaluation: identities, the cluster file, seed agreement.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod agreement;
+pub mod cluster;
 pub mod control;
+pub mod fingerprint;
+pub mod identity;
+
+pub use agreement::{Agreement, Hello, Offer, PairSeed, Seeds};
+pub use cluster::{Cluster, Role, Transport};
+pub use fingerprint::Fingerprint;
+pub use identity::Identity;
+
+pub use trefoil_mpc::program::PROTOCOL_VERSION;
