@@ -124,6 +124,25 @@ impl<'a> Evaluator<'a> {
                 let span = y.span();
                 (y, Some(Demand::ring(span)))
             }
+            Op::MatMul { x, y } => {
+                let (inputs, outputs) = (self.info[*y].shape[0], self.info[*y].shape[1]);
+                let product = |x: &[f64], y: &[f64]| kernels::dense(x, y, None, inputs, outputs);
+                let z = if points {
+                    Bounds::point(product(&v(*x).low, &v(*y).low))
+                } else {
+                    let size = |b: &Bounds| -> Vec<f64> {
+                        b.low.iter().zip(&b.high).map(|(l, h)| l.abs().max(h.abs())).collect()
+                    };
+                    let most = product(&size(v(*x)), &size(v(*y)));
+                    Bounds::new(most.iter().map(|m| -m).collect(), most)
+                };
+                let span = z.span();
+                (z, Some(Demand::ring(span)))
+            }
+            Op::Slice { x, start, len } => {
+                let row: usize = self.info[*x].shape[1..].iter().product();
+                (v(*x).both(|x| x[start * row..(start + len) * row].to_vec()), None)
+            }
             Op::Truncate { x, shift } => (shifted(v(*x), *shift, slack), None),
             Op::Relu { x, shift, window } => {
                 let y = shifted(v(*x), *shift, slack).map(|l| l.max(-slack), |h| h.max(0.0));
