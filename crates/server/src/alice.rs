@@ -290,7 +290,7 @@ impl Lane<'_> {
         let carol = session.source(Party::Carol, lot).map_err(producer)?;
         let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
         let material = prepare(&plan.program, batch as usize, &model.weights, &carol, &bob, None);
-        material.map_err(|e| Fault::of(&e, "carol"))
+        material.map_err(|e| Fault::of(&e, Party::Bob))
     }
 
     fn terms(&self, client: &str, model: &Model<EvaluatorWeights>, kind: Kind, lot: u64) -> Result<(Arc<Plan>, Terms), Fault> {
@@ -336,12 +336,12 @@ impl Lane<'_> {
             Some(m) => m,
             None => self.prepare(&plan, p.batch, &p.model, report.lot)?,
         };
-        report.offline = nanos(started.elapsed());
+        report.offline = nanos(material.time());
         self.core.reached(Point::Prepared);
         let online = Instant::now();
         let share = p.share.clone();
         let outcome = evaluate(&plan.program, share, &p.model.weights, material, self.bob.as_mut());
-        let outcome = outcome.map_err(|e| Fault::of(&e, "carol"))?;
+        let outcome = outcome.map_err(|e| Fault::of(&e, Party::Bob))?;
         report.online = nanos(online.elapsed());
         report.total = nanos(started.elapsed());
         self.core.reached(Point::Evaluated);
@@ -380,9 +380,7 @@ impl Lane<'_> {
         self.agree_on(None, &terms, true)?;
         self.core.reached(Point::Burnt);
         self.go(true)?;
-        let began = Instant::now();
-        let mut material = self.prepare(&plan, kind.2, model, lot)?;
-        material.took(began.elapsed());
+        let material = self.prepare(&plan, kind.2, model, lot)?;
         match hear::<Status>(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)? {
             Status::Ok => Ok(material),
             Status::Refused { reason, .. } => Err(Fault::Producer(reason)),
@@ -436,7 +434,7 @@ impl Lane<'_> {
         let source = session.source(Party::Carol, epoch).map_err(producer)?;
         self.go(true)?;
         let weights = open_weights(Role::A, &manifest.program, shares, &source, self.bob.as_mut());
-        let weights = weights.map_err(|e| Fault::of(&e, "carol"))?;
+        let weights = weights.map_err(|e| Fault::of(&e, Party::Bob))?;
         self.bob.meter().take();
         let model = Model::new(epoch, owner, *manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;

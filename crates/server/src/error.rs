@@ -3,6 +3,7 @@
 use thiserror::Error;
 use trefoil_link::LinkError;
 use trefoil_mpc::MpcError;
+use trefoil_prg::Party;
 use trefoil_proto::control::{DecodeError, Refusal};
 use trefoil_transport::TransportError;
 
@@ -47,8 +48,9 @@ impl Fault {
         }
     }
 
-    /// A failed evaluation or preparation: whose fault it is follows from the link that failed.
-    pub(crate) fn of(error: &MpcError, producer: &str) -> Self {
+    /// A failed evaluation or preparation at an evaluator whose peer is `other`; a link to anyone else is the producer's.
+    /// (On plain TCP a party that called is known by its address.)
+    pub(crate) fn of(error: &MpcError, other: Party) -> Self {
         let peer = match error {
             MpcError::Link(
                 LinkError::Closed { peer }
@@ -57,10 +59,15 @@ impl Fault {
                 | LinkError::Garbage { peer, .. }
                 | LinkError::Transport { peer, .. },
             ) => peer,
-            MpcError::Dealt(_) => producer,
+            MpcError::Dealt(_) => return Fault::Producer(error.to_string()),
             _ => return Fault::Own(error.to_string()),
         };
-        if peer == producer { Fault::Producer(error.to_string()) } else { Fault::Evaluator(error.to_string()) }
+        // Alice's one link in these phases is bob's; bob called alice, so he knows her by name.
+        if other == Party::Bob || peer == other.name() {
+            Fault::Evaluator(format!("{other}: {error}"))
+        } else {
+            Fault::Producer(format!("carol: {error}"))
+        }
     }
 }
 
