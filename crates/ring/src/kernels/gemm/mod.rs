@@ -1,0 +1,333 @@
+//! Matrix products over Z_2^64: what is multiplied, how it is cut, and who multiplies it.
+//!
+//! Both products of this crate are one shape: row `r` of the left operand is read from `x` at `base(r) + offset`,
+//! where the offsets, the same for every row, come in contiguous [`Run`]s. For a matrix there is one run; for a
+//! convolution (over an input already padded) the runs are the rows of the window. So no patch is ever copied.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod block;
+
+use rayon::prelude::*;
+use zeroize::Zeroizing;
+
+use super::{Isa, portable};
+
+/// Multiply-adds that make another thread worth waking.
+const MACS_PER_THREAD: usize = 4 << 20;
+/// Rows that one task multiplies: [`DEPTH`] columns of them stay in the second-level cache.
+const ROWS: usize = 64;
+/// Steps of the inner dimension between two visits of the output.
+const DEPTH: usize = 1024;
+
+/// Contiguous elements of a left row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) start: usize,
+    pub(super) len: usize,
+}
+
+/// Where the left rows begin: row `r` is pixel `(r / width / height, r / width % height, r % width)`, each
+/// coordinate with its step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grid {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) steps: [usize; 3],
+}
+
+impl Grid {
+    #[inline(always)]
+    pub(super) fn base(&self, r: usize) -> usize {
+        let (line, x) = (r / self.width, r % self.width);
+        line / self.height * self.steps[0] + line % self.height * self.steps[1] + x * self.steps[2]
+    }
+
+    /// The largest base of the first `rows` rows.
+    fn last(&self, rows: usize) -> usize {
+        let lines = rows.div_ceil(self.width);
+        (lines.div_ceil(self.height) - 1) * self.steps[0]
+            + (lines.min(self.height) - 1) * self.steps[1]
+            + (rows.min(self.width) - 1) * self.steps[2]
+    }
+}
+
+/// `c += a * b`: `rows` left rows as described above; `b` and `c` have `n` columns that begin every `ldb` and
+/// `ldc` elements.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub(super) x: &'a [u64],
+    pub(super) grid: Grid,
+    pub(super) runs: &'a [Run],
+    pub(super) rows: usize,
+    pub(super) n: usize,
+    pub(super) b: &'a [u64],
+    pub(super) ldb: usize,
+    pub(super) ldc: usize,
+}
+
+impl Product<'_> {
+    fn depth(&self) -> usize {
+        self.runs.iter().map(|r| r.len).sum()
+    }
+
+    /// Panics unless every element that the product names lies inside its slice: the kernels rely on it.
+    fn check(&self, c: &[u64]) {
+        let (rows, k, n) = (self.rows, self.depth(), self.n);
+        let reach = self.runs.iter().map(|r| r.start + r.len).max().unwrap_or(0);
+        assert!(rows > 0 && k > 0 && n > 0 && n <= self.ldb && n <= self.ldc);
+        assert!(self.grid.last(rows) + reach <= self.x.len(), "left operand");
+        assert!((k - 1) * self.ldb + n <= self.b.len(), "right operand");
+        assert!((rows - 1) * self.ldc + n <= c.len(), "output");
+    }
+}
+
+/// `c += a * b` modulo 2^64, with `a` of `m x k`, `b` of `k x n` and `c` of `m x n`, all row-major.
+pub fn matmul(m: usize, k: usize, n: usize, a: &[u64], b: &[u64], c: &mut [u64]) {
+    matmul_with(Isa::best(), m, k, n, a, b, c);
+}
+
+fn matmul_with(isa: Isa, m: usize, k: usize, n: usize, a: &[u64], b: &[u64], c: &mut [u64]) {
+    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n, "matmul: slices do not fit {m} x {k} x {n}");
+    if m == 0 || k == 0 || n == 0 {
+        return;
+    }
+    if isa == Isa::Portable {
+        return portable::matmul(m, k, n, a, b, c);
+    }
+    let threads = threads_for(m * k * n);
+    if m < 2 * threads && k >= threads {
+        return by_depth(isa, threads, (m, k, n), a, b, c);
+    }
+    let grid = Grid { height: 1, width: m, steps: [0, 0, k] };
+    multiply(isa, &Product { x: a, grid, runs: &[Run { start: 0, len: k }], rows: m, n, b, ldb: n, ldc: n }, c);
+}
+
+/// Few rows and much work: the threads share the inner dimension, each reading its own rows of `b` once.
+fn by_depth(isa: Isa, threads: usize, (m, k, n): (usize, usize, usize), a: &[u64], b: &[u64], c: &mut [u64]) {
+    let share = k.div_ceil(threads);
+    let part = |lo: usize| {
+        let mut out = Zeroizing::new(vec![0; m * n]);
+        let grid = Grid { height: 1, width: m, steps: [0, 0, k] };
+        let runs = [Run { start: lo, len: share.min(k - lo) }];
+        multiply(isa, &Product { x: a, grid, runs: &runs, rows: m, n, b: &b[lo * n..], ldb: n, ldc: n }, &mut out);
+        out
+    };
+    let starts: Vec<_> = (0..k).step_by(share).collect();
+    let parts: Vec<_> = starts.into_par_iter().map(part).collect();
+    for part in parts {
+        for (o, v) in c.iter_mut().zip(part.iter()) {
+            *o = o.wrapping_add(*v);
+        }
+    }
+}
+
+/// Threads of the current pool worth using for so many multiply-adds.
+pub(super) fn threads_for(macs: usize) -> usize {
+    (macs / MACS_PER_THREAD).clamp(1, rayon::current_num_threads())
+}
+
+/// Computes the product with the vector instructions of `isa`, which must be one that [`Isa::available`] names and
+/// not [`Isa::Portable`], over the current pool if it is large.
+pub(super) fn multiply(isa: Isa, p: &Product<'_>, c: &mut [u64]) {
+    assert!(isa != Isa::Portable && isa <= Isa::best());
+    p.check(c);
+    if let (true, [run]) = (p.rows < 4, p.runs) {
+        return thin(isa, p, *run, c);
+    }
+    let (lanes, most) = shape(isa);
+    let plan = Plan::new(p, lanes, most);
+    let task = |first: usize, c: &mut [u64]| rows(isa, p, &plan, first..p.rows.min(first + ROWS), c);
+    if threads_for(p.rows * plan.depth * p.n) == 1 {
+        for first in (0..p.rows).step_by(ROWS) {
+            task(first, &mut c[first * p.ldc..]);
+        }
+    } else {
+        c.par_chunks_mut(ROWS * p.ldc).take(p.rows.div_ceil(ROWS)).enumerate().for_each(|(i, c)| task(i * ROWS, c));
+    }
+}
+
+/// Columns `from .. from + width` of the right operand, whose row `k` begins at `start + k * step`.
+#[derive(Debug, Clone, Copy)]
+struct Panel {
+    from: usize,
+    width: usize,
+    start: usize,
+    step: usize,
+}
+
+/// How a product is cut: column panels, stretches of the inner dimension, and a copy of the right operand in which
+/// each panel's columns lie together, where enough rows will read it.
+struct Plan {
+    depth: usize,
+    panels: Vec<Panel>,
+    stretches: Vec<(usize, Vec<Run>)>,
+    packed: Option<Zeroizing<Vec<u64>>>,
+}
+
+impl Plan {
+    fn new(p: &Product<'_>, lanes: usize, most: usize) -> Self {
+        let depth = p.depth();
+        let vectors = p.n.div_ceil(lanes);
+        let count = vectors.div_ceil(most);
+        let pack = p.rows >= 16 && p.n > 64;
+        let mut packed = pack.then(|| Zeroizing::new(Vec::with_capacity(p.n * depth)));
+        let mut panels = Vec::with_capacity(count);
+        let mut from = 0;
+        for i in 0..count {
+            let width = ((vectors / count + usize::from(i < vectors % count)) * lanes).min(p.n - from);
+            let (start, step) = match &mut packed {
+                Some(copy) => {
+                    let start = copy.len();
+                    for k in 0..depth {
+                        copy.extend_from_slice(&p.b[k * p.ldb + from..][..width]);
+                    }
+                    (start, width)
+                }
+                None => (from, p.ldb),
+            };
+            panels.push(Panel { from, width, start, step });
+            from += width;
+        }
+        Self { depth, panels, stretches: stretches(p.runs), packed }
+    }
+
+    fn right<'a>(&'a self, p: &Product<'a>) -> &'a [u64] {
+        self.packed.as_ref().map_or(p.b, |v| v.as_slice())
+    }
+}
+
+/// The runs in groups of at most [`DEPTH`] elements, each group with the elements before it.
+fn stretches(runs: &[Run]) -> Vec<(usize, Vec<Run>)> {
+    let mut out: Vec<(usize, Vec<Run>)> = Vec::new();
+    let (mut before, mut room) = (0, 0);
+    for run in runs {
+        let mut done = 0;
+        while done < run.len {
+            if room == 0 {
+                out.push((before, Vec::new()));
+                room = DEPTH;
+            }
+            let len = room.min(run.len - done);
+            if let Some((_, group)) = out.last_mut() {
+                group.push(Run { start: run.start + done, len });
+            }
+            (done, before, room) = (done + len, before + len, room - len);
+        }
+    }
+    out
+}
+
+/// Elements of a vector, and vectors that a block is wide at most.
+fn shape(isa: Isa) -> (usize, usize) {
+    match isa {
+        Isa::Avx512 => (8, 3),
+        _ => (4, 1),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn rows(isa: Isa, p: &Product<'_>, plan: &Plan, rows: std::ops::Range<usize>, c: &mut [u64]) {
+    // SAFETY: `multiply` checked that the processor has the instructions and that the product stays in its slices.
+    unsafe {
+        match isa {
+            Isa::Avx512 => avx512::rows(p, plan, rows, c),
+            _ => avx2::rows(p, plan, rows, c),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn thin(isa: Isa, p: &Product<'_>, run: Run, c: &mut [u64]) {
+    // SAFETY: as in `rows`.
+    unsafe {
+        match isa {
+            Isa::Avx512 => avx512::thin(p, run, c),
+            _ => avx2::thin(p, run, c),
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn thin(_: Isa, _: &Product<'_>, _: Run, _: &mut [u64]) {
+    unreachable!("no vector instructions are ever chosen on this target");
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn rows(_: Isa, _: &Product<'_>, _: &Plan, _: std::ops::Range<usize>, _: &mut [u64]) {
+    unreachable!("no vector instructions are ever chosen on this target");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn noise(n: usize, seed: u64) -> Vec<u64> {
+        (1..=n as u64).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(i | 1)).collect()
+    }
+
+    fn agrees(m: usize, k: usize, n: usize) {
+        let (a, b, start) = (noise(m * k, 1), noise(k * n, 2), noise(m * n, 3));
+        let mut expected = start.clone();
+        portable::matmul(m, k, n, &a, &b, &mut expected);
+        for isa in Isa::available() {
+            let mut c = start.clone();
+            matmul_with(isa, m, k, n, &a, &b, &mut c);
+            assert_eq!(c, expected, "{isa:?} {m} x {k} x {n}");
+        }
+    }
+
+    #[test]
+    fn every_tail_agrees_with_the_plain_product() {
+        for m in [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 65] {
+            for n in [1, 3, 4, 7, 8, 9, 10, 16, 20, 24, 25, 50, 65, 100] {
+                for k in [1, 2, 5, 64, 65] {
+                    agrees(m, k, n);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn deep_and_large_products_agree() {
+        agrees(3, 2 * DEPTH + 5, 9);
+        agrees(20, 2 * DEPTH + 5, 70);
+        agrees(300, 257, 190);
+        agrees(1, 300_000, 33);
+    }
+
+    #[test]
+    fn empty_products_leave_the_output() {
+        for (m, k, n) in [(0, 3, 4), (3, 0, 4), (3, 4, 0)] {
+            let mut c = vec![7; m * n];
+            matmul(m, k, n, &vec![1; m * k], &vec![1; k * n], &mut c);
+            assert!(c.iter().all(|&v| v == 7));
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_a_product() {
+        let (m, k, n) = (200, 300, 400);
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let with = |threads| {
+            let mut c = vec![0; m * n];
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| matmul(m, k, n, &a, &b, &mut c));
+            c
+        };
+        assert_eq!(with(1), with(4));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn random_shapes_agree(m in 1usize..70, k in 1usize..200, n in 1usize..130) {
+            agrees(m, k, n);
+        }
+    }
+}
