@@ -28,11 +28,8 @@ fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &m
     let mut padded = pad(batch, g, x);
     let (height, width) = padded_size(g);
     let pixel = g.in_channels;
-    let grid = Grid {
-        height: oh,
-        width: ow,
-        steps: [height * width * pixel, g.stride.0 * width * pixel, g.stride.1 * pixel],
-    };
+    let grid =
+        Grid { height: oh, width: ow, steps: [height * width * pixel, g.stride.0 * width * pixel, g.stride.1 * pixel] };
     if ci == 1 && co == 1 {
         depthwise::multiply(isa, &padded, &grid, &offsets(g, width), w, batch * oh * ow, g.in_channels, out);
     } else {
@@ -80,9 +77,7 @@ fn pad<'a>(batch: usize, g: &Conv2d, x: &'a [u64]) -> Cow<'a, [u64]> {
 /// Where each position of the window lies, from the window's first pixel.
 fn offsets(g: &Conv2d, width: usize) -> Vec<usize> {
     let (dy, dx) = g.dilation;
-    (0..g.kernel.0)
-        .flat_map(|ky| (0..g.kernel.1).map(move |kx| (ky * dy * width + kx * dx) * g.in_channels))
-        .collect()
+    (0..g.kernel.0).flat_map(|ky| (0..g.kernel.1).map(move |kx| (ky * dy * width + kx * dx) * g.in_channels)).collect()
 }
 
 /// The window's elements as contiguous runs, in the order of the kernel's rows.
@@ -106,7 +101,9 @@ mod tests {
     use crate::geometry::Pads;
 
     fn noise(n: usize, seed: u64) -> Vec<u64> {
-        (1..=n as u64).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(i | 1)).collect()
+        (1..=n as u64)
+            .map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(i | 1))
+            .collect()
     }
 
     fn agrees(batch: usize, g: &Conv2d) {
@@ -149,7 +146,11 @@ mod tests {
     #[test]
     fn depthwise_agrees() {
         for channels in [1, 3, 8, 21] {
-            let g = Conv2d { groups: channels, pads: Pads { top: 1, bottom: 1, left: 1, right: 2 }, ..plain(9, (channels, channels), 3) };
+            let g = Conv2d {
+                groups: channels,
+                pads: Pads { top: 1, bottom: 1, left: 1, right: 2 },
+                ..plain(9, (channels, channels), 3)
+            };
             agrees(2, &g);
             agrees(2, &Conv2d { out_channels: 2 * channels, stride: (2, 1), ..g });
         }

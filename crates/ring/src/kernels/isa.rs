@@ -7,7 +7,7 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ, VL and VBMI.
+    /// x86-64 with AVX-512 F, BW and DQ.
     Avx512,
 }
 
@@ -19,8 +19,6 @@ impl Isa {
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vbmi")
             {
                 return Self::Avx512;
             }

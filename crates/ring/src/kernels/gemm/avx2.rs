@@ -52,10 +52,7 @@ impl Lanes for Avx2 {
     unsafe fn mul_add((low, cross): Self::Sum, a: __m256i, (b, swapped): Self::Right) -> Self::Sum {
         // SAFETY: see above.
         unsafe {
-            (
-                _mm256_add_epi64(low, _mm256_mul_epu32(a, b)),
-                _mm256_add_epi32(cross, _mm256_mullo_epi32(a, swapped)),
-            )
+            (_mm256_add_epi64(low, _mm256_mul_epu32(a, b)), _mm256_add_epi32(cross, _mm256_mullo_epi32(a, swapped)))
         }
     }
 

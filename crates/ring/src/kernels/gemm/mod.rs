@@ -268,7 +268,9 @@ mod tests {
     use super::*;
 
     fn noise(n: usize, seed: u64) -> Vec<u64> {
-        (1..=n as u64).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(i | 1)).collect()
+        (1..=n as u64)
+            .map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(i | 1))
+            .collect()
     }
 
     fn agrees(m: usize, k: usize, n: usize) {
