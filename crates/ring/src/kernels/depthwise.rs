@@ -23,7 +23,7 @@ pub(super) fn multiply(
 ) {
     let task = |first: usize, out: &mut [u64]| match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
+        Isa::Avx512 | Isa::Amx => {
             // SAFETY: `isa` is available here.
             unsafe { avx512(x, grid, offsets, w, first, channels, out) }
         }

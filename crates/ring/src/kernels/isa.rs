@@ -9,6 +9,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW and DQ.
     Avx512,
+    /// The same, and the matrix unit (AMX) with its byte products, on Linux.
+    Amx,
 }
 
 impl Isa {
@@ -20,7 +22,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
             {
-                return Self::Avx512;
+                return if super::gemm::matrix_unit() { Self::Amx } else { Self::Avx512 };
             }
             if is_x86_feature_detected!("avx2") {
                 return Self::Avx2;
@@ -31,6 +33,6 @@ impl Isa {
 
     /// The sets that run here, [`Isa::Portable`] first.
     pub fn available() -> impl Iterator<Item = Self> {
-        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|&isa| isa <= Self::best())
+        [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx].into_iter().filter(|&isa| isa <= Self::best())
     }
 }

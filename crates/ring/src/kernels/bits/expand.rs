@@ -17,7 +17,7 @@ fn each_bit(plane: &[u64], out: &mut [u64], negate: bool) {
     assert!(plane.len() == out.len().div_ceil(64), "expand: plane size");
     match Isa::best() {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => {
+        Isa::Avx512 | Isa::Amx => {
             // SAFETY: `Isa::best` found the instructions.
             unsafe { avx512(plane, out, negate) }
         }

@@ -4,7 +4,7 @@ mod expand;
 mod pack;
 mod planes;
 #[cfg(target_arch = "x86_64")]
-mod vbmi;
+pub(super) mod vbmi;
 
 pub use expand::{expand_bits, mask_bits};
 pub use pack::{pack, packed_bytes, unpack};

@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn planes_hold_the_bits_asked_for() {
-        for n in [0, 1, 63, 64, 65, 200] {
+        for n in [0, 1, 63, 64, 65, 200, 512, 1100] {
             for (lo, k) in [(13, 20), (0, 64), (63, 1), (0, 1), (8, 32), (5, 0), (64, 0)] {
                 let v = values(n);
                 let words = plane_words(n);

@@ -2,11 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::super::Isa;
-
 /// Whether the functions of this file may be called.
-pub(super) fn available() -> bool {
-    Isa::best() == Isa::Avx512 && is_x86_feature_detected!("avx512vbmi")
+pub(in super::super) fn available() -> bool {
+    is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi")
 }
 
 /// As `planes::to_planes`: 64 elements at a time become eight vectors, one per byte of the elements; a test of one
@@ -17,18 +15,29 @@ pub(super) fn available() -> bool {
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 pub(super) unsafe fn to_planes(values: &[u64], lo: u32, k: u32, out: &mut [u64]) {
     let words = values.len().div_ceil(64);
-    for (w, chunk) in values.chunks(64).enumerate() {
-        let mut vectors = [_mm512_setzero_si512(); 8];
-        for (vector, part) in vectors.iter_mut().zip(chunk.chunks(8)) {
-            let mask = (0xffu16 >> (8 - part.len())) as u8;
-            // SAFETY: the mask admits the elements of `part` only.
-            *vector = unsafe { _mm512_maskz_loadu_epi64(mask, part.as_ptr().cast()) };
+    // A cache line of every plane is gathered before it is written: planes are often a power of two apart, and
+    // single words at such distances would evict one another.
+    let mut lines = [[0u64; 8]; 64];
+    for (first, part) in values.chunks(512).enumerate().map(|(i, part)| (8 * i, part)) {
+        for (w, chunk) in part.chunks(64).enumerate() {
+            let mut vectors = [_mm512_setzero_si512(); 8];
+            for (vector, part) in vectors.iter_mut().zip(chunk.chunks(8)) {
+                let mask = (0xffu16 >> (8 - part.len())) as u8;
+                // SAFETY: the mask admits the elements of `part` only.
+                *vector = unsafe { _mm512_maskz_loadu_epi64(mask, part.as_ptr().cast()) };
+            }
+            let bytes = byte_vectors(vectors);
+            for (bit, line) in (lo as usize..).zip(&mut lines[..k as usize]) {
+                let test = _mm512_set1_epi8((1u8 << (bit % 8)) as i8);
+                line[w] = _mm512_test_epi8_mask(bytes[bit / 8], test);
+            }
         }
-        let bytes = byte_vectors(vectors);
-        for j in 0..k {
-            let bit = (lo + j) as usize;
-            let test = _mm512_set1_epi8((1u8 << (bit % 8)) as i8);
-            out[j as usize * words + w] = _mm512_test_epi8_mask(bytes[bit / 8], test);
+        let count = part.len().div_ceil(64);
+        for (line, plane) in lines[..k as usize].iter().zip(out.chunks_exact_mut(words)) {
+            match plane[first..first + count].as_mut_array::<8>() {
+                Some(whole) => *whole = *line,
+                None => plane[first..first + count].copy_from_slice(&line[..count]),
+            }
         }
     }
 }
@@ -36,7 +45,7 @@ pub(super) unsafe fn to_planes(values: &[u64], lo: u32, k: u32, out: &mut [u64])
 /// Byte `i` of vector `j` of the result is byte `j` of element `i`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn byte_vectors(v: [__m512i; 8]) -> [__m512i; 8] {
+pub(in super::super) fn byte_vectors(v: [__m512i; 8]) -> [__m512i; 8] {
     let order: [u8; 64] = std::array::from_fn(|i| (i % 8 * 8 + i / 8) as u8);
     // SAFETY: 64 bytes are read from 64 bytes.
     let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };

@@ -115,18 +115,18 @@ unsafe fn block<L: Lanes, const R: usize, const V: usize>(
         for run in runs {
             for i in run.start..run.start + run.len {
                 let right: [L::Right; V] = from_fn(|v| L::load(b.add(v * L::N), mask(v)));
-                for r in 0..R {
-                    let left = L::splat(*bases[r].add(i));
-                    for v in 0..V {
-                        sums[r][v] = L::mul_add(sums[r][v], left, right[v]);
+                for (base, sums) in bases.iter().zip(&mut sums) {
+                    let left = L::splat(*base.add(i));
+                    for (sum, right) in sums.iter_mut().zip(right) {
+                        *sum = L::mul_add(*sum, left, right);
                     }
                 }
                 b = b.add(panel.step);
             }
         }
-        for r in 0..R {
-            for v in 0..V {
-                L::add_to(c.add(r * p.ldc + v * L::N), sums[r][v], mask(v));
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                L::add_to(c.add(r * p.ldc + v * L::N), sum, mask(v));
             }
         }
     }

@@ -4,6 +4,8 @@
 //! where the offsets, the same for every row, come in contiguous [`Run`]s. For a matrix there is one run; for a
 //! convolution (over an input already padded) the runs are the rows of the window. So no patch is ever copied.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -138,6 +140,11 @@ pub(super) fn multiply(isa: Isa, p: &Product<'_>, c: &mut [u64]) {
     if let (true, [run]) = (p.rows < 4, p.runs) {
         return thin(isa, p, *run, c);
     }
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if isa == Isa::Amx && amx::worthwhile(p) {
+        // SAFETY: the unit is available, and the product was checked.
+        return unsafe { amx::multiply(p, c) };
+    }
     let (lanes, most) = shape(isa);
     let plan = Plan::new(p, lanes, most);
     let task = |first: usize, c: &mut [u64]| rows(isa, p, &plan, first..p.rows.min(first + ROWS), c);
@@ -173,7 +180,7 @@ impl Plan {
         let depth = p.depth();
         let vectors = p.n.div_ceil(lanes);
         let count = vectors.div_ceil(most);
-        let pack = p.rows >= 16 && p.n > 64;
+        let pack = p.rows >= 48 && p.n > 64;
         let mut packed = pack.then(|| Zeroizing::new(Vec::with_capacity(p.n * depth)));
         let mut panels = Vec::with_capacity(count);
         let mut from = 0;
@@ -192,7 +199,7 @@ impl Plan {
             panels.push(Panel { from, width, start, step });
             from += width;
         }
-        Self { depth, panels, stretches: stretches(p.runs), packed }
+        Self { depth, panels, stretches: stretches(p.runs, DEPTH), packed }
     }
 
     fn right<'a>(&'a self, p: &Product<'a>) -> &'a [u64] {
@@ -200,8 +207,8 @@ impl Plan {
     }
 }
 
-/// The runs in groups of at most [`DEPTH`] elements, each group with the elements before it.
-fn stretches(runs: &[Run]) -> Vec<(usize, Vec<Run>)> {
+/// The runs in groups of at most `depth` elements, each group with the elements before it.
+fn stretches(runs: &[Run], depth: usize) -> Vec<(usize, Vec<Run>)> {
     let mut out: Vec<(usize, Vec<Run>)> = Vec::new();
     let (mut before, mut room) = (0, 0);
     for run in runs {
@@ -209,7 +216,7 @@ fn stretches(runs: &[Run]) -> Vec<(usize, Vec<Run>)> {
         while done < run.len {
             if room == 0 {
                 out.push((before, Vec::new()));
-                room = DEPTH;
+                room = depth;
             }
             let len = room.min(run.len - done);
             if let Some((_, group)) = out.last_mut() {
@@ -221,10 +228,18 @@ fn stretches(runs: &[Run]) -> Vec<(usize, Vec<Run>)> {
     out
 }
 
+/// Whether the matrix unit is there and this process may use it.
+pub(super) fn matrix_unit() -> bool {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    return amx::available();
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    false
+}
+
 /// Elements of a vector, and vectors that a block is wide at most.
 fn shape(isa: Isa) -> (usize, usize) {
     match isa {
-        Isa::Avx512 => (8, 3),
+        Isa::Avx512 | Isa::Amx => (8, 3),
         _ => (4, 1),
     }
 }
@@ -234,7 +249,7 @@ fn rows(isa: Isa, p: &Product<'_>, plan: &Plan, rows: std::ops::Range<usize>, c:
     // SAFETY: `multiply` checked that the processor has the instructions and that the product stays in its slices.
     unsafe {
         match isa {
-            Isa::Avx512 => avx512::rows(p, plan, rows, c),
+            Isa::Avx512 | Isa::Amx => avx512::rows(p, plan, rows, c),
             _ => avx2::rows(p, plan, rows, c),
         }
     }
@@ -245,7 +260,7 @@ fn thin(isa: Isa, p: &Product<'_>, run: Run, c: &mut [u64]) {
     // SAFETY: as in `rows`.
     unsafe {
         match isa {
-            Isa::Avx512 => avx512::thin(p, run, c),
+            Isa::Avx512 | Isa::Amx => avx512::thin(p, run, c),
             _ => avx2::thin(p, run, c),
         }
     }
@@ -298,7 +313,7 @@ mod tests {
     #[test]
     fn deep_and_large_products_agree() {
         agrees(3, 2 * DEPTH + 5, 9);
-        agrees(20, 2 * DEPTH + 5, 70);
+        agrees(50, 2 * DEPTH + 5, 70);
         agrees(300, 257, 190);
         agrees(1, 300_000, 33);
     }

@@ -1,0 +1,341 @@
+//! Products on the matrix unit (AMX), whose instruction `tdpbuud` multiplies 16 x 64 by 64 x 16 bytes into 32-bit sums.
+//!
+//! With a = sum 2^(8i) a_i and b = sum 2^(8j) b_j over their eight bytes, a b = sum over s < 8 of 2^(8s) S_s modulo
+//! 2^64, S_s = sum over i + j = s of a_i b_j: 36 byte products for one ring product, and yet several times faster
+//! than `vpmullq`. An inner dimension of at most [`DEPTH`] keeps S_0 .. S_3 below 2^32 (4 DEPTH 255^2 < 2^32); of
+//! S_4 .. S_7 only 32 bits count. Operands are split into byte planes first, once each.
+//!
+//! The sums of two neighbouring s for two tiles of rows fill four of the eight tile registers; the other four hold
+//! a_i of either row tile, b_(s+1-i) and b_(s-i), and the last is the first of the next i: three loads for four
+//! products.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::sync::OnceLock;
+
+use rayon::prelude::*;
+use zeroize::Zeroizing;
+
+use super::super::bits::vbmi;
+use super::{Product, Run, stretches, threads_for};
+
+/// Rows of a tile, and columns.
+const SIDE: usize = 16;
+/// Inner dimension of a tile, and bytes of its row.
+const LINE: usize = 64;
+/// Bytes of a tile.
+const TILE: usize = SIDE * LINE;
+/// Steps of the inner dimension between two visits of the output.
+const DEPTH: usize = 2048;
+/// Rows that a task multiplies.
+const ROWS: usize = 128;
+
+/// Whether the processor has the unit and the system lets this process use it (it is asked once).
+pub(super) fn available() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        if !vbmi::available() || __cpuid(0).eax < 7 {
+            return false;
+        }
+        let tile_and_int8 = 1 << 24 | 1 << 25;
+        __cpuid_count(7, 0).edx & tile_and_int8 == tile_and_int8 && permitted()
+    })
+}
+
+/// Asks Linux for the tile registers (`arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`).
+fn permitted() -> bool {
+    let answer: i64;
+    // SAFETY: the call takes no pointer; the registers that a system call changes are named.
+    unsafe {
+        asm!("syscall", inlateout("rax") 158i64 => answer, in("rdi") 0x1023, in("rsi") 18, out("rcx") _, out("r11") _);
+    }
+    answer == 0
+}
+
+/// Whether the unit would beat the vectors: tiles that are not mostly padding.
+pub(super) fn worthwhile(p: &Product<'_>) -> bool {
+    let depth = p.depth();
+    let padded = p.rows.next_multiple_of(2 * SIDE) * depth.next_multiple_of(LINE) * p.n.next_multiple_of(SIDE);
+    p.rows >= 2 * SIDE && 3 * p.rows * depth * p.n >= padded
+}
+
+/// Bytes that begin at a cache line, and are erased when dropped.
+struct Lines {
+    words: Zeroizing<Vec<u64>>,
+    skip: usize,
+}
+
+impl Lines {
+    fn new(bytes: usize) -> Self {
+        let words = Zeroizing::new(vec![0u64; bytes.div_ceil(8) + LINE / 8]);
+        let skip = words.as_ptr().align_offset(LINE).min(LINE / 8);
+        Self { words, skip }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.words[self.skip..])
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.words[self.skip..])
+    }
+}
+
+/// Adds the product to `c`.
+///
+/// # Safety
+/// The unit is [`available`] and the product was checked against `c`.
+pub(super) unsafe fn multiply(p: &Product<'_>, c: &mut [u64]) {
+    let bytes = split(p.x);
+    for (before, runs) in stretches(p.runs, DEPTH) {
+        let depth: usize = runs.iter().map(|r| r.len).sum();
+        // SAFETY: the unit comes with the vectors' instructions; the rows lie inside the right operand.
+        let right = unsafe { pack_right(p, before, depth) };
+        let task = |first: usize, c: &mut [u64]| {
+            // SAFETY: as the caller's; `c` begins with row `first`.
+            unsafe { rows(p, &runs, depth, &bytes, &right, first, c) }
+        };
+        if threads_for(p.rows * depth * p.n) == 1 {
+            for first in (0..p.rows).step_by(ROWS) {
+                task(first, &mut c[first * p.ldc..]);
+            }
+        } else {
+            let tasks = c.par_chunks_mut(ROWS * p.ldc).take(p.rows.div_ceil(ROWS)).enumerate();
+            tasks.for_each(|(i, c)| task(i * ROWS, c));
+        }
+    }
+}
+
+/// The eight byte planes of a slice, one after the other, each followed by a readable line.
+struct Split {
+    lines: Lines,
+    stride: usize,
+}
+
+fn split(x: &[u64]) -> Split {
+    let stride = x.len().next_multiple_of(LINE) + LINE;
+    let mut lines = Lines::new(8 * stride);
+    let mut planes: Vec<&mut [u8]> = lines.bytes_mut().chunks_exact_mut(stride).take(8).collect();
+    for (i, chunk) in x.chunks(LINE).enumerate() {
+        // SAFETY: the unit comes with the instructions; a plane has whole lines for all of `x`.
+        unsafe { split_line(chunk, &mut planes, i * LINE) };
+    }
+    Split { lines, stride }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn split_line(chunk: &[u64], planes: &mut [&mut [u8]], at: usize) {
+    let mut v = [_mm512_setzero_si512(); 8];
+    for (v, part) in v.iter_mut().zip(chunk.chunks(8)) {
+        // SAFETY: the mask admits the elements of `part` only.
+        *v = unsafe { _mm512_maskz_loadu_epi64((0xffu16 >> (8 - part.len())) as u8, part.as_ptr().cast()) };
+    }
+    for (plane, bytes) in planes.iter_mut().zip(vbmi::byte_vectors(v)) {
+        // SAFETY: a slice of one line.
+        unsafe { _mm512_storeu_si512(plane[at..at + LINE].as_mut_ptr().cast(), bytes) };
+    }
+}
+
+/// The right operand's rows `before .. before + depth` as tiles: by column tile, step of 64 and byte plane. In a
+/// tile, four consecutive rows of a column lie together, as `tdpbuud` wants them.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn pack_right(p: &Product<'_>, before: usize, depth: usize) -> Lines {
+    let (steps, tiles) = (depth.div_ceil(LINE), p.n.div_ceil(SIDE));
+    let mut lines = Lines::new(tiles * steps * 8 * TILE);
+    let order: [u8; 64] = std::array::from_fn(|i| (i % 4 * SIDE + i / 4) as u8);
+    // SAFETY: 64 bytes are read from 64 bytes.
+    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    for (i, tile) in lines.bytes_mut().chunks_exact_mut(8 * TILE).take(tiles * steps).enumerate() {
+        let (from, step) = (i / steps * SIDE, i % steps);
+        let width = SIDE.min(p.n - from);
+        let masks = [(0xffffu32 >> (SIDE - width)) as u8, ((0xffffu32 >> (SIDE - width)) >> 8) as u8];
+        for four in 0..SIDE {
+            let mut v = [_mm512_setzero_si512(); 8];
+            for (t, pair) in v.chunks_exact_mut(2).enumerate() {
+                let k = step * LINE + four * 4 + t;
+                if k < depth {
+                    let row = p.b[(before + k) * p.ldb + from..][..width].as_ptr();
+                    // SAFETY: the masks admit `width` elements; the second address is used only beyond eight.
+                    unsafe {
+                        pair[0] = _mm512_maskz_loadu_epi64(masks[0], row.cast());
+                        pair[1] = _mm512_maskz_loadu_epi64(masks[1], row.wrapping_add(8).cast());
+                    }
+                }
+            }
+            for (plane, bytes) in vbmi::byte_vectors(v).into_iter().enumerate() {
+                let line = &mut tile[plane * TILE + four * LINE..][..LINE];
+                // SAFETY: a slice of one line.
+                unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), _mm512_permutexvar_epi8(order, bytes)) };
+            }
+        }
+    }
+    lines
+}
+
+/// The byte planes of a task's rows: by row tile, plane and row. A row is `pitch` bytes: whole lines, and one more so
+/// that rows do not meet in the cache.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_left(p: &Product<'_>, runs: &[Run], x: &Split, first: usize, count: usize, pitch: usize) -> Lines {
+    let mut lines = Lines::new(count.next_multiple_of(2 * SIDE) * 8 * pitch + LINE);
+    let bytes = lines.bytes_mut();
+    for r in 0..count {
+        let base = p.grid.base(first + r);
+        for plane in 0..8 {
+            let mut to = ((r / SIDE * 8 + plane) * SIDE + r % SIDE) * pitch;
+            for run in runs {
+                let from = &x.lines.bytes()[plane * x.stride + base + run.start..];
+                for at in (0..run.len).step_by(LINE) {
+                    let rest = u64::MAX >> (LINE - LINE.min(run.len - at));
+                    // SAFETY: the mask admits bytes of the run only, in the operand and in the row.
+                    unsafe {
+                        let v = _mm512_maskz_loadu_epi8(rest, from.as_ptr().add(at).cast());
+                        _mm512_mask_storeu_epi8(bytes.as_mut_ptr().add(to + at).cast(), rest, v);
+                    }
+                }
+                to += run.len;
+            }
+        }
+    }
+    lines
+}
+
+/// What `ldtilecfg` reads: eight tiles of 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    line_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// The sums S_0 .. S_7 of two row tiles.
+#[repr(C, align(64))]
+struct Sums([[[[u32; SIDE]; SIDE]; 2]; 8]);
+
+/// Multiplies the rows from `first` on that one task has.
+unsafe fn rows(p: &Product<'_>, runs: &[Run], depth: usize, x: &Split, right: &Lines, first: usize, c: &mut [u64]) {
+    let count = ROWS.min(p.rows - first);
+    let steps = depth.div_ceil(LINE);
+    let pitch = (steps + 1) * LINE;
+    // SAFETY: the unit comes with the vectors' instructions.
+    let left = unsafe { pack_left(p, runs, x, first, count, pitch) };
+    let mut line_bytes = [0; 16];
+    let mut tile_rows = [0; 16];
+    line_bytes[..8].fill(LINE as u16);
+    tile_rows[..8].fill(SIDE as u8);
+    let config = Config { palette: 1, start_row: 0, reserved: [0; 14], line_bytes, rows: tile_rows };
+    let mut sums = Sums([[[[0; SIDE]; SIDE]; 2]; 8]);
+    for tile in 0..p.n.div_ceil(SIDE) {
+        for pair in 0..count.div_ceil(2 * SIDE) {
+            let a = left.bytes()[pair * 16 * SIDE * pitch..][..16 * SIDE * pitch].as_ptr();
+            let b = right.bytes()[tile * steps * 8 * TILE..][..steps * 8 * TILE].as_ptr();
+            // SAFETY: the operands hold `steps` steps of all planes; the unit is available.
+            unsafe { tiles(&config, a, pitch, b, steps, &mut sums) };
+            let (row, from) = (pair * 2 * SIDE, tile * SIDE);
+            // SAFETY: the unit comes with the vectors' instructions.
+            unsafe {
+                combine(&sums, &mut c[row * p.ldc + from..], p.ldc, (2 * SIDE).min(count - row), SIDE.min(p.n - from))
+            };
+        }
+    }
+    zeroize::Zeroize::zeroize(sums.0.as_flattened_mut().as_flattened_mut().as_flattened_mut());
+}
+
+/// S_0 .. S_7 of two row tiles and a column tile.
+unsafe fn tiles(config: &Config, a: *const u8, pitch: usize, b: *const u8, steps: usize, sums: &mut Sums) {
+    for s in (0..8).step_by(2) {
+        let to = sums.0[s].as_mut_ptr();
+        // SAFETY: reads the tiles of planes 0 ..= s + 1 in every step and writes four tiles of `sums`; the tile
+        // registers are set up, used and released inside, and all named.
+        unsafe {
+            asm!(
+                "ldtilecfg [{i}]",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "2:",
+                "mov {a0}, {a}",
+                "lea {a1}, [{a} + {plane}*8]",
+                "mov {bj}, {b}",
+                "tileloadd tmm6, [{bj} + {line}*1]",
+                "mov {i}, {pairs}",
+                "3:",
+                "tileloadd tmm4, [{a0} + {pitch}*1]",
+                "tdpbuud tmm2, tmm4, tmm6",
+                "tileloadd tmm5, [{a1} + {pitch}*1]",
+                "tdpbuud tmm3, tmm5, tmm6",
+                "tileloadd tmm7, [{bj} + {line}*1 - 1024]",
+                "tdpbuud tmm0, tmm4, tmm7",
+                "tdpbuud tmm1, tmm5, tmm7",
+                "add {a0}, {plane}",
+                "add {a1}, {plane}",
+                "tileloadd tmm4, [{a0} + {pitch}*1]",
+                "tdpbuud tmm2, tmm4, tmm7",
+                "tileloadd tmm5, [{a1} + {pitch}*1]",
+                "tdpbuud tmm3, tmm5, tmm7",
+                "sub {i}, 1",
+                "js 4f",
+                "tileloadd tmm6, [{bj} + {line}*1 - 2048]",
+                "tdpbuud tmm0, tmm4, tmm6",
+                "tdpbuud tmm1, tmm5, tmm6",
+                "sub {bj}, 2048",
+                "add {a0}, {plane}",
+                "add {a1}, {plane}",
+                "jmp 3b",
+                "4:",
+                "add {a}, 64",
+                "add {b}, 8192",
+                "sub {steps}, 1",
+                "jnz 2b",
+                "tilestored [{to} + {line}*1], tmm0",
+                "tilestored [{to} + {line}*1 + 1024], tmm1",
+                "tilestored [{to} + {line}*1 + 2048], tmm2",
+                "tilestored [{to} + {line}*1 + 3072], tmm3",
+                "tilerelease",
+                i = inout(reg) config => _,
+                a = inout(reg) a => _,
+                b = inout(reg) b.add((s + 1) * TILE) => _,
+                plane = in(reg) SIDE * pitch,
+                pitch = in(reg) pitch,
+                line = in(reg) LINE,
+                pairs = in(reg) s / 2,
+                steps = inout(reg) steps => _,
+                to = in(reg) to,
+                a0 = out(reg) _, a1 = out(reg) _, bj = out(reg) _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
+    }
+}
+
+/// Adds 2^(8s) S_s over all s to `count` rows of `width` elements.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+unsafe fn combine(sums: &Sums, c: &mut [u64], ldc: usize, count: usize, width: usize) {
+    for (r, c) in c.chunks_mut(ldc).take(count).enumerate() {
+        let c = &mut c[..width];
+        // SAFETY: a row of sums is one line.
+        let s: [__m512i; 8] =
+            std::array::from_fn(|s| unsafe { _mm512_loadu_si512(sums.0[s][r / SIDE][r % SIDE].as_ptr().cast()) });
+        let mut high = s[7];
+        for &next in [s[6], s[5], s[4]].iter() {
+            high = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), next);
+        }
+        for (half, part) in c.chunks_mut(8).enumerate() {
+            let wide = |v: __m512i| {
+                let v = if half == 0 { _mm512_castsi512_si256(v) } else { _mm512_extracti64x4_epi64::<1>(v) };
+                _mm512_cvtepu32_epi64(v)
+            };
+            let mut sum = wide(high);
+            for &next in [s[3], s[2], s[1], s[0]].iter() {
+                sum = _mm512_add_epi64(_mm512_slli_epi64::<8>(sum), wide(next));
+            }
+            let mask = (0xffu16 >> (8 - part.len())) as u8;
+            // SAFETY: the mask admits the elements of `part` only.
+            unsafe {
+                let old = _mm512_maskz_loadu_epi64(mask, part.as_ptr().cast());
+                _mm512_mask_storeu_epi64(part.as_mut_ptr().cast(), mask, _mm512_add_epi64(old, sum));
+            }
+        }
+    }
+}
