@@ -14,7 +14,7 @@ use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::super::bits::vbmi;
 use super::{Product, Run, stretches, threads_for};
@@ -25,6 +25,8 @@ const SIDE: usize = 16;
 const LINE: usize = 64;
 /// Bytes of a tile.
 const TILE: usize = SIDE * LINE;
+/// Bytes of eight planes of two row tiles.
+const STEP: usize = 16 * TILE;
 /// Steps of the inner dimension between two visits of the output.
 const DEPTH: usize = 2048;
 /// Rows that a task multiplies.
@@ -59,25 +61,26 @@ pub(super) fn worthwhile(p: &Product<'_>) -> bool {
     p.rows >= 2 * SIDE && 3 * p.rows * depth * p.n >= padded
 }
 
-/// Bytes that begin at a cache line, and are erased when dropped.
+/// Bytes that begin at a cache line, and are erased when dropped (32 at a time).
 struct Lines {
-    words: Zeroizing<Vec<u64>>,
+    blocks: Zeroizing<Vec<__m256i>>,
     skip: usize,
 }
 
 impl Lines {
     fn new(bytes: usize) -> Self {
-        let words = Zeroizing::new(vec![0u64; bytes.div_ceil(8) + LINE / 8]);
-        let skip = words.as_ptr().align_offset(LINE).min(LINE / 8);
-        Self { words, skip }
+        let blocks: Zeroizing<Vec<__m256i>> =
+            Zeroizing::new(vec![bytemuck::Zeroable::zeroed(); bytes.div_ceil(32) + 1]);
+        let skip = blocks.as_ptr().align_offset(LINE).min(1);
+        Self { blocks, skip }
     }
 
     fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.words[self.skip..])
+        bytemuck::cast_slice(&self.blocks[self.skip..])
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.words[self.skip..])
+        bytemuck::cast_slice_mut(&mut self.blocks[self.skip..])
     }
 }
 
@@ -91,17 +94,19 @@ pub(super) unsafe fn multiply(p: &Product<'_>, c: &mut [u64]) {
         let depth: usize = runs.iter().map(|r| r.len).sum();
         // SAFETY: the unit comes with the vectors' instructions; the rows lie inside the right operand.
         let right = unsafe { pack_right(p, before, depth) };
-        let task = |first: usize, c: &mut [u64]| {
+        let room = || Task::new(p.rows.min(ROWS), depth);
+        let run = |task: &mut Task, first: usize, c: &mut [u64]| {
             // SAFETY: as the caller's; `c` begins with row `first`.
-            unsafe { rows(p, &runs, depth, &bytes, &right, first, c) }
+            unsafe { task.rows(p, &runs, &bytes, &right, first, c) }
         };
         if threads_for(p.rows * depth * p.n) == 1 {
+            let mut task = room();
             for first in (0..p.rows).step_by(ROWS) {
-                task(first, &mut c[first * p.ldc..]);
+                run(&mut task, first, &mut c[first * p.ldc..]);
             }
         } else {
-            let tasks = c.par_chunks_mut(ROWS * p.ldc).take(p.rows.div_ceil(ROWS)).enumerate();
-            tasks.for_each(|(i, c)| task(i * ROWS, c));
+            let parts = c.par_chunks_mut(ROWS * p.ldc).take(p.rows.div_ceil(ROWS)).enumerate();
+            parts.for_each_init(room, |task, (i, c)| run(task, i * ROWS, c));
         }
     }
 }
@@ -172,33 +177,6 @@ unsafe fn pack_right(p: &Product<'_>, before: usize, depth: usize) -> Lines {
     lines
 }
 
-/// The byte planes of a task's rows: by row tile, plane and row. A row is `pitch` bytes: whole lines, and one more so
-/// that rows do not meet in the cache.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack_left(p: &Product<'_>, runs: &[Run], x: &Split, first: usize, count: usize, pitch: usize) -> Lines {
-    let mut lines = Lines::new(count.next_multiple_of(2 * SIDE) * 8 * pitch + LINE);
-    let bytes = lines.bytes_mut();
-    for r in 0..count {
-        let base = p.grid.base(first + r);
-        for plane in 0..8 {
-            let mut to = ((r / SIDE * 8 + plane) * SIDE + r % SIDE) * pitch;
-            for run in runs {
-                let from = &x.lines.bytes()[plane * x.stride + base + run.start..];
-                for at in (0..run.len).step_by(LINE) {
-                    let rest = u64::MAX >> (LINE - LINE.min(run.len - at));
-                    // SAFETY: the mask admits bytes of the run only, in the operand and in the row.
-                    unsafe {
-                        let v = _mm512_maskz_loadu_epi8(rest, from.as_ptr().add(at).cast());
-                        _mm512_mask_storeu_epi8(bytes.as_mut_ptr().add(to + at).cast(), rest, v);
-                    }
-                }
-                to += run.len;
-            }
-        }
-    }
-    lines
-}
-
 /// What `ldtilecfg` reads: eight tiles of 16 rows of 64 bytes.
 #[repr(C, align(64))]
 struct Config {
@@ -209,98 +187,147 @@ struct Config {
     rows: [u8; 16],
 }
 
-/// The sums S_0 .. S_7 of two row tiles.
-#[repr(C, align(64))]
-struct Sums([[[[u32; SIDE]; SIDE]; 2]; 8]);
+/// The tile registers, in use by this thread until dropped: a thread with none is cheaper to switch.
+struct Tiles;
 
-/// Multiplies the rows from `first` on that one task has.
-unsafe fn rows(p: &Product<'_>, runs: &[Run], depth: usize, x: &Split, right: &Lines, first: usize, c: &mut [u64]) {
-    let count = ROWS.min(p.rows - first);
-    let steps = depth.div_ceil(LINE);
-    let pitch = (steps + 1) * LINE;
-    // SAFETY: the unit comes with the vectors' instructions.
-    let left = unsafe { pack_left(p, runs, x, first, count, pitch) };
-    let mut line_bytes = [0; 16];
-    let mut tile_rows = [0; 16];
-    line_bytes[..8].fill(LINE as u16);
-    tile_rows[..8].fill(SIDE as u8);
-    let config = Config { palette: 1, start_row: 0, reserved: [0; 14], line_bytes, rows: tile_rows };
-    let mut sums = Sums([[[[0; SIDE]; SIDE]; 2]; 8]);
-    for tile in 0..p.n.div_ceil(SIDE) {
-        for pair in 0..count.div_ceil(2 * SIDE) {
-            let a = left.bytes()[pair * 16 * SIDE * pitch..][..16 * SIDE * pitch].as_ptr();
-            let b = right.bytes()[tile * steps * 8 * TILE..][..steps * 8 * TILE].as_ptr();
-            // SAFETY: the operands hold `steps` steps of all planes; the unit is available.
-            unsafe { tiles(&config, a, pitch, b, steps, &mut sums) };
-            let (row, from) = (pair * 2 * SIDE, tile * SIDE);
-            // SAFETY: the unit comes with the vectors' instructions.
-            unsafe {
-                combine(&sums, &mut c[row * p.ldc + from..], p.ldc, (2 * SIDE).min(count - row), SIDE.min(p.n - from))
-            };
-        }
+impl Tiles {
+    /// # Safety
+    /// The unit is [`available`].
+    unsafe fn set_up() -> Self {
+        let (mut line_bytes, mut rows) = ([0; 16], [0; 16]);
+        line_bytes[..8].fill(LINE as u16);
+        rows[..8].fill(SIDE as u8);
+        let config = Config { palette: 1, start_row: 0, reserved: [0; 14], line_bytes, rows };
+        // SAFETY: reads the configuration only.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
+        Self
     }
-    zeroize::Zeroize::zeroize(sums.0.as_flattened_mut().as_flattened_mut().as_flattened_mut());
 }
 
-/// S_0 .. S_7 of two row tiles and a column tile.
-unsafe fn tiles(config: &Config, a: *const u8, pitch: usize, b: *const u8, steps: usize, sums: &mut Sums) {
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: a thread that has tiles has the unit.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// The sums S_0 .. S_7 of two row tiles: by s, row and column.
+#[repr(C, align(64))]
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Sums([[[u32; SIDE]; 2 * SIDE]; 8]);
+
+/// What a thread needs to multiply [`ROWS`] rows: their tiles by pair of row tiles, step of 64, byte plane and row
+/// tile, and the sums of one pair.
+struct Task {
+    left: Lines,
+    depth: usize,
+    sums: Box<Sums>,
+}
+
+impl Task {
+    fn new(rows: usize, depth: usize) -> Self {
+        let left = Lines::new(rows.div_ceil(2 * SIDE) * depth.div_ceil(LINE) * STEP);
+        Self { left, depth, sums: Box::new(Sums([[[0; SIDE]; 2 * SIDE]; 8])) }
+    }
+
+    /// Multiplies the rows of one task, from `first` on.
+    unsafe fn rows(&mut self, p: &Product<'_>, runs: &[Run], x: &Split, right: &Lines, first: usize, c: &mut [u64]) {
+        let count = ROWS.min(p.rows - first);
+        let steps = self.depth.div_ceil(LINE);
+        // SAFETY: the unit comes with the vectors' instructions.
+        unsafe { self.pack(p, runs, x, first, count) };
+        // SAFETY: the unit is available.
+        let _tiles = unsafe { Tiles::set_up() };
+        for tile in 0..p.n.div_ceil(SIDE) {
+            let b = &right.bytes()[tile * steps * 8 * TILE..][..steps * 8 * TILE];
+            for row in (0..count).step_by(2 * SIDE) {
+                let a = &self.left.bytes()[row / (2 * SIDE) * steps * STEP..][..steps * STEP];
+                self.sums.0.as_flattened_mut().as_flattened_mut().fill(0);
+                for (a, b) in a.chunks_exact(STEP).zip(b.chunks_exact(8 * TILE)) {
+                    // SAFETY: one step of every plane each; the tiles are set up.
+                    unsafe { add_step(a, b, &mut self.sums) };
+                }
+                let (rows, width) = ((2 * SIDE).min(count - row), SIDE.min(p.n - tile * SIDE));
+                // SAFETY: the unit comes with the vectors' instructions.
+                unsafe { combine(&self.sums, &mut c[row * p.ldc + tile * SIDE..], p.ldc, rows, width) };
+            }
+        }
+    }
+
+    /// Copies the rows' byte planes into tiles. What lies beyond the last row or byte is never read or stays zero.
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn pack(&mut self, p: &Product<'_>, runs: &[Run], x: &Split, first: usize, count: usize) {
+        let steps = self.depth.div_ceil(LINE);
+        let tiles = self.left.bytes_mut();
+        for r in 0..count {
+            let base = p.grid.base(first + r);
+            let row = r / (2 * SIDE) * steps * STEP + r % (2 * SIDE) * LINE;
+            let mut at = 0;
+            for run in runs {
+                let mut done = 0;
+                while done < run.len {
+                    let len = (run.len - done).min(LINE - at % LINE);
+                    let mask = u64::MAX >> (LINE - len);
+                    for plane in 0..8 {
+                        let from = &x.lines.bytes()[plane * x.stride + base + run.start + done..][..len];
+                        let to = &mut tiles[row + at / LINE * STEP + plane * 2 * TILE + at % LINE..][..len];
+                        // SAFETY: the mask admits `len` bytes, the length of both slices.
+                        unsafe {
+                            let v = _mm512_maskz_loadu_epi8(mask, from.as_ptr().cast());
+                            _mm512_mask_storeu_epi8(to.as_mut_ptr().cast(), mask, v);
+                        }
+                    }
+                    (done, at) = (done + len, at + len);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the byte products of one step, two row tiles by a column tile, to S_0 .. S_7.
+unsafe fn add_step(a: &[u8], b: &[u8], sums: &mut Sums) {
+    debug_assert!(a.len() == STEP && b.len() == 8 * TILE);
     for s in (0..8).step_by(2) {
         let to = sums.0[s].as_mut_ptr();
-        // SAFETY: reads the tiles of planes 0 ..= s + 1 in every step and writes four tiles of `sums`; the tile
-        // registers are set up, used and released inside, and all named.
+        // SAFETY: reads the tiles of planes 0 ..= s + 1, and reads and writes two pairs of tiles of `sums`; the tile
+        // registers are set up, and those used are named.
         unsafe {
             asm!(
-                "ldtilecfg [{i}]",
-                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tileloadd tmm0, [{to} + {line}*1]",
+                "tileloadd tmm1, [{to} + {line}*1 + 1024]",
+                "tileloadd tmm2, [{to} + {line}*1 + 2048]",
+                "tileloadd tmm3, [{to} + {line}*1 + 3072]",
+                "tileloadd tmm6, [{b} + {line}*1]",
                 "2:",
-                "mov {a0}, {a}",
-                "lea {a1}, [{a} + {plane}*8]",
-                "mov {bj}, {b}",
-                "tileloadd tmm6, [{bj} + {line}*1]",
-                "mov {i}, {pairs}",
-                "3:",
-                "tileloadd tmm4, [{a0} + {pitch}*1]",
+                "tileloadd tmm4, [{a} + {line}*1]",
                 "tdpbuud tmm2, tmm4, tmm6",
-                "tileloadd tmm5, [{a1} + {pitch}*1]",
+                "tileloadd tmm5, [{a} + {line}*1 + 1024]",
                 "tdpbuud tmm3, tmm5, tmm6",
-                "tileloadd tmm7, [{bj} + {line}*1 - 1024]",
+                "tileloadd tmm7, [{b} + {line}*1 - 1024]",
                 "tdpbuud tmm0, tmm4, tmm7",
                 "tdpbuud tmm1, tmm5, tmm7",
-                "add {a0}, {plane}",
-                "add {a1}, {plane}",
-                "tileloadd tmm4, [{a0} + {pitch}*1]",
+                "tileloadd tmm4, [{a} + {line}*1 + 2048]",
                 "tdpbuud tmm2, tmm4, tmm7",
-                "tileloadd tmm5, [{a1} + {pitch}*1]",
+                "tileloadd tmm5, [{a} + {line}*1 + 3072]",
                 "tdpbuud tmm3, tmm5, tmm7",
-                "sub {i}, 1",
-                "js 4f",
-                "tileloadd tmm6, [{bj} + {line}*1 - 2048]",
+                "sub {pairs}, 1",
+                "js 3f",
+                "tileloadd tmm6, [{b} + {line}*1 - 2048]",
                 "tdpbuud tmm0, tmm4, tmm6",
                 "tdpbuud tmm1, tmm5, tmm6",
-                "sub {bj}, 2048",
-                "add {a0}, {plane}",
-                "add {a1}, {plane}",
-                "jmp 3b",
-                "4:",
-                "add {a}, 64",
-                "add {b}, 8192",
-                "sub {steps}, 1",
-                "jnz 2b",
+                "sub {b}, 2048",
+                "add {a}, 4096",
+                "jmp 2b",
+                "3:",
                 "tilestored [{to} + {line}*1], tmm0",
                 "tilestored [{to} + {line}*1 + 1024], tmm1",
                 "tilestored [{to} + {line}*1 + 2048], tmm2",
                 "tilestored [{to} + {line}*1 + 3072], tmm3",
-                "tilerelease",
-                i = inout(reg) config => _,
-                a = inout(reg) a => _,
-                b = inout(reg) b.add((s + 1) * TILE) => _,
-                plane = in(reg) SIDE * pitch,
-                pitch = in(reg) pitch,
+                a = inout(reg) a.as_ptr() => _,
+                b = inout(reg) b.as_ptr().add((s + 1) * TILE) => _,
                 line = in(reg) LINE,
-                pairs = in(reg) s / 2,
-                steps = inout(reg) steps => _,
+                pairs = inout(reg) s / 2 => _,
                 to = in(reg) to,
-                a0 = out(reg) _, a1 = out(reg) _, bj = out(reg) _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
@@ -315,8 +342,7 @@ unsafe fn combine(sums: &Sums, c: &mut [u64], ldc: usize, count: usize, width: u
     for (r, c) in c.chunks_mut(ldc).take(count).enumerate() {
         let c = &mut c[..width];
         // SAFETY: a row of sums is one line.
-        let s: [__m512i; 8] =
-            std::array::from_fn(|s| unsafe { _mm512_loadu_si512(sums.0[s][r / SIDE][r % SIDE].as_ptr().cast()) });
+        let s: [__m512i; 8] = std::array::from_fn(|s| unsafe { _mm512_loadu_si512(sums.0[s][r].as_ptr().cast()) });
         let mut high = s[7];
         for &next in [s[6], s[5], s[4]].iter() {
             high = _mm512_add_epi32(_mm512_slli_epi32::<8>(high), next);
