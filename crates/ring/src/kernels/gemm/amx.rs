@@ -89,7 +89,6 @@ impl Lines {
 /// # Safety
 /// The unit is [`available`] and the product was checked against `c`.
 pub(super) unsafe fn multiply(p: &Product<'_>, c: &mut [u64]) {
-    let bytes = split(p.x);
     for (before, runs) in stretches(p.runs, DEPTH) {
         let depth: usize = runs.iter().map(|r| r.len).sum();
         // SAFETY: the unit comes with the vectors' instructions; the rows lie inside the right operand.
@@ -97,7 +96,7 @@ pub(super) unsafe fn multiply(p: &Product<'_>, c: &mut [u64]) {
         let room = || Task::new(p.rows.min(ROWS), depth);
         let run = |task: &mut Task, first: usize, c: &mut [u64]| {
             // SAFETY: as the caller's; `c` begins with row `first`.
-            unsafe { task.rows(p, &runs, &bytes, &right, first, c) }
+            unsafe { task.rows(p, &runs, &right, first, c) }
         };
         if threads_for(p.rows * depth * p.n) == 1 {
             let mut task = room();
@@ -111,34 +110,25 @@ pub(super) unsafe fn multiply(p: &Product<'_>, c: &mut [u64]) {
     }
 }
 
-/// The eight byte planes of a slice, one after the other, each followed by a readable line.
-struct Split {
-    lines: Lines,
-    stride: usize,
-}
-
-fn split(x: &[u64]) -> Split {
-    let stride = x.len().next_multiple_of(LINE) + LINE;
-    let mut lines = Lines::new(8 * stride);
-    let mut planes: Vec<&mut [u8]> = lines.bytes_mut().chunks_exact_mut(stride).take(8).collect();
-    for (i, chunk) in x.chunks(LINE).enumerate() {
-        // SAFETY: the unit comes with the instructions; a plane has whole lines for all of `x`.
-        unsafe { split_line(chunk, &mut planes, i * LINE) };
-    }
-    Split { lines, stride }
-}
-
+/// Loads up to 64 elements, zeros beyond, as one vector per byte plane.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn split_line(chunk: &[u64], planes: &mut [&mut [u8]], at: usize) {
+fn split(chunk: &[u64]) -> [__m512i; 8] {
     let mut v = [_mm512_setzero_si512(); 8];
     for (v, part) in v.iter_mut().zip(chunk.chunks(8)) {
         // SAFETY: the mask admits the elements of `part` only.
         *v = unsafe { _mm512_maskz_loadu_epi64((0xffu16 >> (8 - part.len())) as u8, part.as_ptr().cast()) };
     }
-    for (plane, bytes) in planes.iter_mut().zip(vbmi::byte_vectors(v)) {
-        // SAFETY: a slice of one line.
-        unsafe { _mm512_storeu_si512(plane[at..at + LINE].as_mut_ptr().cast(), bytes) };
-    }
+    vbmi::byte_vectors(v)
+}
+
+/// Writes one line.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn put(line: &mut [u8], v: __m512i) {
+    let line = &mut line[..LINE];
+    // SAFETY: `line` is as long as the vector.
+    unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), v) };
 }
 
 /// The right operand's rows `before .. before + depth` as tiles: by column tile, step of 64 and byte plane. In a
@@ -168,9 +158,7 @@ unsafe fn pack_right(p: &Product<'_>, before: usize, depth: usize) -> Lines {
                 }
             }
             for (plane, bytes) in vbmi::byte_vectors(v).into_iter().enumerate() {
-                let line = &mut tile[plane * TILE + four * LINE..][..LINE];
-                // SAFETY: a slice of one line.
-                unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), _mm512_permutexvar_epi8(order, bytes)) };
+                put(&mut tile[plane * TILE + four * LINE..], _mm512_permutexvar_epi8(order, bytes));
             }
         }
     }
@@ -217,9 +205,10 @@ impl Drop for Tiles {
 struct Sums([[[u32; SIDE]; 2 * SIDE]; 8]);
 
 /// What a thread needs to multiply [`ROWS`] rows: their tiles by pair of row tiles, step of 64, byte plane and row
-/// tile, and the sums of one pair.
+/// tile, the byte planes they are copied from, and the sums of one pair.
 struct Task {
     left: Lines,
+    planes: Lines,
     depth: usize,
     sums: Box<Sums>,
 }
@@ -227,15 +216,20 @@ struct Task {
 impl Task {
     fn new(rows: usize, depth: usize) -> Self {
         let left = Lines::new(rows.div_ceil(2 * SIDE) * depth.div_ceil(LINE) * STEP);
-        Self { left, depth, sums: Box::new(Sums([[[0; SIDE]; 2 * SIDE]; 8])) }
+        Self { left, planes: Lines::new(0), depth, sums: Box::new(Sums([[[0; SIDE]; 2 * SIDE]; 8])) }
     }
 
     /// Multiplies the rows of one task, from `first` on.
-    unsafe fn rows(&mut self, p: &Product<'_>, runs: &[Run], x: &Split, right: &Lines, first: usize, c: &mut [u64]) {
+    unsafe fn rows(&mut self, p: &Product<'_>, runs: &[Run], right: &Lines, first: usize, c: &mut [u64]) {
         let count = ROWS.min(p.rows - first);
         let steps = self.depth.div_ceil(LINE);
         // SAFETY: the unit comes with the vectors' instructions.
-        unsafe { self.pack(p, runs, x, first, count) };
+        unsafe {
+            match runs {
+                [run] => self.pack_lines(p, *run, first, count),
+                _ => self.pack_windows(p, runs, first, count),
+            }
+        }
         // SAFETY: the unit is available.
         let _tiles = unsafe { Tiles::set_up() };
         for tile in 0..p.n.div_ceil(SIDE) {
@@ -254,13 +248,43 @@ impl Task {
         }
     }
 
-    /// Copies the rows' byte planes into tiles. What lies beyond the last row or byte is never read or stays zero.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn pack(&mut self, p: &Product<'_>, runs: &[Run], x: &Split, first: usize, count: usize) {
+    /// Splits rows of one run each straight into tiles.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    unsafe fn pack_lines(&mut self, p: &Product<'_>, run: Run, first: usize, count: usize) {
         let steps = self.depth.div_ceil(LINE);
         let tiles = self.left.bytes_mut();
         for r in 0..count {
-            let base = p.grid.base(first + r);
+            let row = r / (2 * SIDE) * steps * STEP + r % (2 * SIDE) * LINE;
+            let left = &p.x[p.grid.base(first + r) + run.start..][..run.len];
+            for (step, chunk) in left.chunks(LINE).enumerate() {
+                for (plane, bytes) in split(chunk).into_iter().enumerate() {
+                    put(&mut tiles[row + step * STEP + plane * 2 * TILE..], bytes);
+                }
+            }
+        }
+    }
+
+    /// Splits once what the rows' windows overlap in, then copies each window's bytes into tiles. What lies beyond
+    /// the last row or byte of a window is never read, or stays zero.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    unsafe fn pack_windows(&mut self, p: &Product<'_>, runs: &[Run], first: usize, count: usize) {
+        let steps = self.depth.div_ceil(LINE);
+        let origin = p.grid.base(first);
+        let reach = runs.iter().map(|run| run.start + run.len).max().unwrap_or(0);
+        let x = &p.x[origin..p.grid.base(first + count - 1) + reach];
+        let stride = x.len().next_multiple_of(LINE);
+        if self.planes.bytes().len() < 8 * stride {
+            self.planes = Lines::new(8 * stride);
+        }
+        let planes = self.planes.bytes_mut();
+        for (i, chunk) in x.chunks(LINE).enumerate() {
+            for (plane, bytes) in split(chunk).into_iter().enumerate() {
+                put(&mut planes[plane * stride + i * LINE..], bytes);
+            }
+        }
+        let tiles = self.left.bytes_mut();
+        for r in 0..count {
+            let base = p.grid.base(first + r) - origin;
             let row = r / (2 * SIDE) * steps * STEP + r % (2 * SIDE) * LINE;
             let mut at = 0;
             for run in runs {
@@ -269,7 +293,7 @@ impl Task {
                     let len = (run.len - done).min(LINE - at % LINE);
                     let mask = u64::MAX >> (LINE - len);
                     for plane in 0..8 {
-                        let from = &x.lines.bytes()[plane * x.stride + base + run.start + done..][..len];
+                        let from = &planes[plane * stride + base + run.start + done..][..len];
                         let to = &mut tiles[row + at / LINE * STEP + plane * 2 * TILE + at % LINE..][..len];
                         // SAFETY: the mask admits `len` bytes, the length of both slices.
                         unsafe {
