@@ -22,7 +22,15 @@ fn products(c: &mut Criterion) {
         group.throughput(Throughput::Elements(macs));
         group.bench_function(format!("peak/{name}"), |b| b.iter(|| run(black_box(3))));
     }
-    for (m, k, n) in [(1024, 1024, 1024), (128, 784, 128), (16, 784, 128), (4, 784, 128), (1, 784, 128), (1, 128, 10)] {
+    for (m, k, n) in [
+        (1024, 1024, 1024),
+        (128, 784, 128),
+        (16, 784, 128),
+        (4, 784, 128),
+        (1, 784, 128),
+        (128, 128, 10),
+        (1, 128, 10),
+    ] {
         let (x, y, mut z) = (noise(m * k), noise(k * n), vec![0; m * n]);
         group.throughput(Throughput::Elements((m * k * n) as u64));
         group.bench_function(format!("{m}x{k}x{n}"), |b| b.iter(|| matmul(m, k, n, black_box(&x), &y, &mut z)));
@@ -85,6 +93,9 @@ fn planes_and_packing(c: &mut Criterion) {
             b.iter(|| bits::unpack(black_box(&bytes), width, &mut back))
         });
     }
+    let plane = noise(n / 64);
+    let mut out = vec![0; n];
+    group.bench_function("expand_bits", |b| b.iter(|| bits::expand_bits(black_box(&plane), &mut out)));
     group.finish();
 }
 

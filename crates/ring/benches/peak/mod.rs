@@ -30,7 +30,56 @@ mod x86 {
                 unsafe { ifma(seed) }
             }));
         }
+        #[cfg(target_os = "linux")]
+        if trefoil_ring::kernels::Isa::best() == trefoil_ring::kernels::Isa::Amx {
+            out.push(("amx", TURNS * 4 * 16 * 16 * 64 / 36, |_| {
+                // SAFETY: the unit is there, and `Isa::best` asked the system for it.
+                unsafe { amx() };
+                0
+            }));
+        }
         out
+    }
+
+    /// Byte products on tiles that never leave the first cache: 36 of them make a ring product.
+    #[cfg(target_os = "linux")]
+    unsafe fn amx() {
+        #[repr(align(64))]
+        struct Tiles([u8; 4 * 1024]);
+        #[repr(align(64))]
+        struct Config([u8; 64]);
+        let tiles = Tiles([3; 4096]);
+        let mut config = Config([0; 64]);
+        config.0[0] = 1;
+        for tile in 0..8 {
+            config.0[16 + 2 * tile] = 64;
+            config.0[48 + tile] = 16;
+        }
+        // SAFETY: reads the configuration and four tiles of 1024 bytes; all tile registers are named.
+        unsafe {
+            asm!(
+                "ldtilecfg [{config}]",
+                "2:",
+                "tileloadd tmm4, [{tiles} + {line}*1]",
+                "tileloadd tmm5, [{tiles} + {line}*1 + 1024]",
+                "tileloadd tmm6, [{tiles} + {line}*1 + 2048]",
+                "tileloadd tmm7, [{tiles} + {line}*1 + 3072]",
+                "tdpbuud tmm0, tmm4, tmm6",
+                "tdpbuud tmm1, tmm4, tmm7",
+                "tdpbuud tmm2, tmm5, tmm6",
+                "tdpbuud tmm3, tmm5, tmm7",
+                "sub {turns}, 1",
+                "jnz 2b",
+                "tilerelease",
+                config = in(reg) &config,
+                tiles = in(reg) &tiles,
+                line = in(reg) 64,
+                turns = inout(reg) TURNS => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            );
+        }
     }
 
     /// Hides from the compiler what the vectors hold, so that no two of the products are one.

@@ -16,9 +16,9 @@ pub fn conv2d(batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &mut [u64]) {
 fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &mut [u64]) {
     let Ok((oh, ow)) = g.output() else { panic!("conv2d: the geometry was not checked") };
     let (ci, co) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    assert!(x.len() == batch * g.input.0 * g.input.1 * g.in_channels, "conv2d: input");
-    assert!(out.len() == batch * oh * ow * g.out_channels, "conv2d: output");
-    assert!(w.len() == g.kernel.0 * g.kernel.1 * ci * g.out_channels, "conv2d: kernel");
+    assert!(size([batch, g.input.0, g.input.1, g.in_channels]) == x.len(), "conv2d: input");
+    assert!(size([batch, oh, ow, g.out_channels]) == out.len(), "conv2d: output");
+    assert!(size([g.kernel.0, g.kernel.1, ci, g.out_channels]) == w.len(), "conv2d: kernel");
     if batch == 0 {
         return;
     }
@@ -53,6 +53,13 @@ fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &m
     }
 }
 
+fn size(sides: [usize; 4]) -> usize {
+    let Some(n) = sides.into_iter().try_fold(1usize, usize::checked_mul) else {
+        panic!("conv2d: {sides:?} is too large")
+    };
+    n
+}
+
 /// Height and width of the input with its zeros.
 fn padded_size(g: &Conv2d) -> (usize, usize) {
     (g.input.0 + g.pads.top + g.pads.bottom, g.input.1 + g.pads.left + g.pads.right)
@@ -65,7 +72,7 @@ fn pad<'a>(batch: usize, g: &Conv2d, x: &'a [u64]) -> Cow<'a, [u64]> {
     }
     let (height, width) = padded_size(g);
     let line = g.input.1 * g.in_channels;
-    let mut out = vec![0; batch * height * width * g.in_channels];
+    let mut out = vec![0; size([batch, height, width, g.in_channels])];
     for (i, from) in x.chunks_exact(line).enumerate() {
         let (image, y) = (i / g.input.0, i % g.input.0);
         let at = ((image * height + g.pads.top + y) * width + g.pads.left) * g.in_channels;
@@ -141,6 +148,17 @@ mod tests {
         agrees(2, &plain(12, (16, 16), 5));
         agrees(3, &plain(12, (20, 50), 5));
         agrees(1, &plain(5, (32, 64), 3));
+    }
+
+    #[test]
+    fn layers_large_enough_for_the_matrix_unit_agree() {
+        let g = plain(14, (10, 32), 3);
+        let pads = Pads { top: 1, bottom: 2, left: 2, right: 0 };
+        agrees(3, &Conv2d { pads, ..g });
+        agrees(3, &Conv2d { pads, stride: (2, 1), dilation: (2, 2), ..g });
+        agrees(4, &Conv2d { in_channels: 20, out_channels: 50, groups: 2, pads, ..g });
+        agrees(2, &plain(11, (300, 17), 3));
+        agrees(2, &plain(8, (70, 40), 1));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) fn multiply(
         }
         _ => plain(x, grid, offsets, w, first, channels, out),
     };
-    if threads_for(pixels * channels * offsets.len()) == 1 {
+    if threads_for(pixels * channels, offsets.len()) == 1 {
         task(0, out);
     } else {
         out.par_chunks_mut(PIXELS * channels).enumerate().for_each(|(i, out)| task(i * PIXELS, out));

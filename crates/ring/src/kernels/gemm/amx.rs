@@ -54,11 +54,13 @@ fn permitted() -> bool {
     answer == 0
 }
 
-/// Whether the unit would beat the vectors: tiles that are not mostly padding.
+/// Whether the unit would beat the vectors: enough work to pay for the splitting, in tiles that are not mostly
+/// padding. Measured against `vpmullq`.
 pub(super) fn worthwhile(p: &Product<'_>) -> bool {
     let depth = p.depth();
-    let padded = p.rows.next_multiple_of(2 * SIDE) * depth.next_multiple_of(LINE) * p.n.next_multiple_of(SIDE);
-    p.rows >= 2 * SIDE && 3 * p.rows * depth * p.n >= padded
+    let full = |size: usize, tile: usize| size as f64 / size.next_multiple_of(tile) as f64;
+    let filled = full(p.rows, 2 * SIDE) * full(depth, LINE) * full(p.n, SIDE);
+    depth >= LINE && p.rows >= 2 * SIDE && p.rows * p.n >= 2048 && filled > 1.0 / 3.0
 }
 
 /// Bytes that begin at a cache line, and are erased when dropped (32 at a time).
@@ -98,7 +100,7 @@ pub(super) unsafe fn multiply(p: &Product<'_>, c: &mut [u64]) {
             // SAFETY: as the caller's; `c` begins with row `first`.
             unsafe { task.rows(p, &runs, &right, first, c) }
         };
-        if threads_for(p.rows * depth * p.n) == 1 {
+        if threads_for(p.rows * depth, p.n) == 1 {
             let mut task = room();
             for first in (0..p.rows).step_by(ROWS) {
                 run(&mut task, first, &mut c[first * p.ldc..]);

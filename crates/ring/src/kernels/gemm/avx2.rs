@@ -8,7 +8,8 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::block::{self, Lanes};
-use super::{Plan, Product, Run};
+use super::vector::Plan;
+use super::{Product, Run};
 
 struct Avx2;
 

@@ -3,7 +3,8 @@
 use std::array::from_fn;
 use std::ops::Range;
 
-use super::{Panel, Plan, Product, Run};
+use super::vector::{Panel, Plan};
+use super::{Product, Run};
 
 /// A vector of ring elements, with what a multiply-add needs.
 ///
@@ -13,7 +14,7 @@ use super::{Panel, Plan, Product, Run};
 pub(super) trait Lanes {
     /// Elements of a vector.
     const N: usize;
-    /// Rows of the largest block; its width is in `super::shape`.
+    /// Rows of the largest block; its width is in `vector::shape`.
     const ROWS: usize;
     /// Some lanes of a vector.
     type Mask: Copy;

@@ -12,6 +12,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod block;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 use rayon::prelude::*;
 use zeroize::Zeroizing;
@@ -20,10 +22,6 @@ use super::{Isa, portable};
 
 /// Multiply-adds that make another thread worth waking.
 const MACS_PER_THREAD: usize = 4 << 20;
-/// Rows that one task multiplies: [`DEPTH`] columns of them stay in the second-level cache.
-const ROWS: usize = 64;
-/// Steps of the inner dimension between two visits of the output.
-const DEPTH: usize = 1024;
 
 /// Contiguous elements of a left row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,14 +91,18 @@ pub fn matmul(m: usize, k: usize, n: usize, a: &[u64], b: &[u64], c: &mut [u64])
 }
 
 fn matmul_with(isa: Isa, m: usize, k: usize, n: usize, a: &[u64], b: &[u64], c: &mut [u64]) {
-    assert!(a.len() == m * k && b.len() == k * n && c.len() == m * n, "matmul: slices do not fit {m} x {k} x {n}");
+    let fits = |len: usize, rows: usize, columns: usize| rows.checked_mul(columns) == Some(len);
+    assert!(
+        fits(a.len(), m, k) && fits(b.len(), k, n) && fits(c.len(), m, n),
+        "matmul: slices do not fit {m} x {k} x {n}"
+    );
     if m == 0 || k == 0 || n == 0 {
         return;
     }
     if isa == Isa::Portable {
         return portable::matmul(m, k, n, a, b, c);
     }
-    let threads = threads_for(m * k * n);
+    let threads = threads_for(m * k, n);
     if m < 2 * threads && k >= threads {
         return by_depth(isa, threads, (m, k, n), a, b, c);
     }
@@ -127,9 +129,9 @@ fn by_depth(isa: Isa, threads: usize, (m, k, n): (usize, usize, usize), a: &[u64
     }
 }
 
-/// Threads of the current pool worth using for so many multiply-adds.
-pub(super) fn threads_for(macs: usize) -> usize {
-    (macs / MACS_PER_THREAD).clamp(1, rayon::current_num_threads())
+/// Threads of the current pool worth using for `left * n` multiply-adds.
+pub(super) fn threads_for(left: usize, n: usize) -> usize {
+    (left.saturating_mul(n) / MACS_PER_THREAD).clamp(1, rayon::current_num_threads())
 }
 
 /// Computes the product with the vector instructions of `isa`, which must be one that [`Isa::available`] names and
@@ -137,77 +139,17 @@ pub(super) fn threads_for(macs: usize) -> usize {
 pub(super) fn multiply(isa: Isa, p: &Product<'_>, c: &mut [u64]) {
     assert!(isa != Isa::Portable && isa <= Isa::best());
     p.check(c);
-    if let (true, [run]) = (p.rows < 4, p.runs) {
-        return thin(isa, p, *run, c);
-    }
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if isa == Isa::Amx && amx::worthwhile(p) {
         // SAFETY: the unit is available, and the product was checked.
         return unsafe { amx::multiply(p, c) };
     }
-    let (lanes, most) = shape(isa);
-    let plan = Plan::new(p, lanes, most);
-    let task = |first: usize, c: &mut [u64]| rows(isa, p, &plan, first..p.rows.min(first + ROWS), c);
-    if threads_for(p.rows * plan.depth * p.n) == 1 {
-        for first in (0..p.rows).step_by(ROWS) {
-            task(first, &mut c[first * p.ldc..]);
-        }
-    } else {
-        c.par_chunks_mut(ROWS * p.ldc).take(p.rows.div_ceil(ROWS)).enumerate().for_each(|(i, c)| task(i * ROWS, c));
-    }
-}
-
-/// Columns `from .. from + width` of the right operand, whose row `k` begins at `start + k * step`.
-#[derive(Debug, Clone, Copy)]
-struct Panel {
-    from: usize,
-    width: usize,
-    start: usize,
-    step: usize,
-}
-
-/// How a product is cut: column panels, stretches of the inner dimension, and a copy of the right operand in which
-/// each panel's columns lie together, where enough rows will read it.
-struct Plan {
-    depth: usize,
-    panels: Vec<Panel>,
-    stretches: Vec<(usize, Vec<Run>)>,
-    packed: Option<Zeroizing<Vec<u64>>>,
-}
-
-impl Plan {
-    fn new(p: &Product<'_>, lanes: usize, most: usize) -> Self {
-        let depth = p.depth();
-        let vectors = p.n.div_ceil(lanes);
-        let count = vectors.div_ceil(most);
-        let pack = p.rows >= 48 && p.n > 64;
-        let mut packed = pack.then(|| Zeroizing::new(Vec::with_capacity(p.n * depth)));
-        let mut panels = Vec::with_capacity(count);
-        let mut from = 0;
-        for i in 0..count {
-            let width = ((vectors / count + usize::from(i < vectors % count)) * lanes).min(p.n - from);
-            let (start, step) = match &mut packed {
-                Some(copy) => {
-                    let start = copy.len();
-                    for k in 0..depth {
-                        copy.extend_from_slice(&p.b[k * p.ldb + from..][..width]);
-                    }
-                    (start, width)
-                }
-                None => (from, p.ldb),
-            };
-            panels.push(Panel { from, width, start, step });
-            from += width;
-        }
-        Self { depth, panels, stretches: stretches(p.runs, DEPTH), packed }
-    }
-
-    fn right<'a>(&'a self, p: &Product<'a>) -> &'a [u64] {
-        self.packed.as_ref().map_or(p.b, |v| v.as_slice())
-    }
+    #[cfg(target_arch = "x86_64")]
+    vector::multiply(isa, p, c);
 }
 
 /// The runs in groups of at most `depth` elements, each group with the elements before it.
+#[cfg(target_arch = "x86_64")]
 fn stretches(runs: &[Run], depth: usize) -> Vec<(usize, Vec<Run>)> {
     let mut out: Vec<(usize, Vec<Run>)> = Vec::new();
     let (mut before, mut room) = (0, 0);
@@ -229,51 +171,12 @@ fn stretches(runs: &[Run], depth: usize) -> Vec<(usize, Vec<Run>)> {
 }
 
 /// Whether the matrix unit is there and this process may use it.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn matrix_unit() -> bool {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[cfg(target_os = "linux")]
     return amx::available();
-    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    #[cfg(not(target_os = "linux"))]
     false
-}
-
-/// Elements of a vector, and vectors that a block is wide at most.
-fn shape(isa: Isa) -> (usize, usize) {
-    match isa {
-        Isa::Avx512 | Isa::Amx => (8, 3),
-        _ => (4, 1),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn rows(isa: Isa, p: &Product<'_>, plan: &Plan, rows: std::ops::Range<usize>, c: &mut [u64]) {
-    // SAFETY: `multiply` checked that the processor has the instructions and that the product stays in its slices.
-    unsafe {
-        match isa {
-            Isa::Avx512 | Isa::Amx => avx512::rows(p, plan, rows, c),
-            _ => avx2::rows(p, plan, rows, c),
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn thin(isa: Isa, p: &Product<'_>, run: Run, c: &mut [u64]) {
-    // SAFETY: as in `rows`.
-    unsafe {
-        match isa {
-            Isa::Avx512 | Isa::Amx => avx512::thin(p, run, c),
-            _ => avx2::thin(p, run, c),
-        }
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn thin(_: Isa, _: &Product<'_>, _: Run, _: &mut [u64]) {
-    unreachable!("no vector instructions are ever chosen on this target");
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn rows(_: Isa, _: &Product<'_>, _: &Plan, _: std::ops::Range<usize>, _: &mut [u64]) {
-    unreachable!("no vector instructions are ever chosen on this target");
 }
 
 #[cfg(test)]
@@ -312,10 +215,22 @@ mod tests {
 
     #[test]
     fn deep_and_large_products_agree() {
-        agrees(3, 2 * DEPTH + 5, 9);
-        agrees(50, 2 * DEPTH + 5, 70);
+        agrees(3, 2053, 9);
+        agrees(50, 2053, 70);
         agrees(300, 257, 190);
+        agrees(129, 2053, 17);
         agrees(1, 300_000, 33);
+    }
+
+    #[test]
+    fn the_largest_elements_do_not_overflow_a_sum() {
+        let (m, k, n) = (64, 5000, 32);
+        let expected = (k as u64).wrapping_mul(u64::MAX.wrapping_mul(u64::MAX));
+        for isa in Isa::available() {
+            let mut c = vec![0; m * n];
+            matmul_with(isa, m, k, n, &vec![u64::MAX; m * k], &vec![u64::MAX; k * n], &mut c);
+            assert!(c.iter().all(|&v| v == expected), "{isa:?}");
+        }
     }
 
     #[test]
