@@ -45,7 +45,7 @@ mod x86 {
     #[cfg(target_os = "linux")]
     unsafe fn amx() {
         #[repr(align(64))]
-        struct Tiles([u8; 4 * 1024]);
+        struct Tiles(#[expect(dead_code, reason = "read by the tile loads")] [u8; 4 * 1024]);
         #[repr(align(64))]
         struct Config([u8; 64]);
         let tiles = Tiles([3; 4096]);
@@ -73,7 +73,7 @@ mod x86 {
                 "tilerelease",
                 config = in(reg) &config,
                 tiles = in(reg) &tiles,
-                line = in(reg) 64,
+                line = in(reg) 64u64,
                 turns = inout(reg) TURNS => _,
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

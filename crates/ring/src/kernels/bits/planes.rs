@@ -32,18 +32,19 @@ fn plain(values: &[u64], lo: u32, k: u32, out: &mut [u64]) {
 
 /// Transposes a 64 x 64 bit matrix in place: bit `j` of word `i` becomes bit `i` of word `j`.
 pub fn transpose64(a: &mut [u64; 64]) {
-    let mut j = 32;
-    let mut m: u64 = 0x0000_0000_ffff_ffff;
-    while j != 0 {
-        let mut k = 0;
-        while k < 64 {
-            let t = ((a[k] >> j) ^ a[k + j]) & m;
-            a[k] ^= t << j;
-            a[k + j] ^= t;
-            k = (k + j + 1) & !j;
+    let mut half = 32;
+    let mut mask: u64 = 0x0000_0000_ffff_ffff;
+    while half != 0 {
+        for block in a.chunks_exact_mut(2 * half) {
+            let (top, bottom) = block.split_at_mut(half);
+            for (x, y) in top.iter_mut().zip(bottom) {
+                let swap = ((*x >> half) ^ *y) & mask;
+                *x ^= swap << half;
+                *y ^= swap;
+            }
         }
-        j >>= 1;
-        m ^= m << j;
+        half /= 2;
+        mask ^= mask << half;
     }
 }
 
@@ -51,6 +52,16 @@ pub fn transpose64(a: &mut [u64; 64]) {
 mod tests {
     use super::super::tests::values;
     use super::*;
+
+    #[test]
+    fn transposing_twice_gives_the_matrix_back() {
+        let mut a: [u64; 64] = values(64).try_into().unwrap();
+        let before = a;
+        transpose64(&mut a);
+        assert_eq!(a[5] >> 9 & 1, before[9] >> 5 & 1);
+        transpose64(&mut a);
+        assert_eq!(a, before);
+    }
 
     #[test]
     fn planes_hold_the_bits_asked_for() {
