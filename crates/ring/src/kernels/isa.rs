@@ -14,7 +14,8 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best set that the processor and the operating system offer. Asked of the processor once.
+    /// The best set that the processor and the operating system offer; both are asked once. Where there is a matrix
+    /// unit this process asks Linux for its registers with `arch_prctl`, and does without where that is refused.
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {

@@ -3,6 +3,16 @@
 //! Both products of this crate are one shape: row `r` of the left operand is read from `x` at `base(r) + offset`,
 //! where the offsets, the same for every row, come in contiguous [`Run`]s. For a matrix there is one run; for a
 //! convolution (over an input already padded) the runs are the rows of the window. So no patch is ever copied.
+//!
+//! Measured on one core of an Intel Sapphire Rapids (billions of multiply-adds a second, `benches/kernels.rs`; loops
+//! that never leave the registers in the first three columns):
+//!
+//! | `vpmullq` | IFMA and VNNI limbs | AMX bytes | 1024^3: AMX | AVX-512 | AVX2 | plain |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | 11.5 | 18.6 | 67 | 31 | 10.6 | 5.8 | 2.0 |
+//!
+//! The limbs of IFMA were left out: where `vpmullq` is slow there is mostly AMX, and on the processors without AMX it
+//! is fast.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
