@@ -11,13 +11,14 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::super::bits::vbmi;
-use super::{Product, Run, stretches, threads_for};
+use super::{Product, Run, share, stretches, threads_for};
 
 /// Rows of a tile, and columns.
 const SIDE: usize = 16;
@@ -29,7 +30,7 @@ const TILE: usize = SIDE * LINE;
 const STEP: usize = 16 * TILE;
 /// Steps of the inner dimension between two visits of the output.
 const DEPTH: usize = 2048;
-/// Rows that a task multiplies.
+/// Rows that a task multiplies at most.
 const ROWS: usize = 128;
 
 /// Whether the processor has the unit and the system lets this process use it (it is asked once).
@@ -95,19 +96,21 @@ pub(super) unsafe fn multiply(p: &Product<'_>, c: &mut [u64]) {
         let depth: usize = runs.iter().map(|r| r.len).sum();
         // SAFETY: the unit comes with the vectors' instructions; the rows lie inside the right operand.
         let right = unsafe { pack_right(p, before, depth) };
-        let room = || Task::new(p.rows.min(ROWS), depth);
+        let threads = threads_for(p.rows * depth, p.n);
+        let share = share(p.rows, threads, 2 * SIDE, ROWS);
+        let room = || Task::new(share, depth);
         let run = |task: &mut Task, first: usize, c: &mut [u64]| {
             // SAFETY: as the caller's; `c` begins with row `first`.
-            unsafe { task.rows(p, &runs, &right, first, c) }
+            unsafe { task.rows(p, &runs, &right, first..p.rows.min(first + share), c) }
         };
-        if threads_for(p.rows * depth, p.n) == 1 {
+        if threads == 1 {
             let mut task = room();
-            for first in (0..p.rows).step_by(ROWS) {
+            for first in (0..p.rows).step_by(share) {
                 run(&mut task, first, &mut c[first * p.ldc..]);
             }
         } else {
-            let parts = c.par_chunks_mut(ROWS * p.ldc).take(p.rows.div_ceil(ROWS)).enumerate();
-            parts.for_each_init(room, |task, (i, c)| run(task, i * ROWS, c));
+            let parts = c.par_chunks_mut(share * p.ldc).take(p.rows.div_ceil(share)).enumerate();
+            parts.for_each_init(room, |task, (i, c)| run(task, i * share, c));
         }
     }
 }
@@ -206,7 +209,7 @@ impl Drop for Tiles {
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct Sums([[[u32; SIDE]; 2 * SIDE]; 8]);
 
-/// What a thread needs to multiply [`ROWS`] rows: their tiles by pair of row tiles, step of 64, byte plane and row
+/// What a thread needs to multiply the rows of a task: their tiles by pair of row tiles, step of 64, byte plane and row
 /// tile, the byte planes they are copied from, and the sums of one pair.
 struct Task {
     left: Lines,
@@ -221,9 +224,9 @@ impl Task {
         Self { left, planes: Lines::new(0), depth, sums: Box::new(Sums([[[0; SIDE]; 2 * SIDE]; 8])) }
     }
 
-    /// Multiplies the rows of one task, from `first` on.
-    unsafe fn rows(&mut self, p: &Product<'_>, runs: &[Run], right: &Lines, first: usize, c: &mut [u64]) {
-        let count = ROWS.min(p.rows - first);
+    /// Multiplies the rows of one task.
+    unsafe fn rows(&mut self, p: &Product<'_>, runs: &[Run], right: &Lines, range: Range<usize>, c: &mut [u64]) {
+        let (first, count) = (range.start, range.len());
         let steps = self.depth.div_ceil(LINE);
         // SAFETY: the unit comes with the vectors' instructions.
         unsafe {

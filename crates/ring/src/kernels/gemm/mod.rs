@@ -158,6 +158,12 @@ pub(super) fn multiply(isa: Isa, p: &Product<'_>, c: &mut [u64]) {
     vector::multiply(isa, p, c);
 }
 
+/// Rows of a task: an equal share for every thread, in whole blocks, but no more than `most`.
+#[cfg(target_arch = "x86_64")]
+fn share(rows: usize, threads: usize, block: usize, most: usize) -> usize {
+    rows.div_ceil(threads).next_multiple_of(block).min(most)
+}
+
 /// The runs in groups of at most `depth` elements, each group with the elements before it.
 #[cfg(target_arch = "x86_64")]
 fn stretches(runs: &[Run], depth: usize) -> Vec<(usize, Vec<Run>)> {
@@ -254,15 +260,18 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_product() {
-        let (m, k, n) = (200, 300, 400);
-        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-        let with = |threads| {
-            let mut c = vec![0; m * n];
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| matmul(m, k, n, &a, &b, &mut c));
-            c
-        };
-        assert_eq!(with(1), with(4));
+        for (m, k, n) in [(200, 300, 400), (20, 700, 900), (100, 600, 200), (1, 7000, 2000)] {
+            let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+            for isa in Isa::available() {
+                let with = |threads| {
+                    let mut c = vec![0; m * n];
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| matmul_with(isa, m, k, n, &a, &b, &mut c));
+                    c
+                };
+                assert!(with(1) == with(3), "{isa:?} {m} x {k} x {n}");
+            }
+        }
     }
 
     proptest! {

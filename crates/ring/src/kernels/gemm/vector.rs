@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::super::Isa;
-use super::{Product, Run, avx2, avx512, stretches, threads_for};
+use super::{Product, Run, avx2, avx512, share, stretches, threads_for};
 
-/// Rows that one task multiplies: [`DEPTH`] columns of them stay in the second-level cache.
+/// Rows that one task multiplies at most: [`DEPTH`] columns of them stay in the second-level cache.
 const ROWS: usize = 64;
 /// Steps of the inner dimension between two visits of the output.
 const DEPTH: usize = 1024;
@@ -19,13 +19,15 @@ pub(super) fn multiply(isa: Isa, p: &Product<'_>, c: &mut [u64]) {
     }
     let (lanes, most) = shape(isa);
     let plan = Plan::new(p, lanes, most);
-    let task = |first: usize, c: &mut [u64]| rows(isa, p, &plan, first..p.rows.min(first + ROWS), c);
-    if threads_for(p.rows * plan.depth, p.n) == 1 {
-        for first in (0..p.rows).step_by(ROWS) {
+    let threads = threads_for(p.rows * plan.depth, p.n);
+    let share = share(p.rows, threads, 8, ROWS);
+    let task = |first: usize, c: &mut [u64]| rows(isa, p, &plan, first..p.rows.min(first + share), c);
+    if threads == 1 {
+        for first in (0..p.rows).step_by(share) {
             task(first, &mut c[first * p.ldc..]);
         }
     } else {
-        c.par_chunks_mut(ROWS * p.ldc).take(p.rows.div_ceil(ROWS)).enumerate().for_each(|(i, c)| task(i * ROWS, c));
+        c.par_chunks_mut(share * p.ldc).take(p.rows.div_ceil(share)).enumerate().for_each(|(i, c)| task(i * share, c));
     }
 }
 
