@@ -89,9 +89,8 @@ impl Lane<'_> {
         self.bob.set_timeout(Some(SETUP));
         self.take_stock()?;
         tracing::info!(lane = self.number, "lane up");
-        self.core.connected.fetch_add(1, Ordering::AcqRel);
         let ended = self.work();
-        self.core.connected.fetch_sub(1, Ordering::AcqRel);
+        self.leave_carol();
         ended
     }
 
@@ -148,7 +147,9 @@ impl Lane<'_> {
     }
 
     fn leave_carol(&mut self) {
-        self.carol = None;
+        if self.carol.take().is_some() {
+            self.core.connected.fetch_sub(1, Ordering::AcqRel);
+        }
         self.core.hang_up(Party::Carol, self.number);
     }
 
@@ -170,7 +171,10 @@ impl Lane<'_> {
     fn take_stock(&mut self) -> Result<(), Fault> {
         let missing = Self::inventory(self.core, self.desk, self.bob.as_mut()).map_err(evaluator)?;
         if !missing.is_empty() {
-            tracing::error!(?missing, "bob lacks models that alice holds: they cannot be queried; remove and share them again");
+            tracing::error!(
+                ?missing,
+                "bob lacks models that alice holds: they cannot be queried; remove and share them again"
+            );
         }
         Ok(())
     }
@@ -215,6 +219,7 @@ impl Lane<'_> {
         link.set_timeout(Some(self.core.silence));
         self.bob.set_timeout(Some(self.core.silence));
         self.carol = Some((link, session));
+        self.core.connected.fetch_add(1, Ordering::AcqRel);
         tracing::info!(lane = self.number, "session with carol set up");
         Ok(())
     }
@@ -285,7 +290,13 @@ impl Lane<'_> {
     }
 
     /// Draws this party's material of a lot.
-    fn prepare(&mut self, plan: &Plan, batch: u32, model: &Model<EvaluatorWeights>, lot: u64) -> Result<Material, Fault> {
+    fn prepare(
+        &mut self,
+        plan: &Plan,
+        batch: u32,
+        model: &Model<EvaluatorWeights>,
+        lot: u64,
+    ) -> Result<Material, Fault> {
         let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
         let carol = session.source(Party::Carol, lot).map_err(producer)?;
         let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
@@ -293,10 +304,17 @@ impl Lane<'_> {
         material.map_err(|e| Fault::of(&e, Party::Bob))
     }
 
-    fn terms(&self, client: &str, model: &Model<EvaluatorWeights>, kind: Kind, lot: u64) -> Result<(Arc<Plan>, Terms), Fault> {
+    fn terms(
+        &self,
+        client: &str,
+        model: &Model<EvaluatorWeights>,
+        kind: Kind,
+        lot: u64,
+    ) -> Result<(Arc<Plan>, Terms), Fault> {
         let (epoch, reveal, batch) = kind;
         let plan = model.plan(reveal);
-        let plan = plan.ok_or_else(|| Fault::Refused(Refusal::Invalid, format!("this model cannot reveal {reveal:?}")))?;
+        let plan =
+            plan.ok_or_else(|| Fault::Refused(Refusal::Invalid, format!("this model cannot reveal {reveal:?}")))?;
         let terms = Terms { client: client.into(), epoch, plan: plan.hash, batch, reveal, lot };
         Ok((plan, terms))
     }
@@ -367,7 +385,8 @@ impl Lane<'_> {
         }
         self.core.models.all().into_iter().find_map(|m| {
             let mut wishes = m.public.ahead.iter();
-            let wish = wishes.find(|a| self.core.pool.reserve((m.epoch, a.reveal, a.batch), a.count, self.core.pool_bytes))?;
+            let wish =
+                wishes.find(|a| self.core.pool.reserve((m.epoch, a.reveal, a.batch), a.count, self.core.pool_bytes))?;
             let kind = (m.epoch, wish.reveal, wish.batch);
             Some((kind, m.clone()))
         })
@@ -395,7 +414,10 @@ impl Lane<'_> {
         {
             let mut uploading = lock(&self.desk.uploading);
             if self.core.models.named(&name).is_some() || uploading.iter().any(|(_, n)| *n == name) {
-                return Err(Fault::Refused(Refusal::Invalid, format!("a model named {name} exists: remove it first or choose another name")));
+                return Err(Fault::Refused(
+                    Refusal::Invalid,
+                    format!("a model named {name} exists: remove it first or choose another name"),
+                ));
             }
             uploading.push((epoch, name));
         }
@@ -417,7 +439,8 @@ impl Lane<'_> {
         let to_carol = Command::Upload { id, owner: owner.clone(), epoch, manifest_hash, program };
         let bob = Self::ask(self.bob.as_mut(), &to_bob).map_err(evaluator)?;
         let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
-        let carol = if bob == Status::Ok { Self::ask(link.as_mut(), &to_carol).map_err(producer) } else { Ok(Status::Ok) };
+        let carol =
+            if bob == Status::Ok { Self::ask(link.as_mut(), &to_carol).map_err(producer) } else { Ok(Status::Ok) };
         match (bob, carol) {
             (Status::Ok, Ok(Status::Ok)) => {}
             (Status::Ok, carol) => {
@@ -490,7 +513,11 @@ pub(crate) fn nanos(d: Duration) -> u64 {
 }
 
 /// What each step took: times of the outcome, counters of the links.
-pub(crate) fn step_reports(outcome: &Outcome, peer: &mut dyn Link, dealt: Option<&mut dyn Link>) -> Vec<StepReport> {
+pub(crate) fn step_reports(
+    outcome: &Outcome,
+    peer: &mut dyn Link,
+    dealt: Option<&mut Box<dyn Link>>,
+) -> Vec<StepReport> {
     let online = peer.meter().take();
     let offline = dealt.map(|d| d.meter().take()).unwrap_or_default();
     let report = |(i, time): (usize, &Duration)| {

@@ -156,9 +156,11 @@ impl Lane<'_> {
     /// Checks alice's terms for a lot against what bob knows. `client` is none where material is dealt ahead.
     fn check(&self, terms: &Terms, dealt: bool) -> Result<(Arc<Model<EvaluatorWeights>>, Arc<Plan>), Fault> {
         let model = self.core.models.get(terms.epoch);
-        let model = model.ok_or_else(|| refused(Refusal::UnknownModel, format!("bob holds no model of epoch {}", terms.epoch)))?;
+        let model = model
+            .ok_or_else(|| refused(Refusal::UnknownModel, format!("bob holds no model of epoch {}", terms.epoch)))?;
         let plan = model.plan(terms.reveal);
-        let plan = plan.ok_or_else(|| refused(Refusal::Invalid, format!("this model cannot reveal {:?}", terms.reveal)))?;
+        let plan =
+            plan.ok_or_else(|| refused(Refusal::Invalid, format!("this model cannot reveal {:?}", terms.reveal)))?;
         let own = Terms { plan: plan.hash, ..terms.clone() };
         if let Some(difference) = own.difference(terms) {
             return Err(refused(Refusal::Mismatch, format!("bob and alice differ in {difference}")));
@@ -237,14 +239,22 @@ impl Lane<'_> {
         }
     }
 
-    fn run_half(&mut self, half: &Waiting, terms: &Terms, ahead: bool) -> Result<Option<(Arc<Vec<u8>>, RunReport)>, Fault> {
+    fn run_half(
+        &mut self,
+        half: &Waiting,
+        terms: &Terms,
+        ahead: bool,
+    ) -> Result<Option<(Arc<Vec<u8>>, RunReport)>, Fault> {
         let Half::Predict { epoch, batch, reveal, share } = &half.half else {
             return Err(refused(Refusal::Invalid, "the client sent bob another kind of request"));
         };
         let (model, plan) = self.check(terms, !ahead)?;
         let own = Terms { client: half.client.clone(), epoch: *epoch, batch: *batch, reveal: *reveal, ..terms.clone() };
         if let Some(difference) = own.difference(terms) {
-            return Err(refused(Refusal::Mismatch, format!("the client's request to bob and alice's differ in {difference}")));
+            return Err(refused(
+                Refusal::Mismatch,
+                format!("the client's request to bob and alice's differ in {difference}"),
+            ));
         }
         if !model.public.reveals_to(&half.client).contains(reveal) {
             return Err(refused(Refusal::Denied, format!("{} may not be shown {reveal:?} of this model", half.client)));
@@ -277,7 +287,7 @@ impl Lane<'_> {
         let (online, total) = (nanos(online.elapsed()), nanos(started.elapsed()));
         self.core.reached(Point::Evaluated);
         let dealt = match (&mut self.carol, ahead) {
-            (Some((link, _)), false) => Some(link.as_mut()),
+            (Some((link, _)), false) => Some(link),
             _ => None,
         };
         let steps = step_reports(&outcome, self.alice.as_mut(), dealt);
@@ -323,7 +333,10 @@ impl Lane<'_> {
             return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
         };
         if epoch < self.floor {
-            return Err(refused(Refusal::Mismatch, format!("epoch {epoch} does not increase: bob is at {}", self.floor)));
+            return Err(refused(
+                Refusal::Mismatch,
+                format!("epoch {epoch} does not increase: bob is at {}", self.floor),
+            ));
         }
         let source = session.source(Party::Carol, epoch).map_err(evaluator)?;
         if !self.agree_and_wait()? {

@@ -172,9 +172,11 @@ impl Lane<'_> {
 
     fn deal(&mut self, terms: &Terms) -> Result<(), Fault> {
         let model = self.core.masks.get(terms.epoch);
-        let model = model.ok_or_else(|| refused(Refusal::UnknownModel, format!("carol holds no model of epoch {}", terms.epoch)))?;
+        let model = model
+            .ok_or_else(|| refused(Refusal::UnknownModel, format!("carol holds no model of epoch {}", terms.epoch)))?;
         let plan = model.plan(terms.reveal);
-        let plan = plan.ok_or_else(|| refused(Refusal::Invalid, format!("this model cannot reveal {:?}", terms.reveal)))?;
+        let plan =
+            plan.ok_or_else(|| refused(Refusal::Invalid, format!("this model cannot reveal {:?}", terms.reveal)))?;
         let own = Terms { plan: plan.hash, ..terms.clone() };
         if let Some(difference) = own.difference(terms) {
             return Err(refused(Refusal::Mismatch, format!("carol and alice differ in {difference}")));

@@ -1,7 +1,7 @@
 //! What all threads of one server share: configuration, store, models, arriving links, and who is at work.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,13 @@ pub(crate) const SETUP: Duration = Duration::from_secs(5);
 /// How long a lane without work waits before it looks around.
 pub(crate) const IDLE: Duration = Duration::from_millis(200);
 
+/// A connection that can be ended from outside.
+#[derive(PartialEq, Eq, Hash)]
+enum Line {
+    Lane(Party, u32),
+    Client(u64),
+}
+
 /// Shared by the threads of one server.
 pub(crate) struct Core {
     pub(crate) party: Party,
@@ -36,7 +43,8 @@ pub(crate) struct Core {
     pub(crate) probe: Option<Arc<dyn Probe>>,
     arrivals: Mutex<HashMap<(Party, u32), Connection>>,
     arrived: Condvar,
-    closers: Mutex<HashMap<(Party, u32), Closer>>,
+    closers: Mutex<HashMap<Line, Closer>>,
+    clients: AtomicU64,
     draining: AtomicBool,
     working: AtomicUsize,
     /// Lanes that are up.
@@ -80,6 +88,7 @@ impl Core {
             arrivals: Mutex::default(),
             arrived: Condvar::new(),
             closers: Mutex::default(),
+            clients: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             working: AtomicUsize::new(0),
             connected: AtomicUsize::new(0),
@@ -149,14 +158,26 @@ impl Core {
 
     /// Remembers how to end a lane's link from outside.
     pub(crate) fn watch(&self, party: Party, lane: u32, closer: Closer) {
-        lock(&self.closers).insert((party, lane), closer);
+        lock(&self.closers).insert(Line::Lane(party, lane), closer);
     }
 
     /// Ends a lane's link.
     pub(crate) fn hang_up(&self, party: Party, lane: u32) {
-        if let Some(c) = lock(&self.closers).remove(&(party, lane)) {
+        if let Some(c) = lock(&self.closers).remove(&Line::Lane(party, lane)) {
             c.close();
         }
+    }
+
+    /// Remembers how to end a client's connection from outside; the number forgets it again.
+    pub(crate) fn watch_client(&self, closer: Closer) -> u64 {
+        let number = self.clients.fetch_add(1, Ordering::Relaxed);
+        lock(&self.closers).insert(Line::Client(number), closer);
+        number
+    }
+
+    /// Forgets a client's connection that has ended.
+    pub(crate) fn client_left(&self, number: u64) {
+        lock(&self.closers).remove(&Line::Client(number));
     }
 
     /// Ends every link, so that whoever waits on one wakes up.

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use trefoil_link::Link;
 use trefoil_prg::{Ledger, Pair, Party, Seed, Source};
 use trefoil_proto::agreement::{Hello, Offer, Seeds};
 use trefoil_proto::control::{decode, encode, tag};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::core::Core;
 use crate::error::LaneError;
