@@ -16,7 +16,7 @@ pub enum LinkError {
         peer: String,
     },
     /// The peer was silent for too long.
-    #[error("{peer} sent nothing for {waited:?}")]
+    #[error("{peer} was silent for {waited:?}")]
     Timeout {
         /// The peer's name.
         peer: String,
