@@ -8,6 +8,7 @@ pub mod binomial;
 pub mod ledger;
 pub mod random;
 pub mod record;
+pub mod small;
 pub mod uniform;
 pub mod view;
 pub mod world;

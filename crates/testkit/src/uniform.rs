@@ -111,6 +111,20 @@ impl Samples {
         &self.columns[position]
     }
 
+    /// The sessions of each input and model by themselves.
+    pub fn by_group(&self) -> Vec<Samples> {
+        let mut groups: Vec<u64> = self.groups.keys().copied().collect();
+        groups.sort_unstable();
+        let of = |g: &u64| {
+            let sessions: Vec<usize> =
+                (0..self.sessions()).filter(|s| Some(&self.reference[*s]) == self.groups.get(g)).collect();
+            let columns = self.columns.iter().map(|c| sessions.iter().map(|s| c[*s]).collect()).collect();
+            let reference = vec![0; sessions.len()];
+            Samples { places: self.places.clone(), columns, reference, groups: HashMap::from([(*g, 0)]) }
+        };
+        groups.iter().map(of).collect()
+    }
+
     /// Every position by itself: each bit is balanced; no value of the top or the low byte is too frequent; no
     /// session repeats the word of the first session with the same input and model.
     pub fn singles(&self, alarm: f64) -> Report {

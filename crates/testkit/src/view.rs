@@ -62,6 +62,25 @@ pub fn words(frames: &[Frame], sent: bool) -> (Vec<Place>, Vec<u64>) {
     (places, words)
 }
 
+/// What an evaluator's exchanges opened, word by word: sums (of ring elements) and XORs (of bits) of the frame it sent
+/// and the one it received.
+pub fn opened(frames: &[Frame]) -> (Vec<Place>, Vec<u64>, Vec<u64>) {
+    let (mut places, mut sums, mut xors) = (vec![], vec![], vec![]);
+    for (i, pair) in frames.windows(2).enumerate() {
+        let [a, b] = pair else { continue };
+        if !a.sent || b.sent || a.tag != b.tag || a.bytes.len() != b.bytes.len() {
+            continue;
+        }
+        for (w, (x, y)) in a.bytes.as_chunks().0.iter().zip(b.bytes.as_chunks().0).enumerate() {
+            let (x, y) = (u64::from_le_bytes(*x), u64::from_le_bytes(*y));
+            places.push(Place { name: format!("frame {i} opened with tag {:#x}, word {w}", a.tag), width: 64 });
+            sums.push(x.wrapping_add(y));
+            xors.push(x ^ y);
+        }
+    }
+    (places, sums, xors)
+}
+
 /// The elements of a payload of values of `bits` bits (a multiple of 8), as positions of the client's view.
 pub fn elements(payload: &[u8], bits: u32, from: &str) -> (Vec<Place>, Vec<u64>) {
     let element = |(i, chunk): (usize, &[u8])| {

@@ -153,12 +153,22 @@ impl World {
         self.lot
     }
 
+    /// The sources of the last request, unrecorded and untouched: alice's with carol and with bob, bob's with carol
+    /// and with alice, carol's with alice and with bob.
+    pub fn last_sources(&self) -> [Source; 6] {
+        self.sources_of(None).map(|s| s.with_ledger(None))
+    }
+
     fn sources(&mut self) -> [Source; 6] {
         self.lot += 1;
+        self.sources_of(self.interceptor.clone())
+    }
+
+    fn sources_of(&self, interceptor: Option<Arc<dyn Interceptor>>) -> [Source; 6] {
         let source = |seed: &Seed, pair: Pair, log: &Arc<DrawLog>| {
             let ledger: Arc<dyn Ledger> = log.clone();
             Source::new(seed, pair, self.epoch, self.lot).with_ledger(Some(ledger))
-                .with_interceptor(self.interceptor.clone())
+                .with_interceptor(interceptor.clone())
         };
         [
             source(&self.alice_carol, Pair::AliceCarol, &self.alice_draws),
