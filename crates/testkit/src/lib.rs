@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod random;
 pub mod record;
 pub mod small;
+pub mod soak;
 pub mod uniform;
 pub mod view;
 pub mod world;

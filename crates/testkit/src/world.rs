@@ -81,6 +81,7 @@ pub struct World {
     epoch: [u8; 32],
     lot: u64,
     split: u64,
+    logged: bool,
     interceptor: Option<Arc<dyn Interceptor>>,
     /// Every draw alice made.
     pub alice_draws: Arc<DrawLog>,
@@ -114,11 +115,17 @@ impl World {
             epoch: *root.derive("epoch", b"").expose(),
             lot: 0,
             split: 0,
+            logged: true,
             interceptor: None,
             alice_draws: Arc::default(),
             bob_draws: Arc::default(),
             carol_draws: Arc::default(),
         }
+    }
+
+    /// A world without a ledger, for runs by the million.
+    pub fn unlogged(seed: u64) -> Self {
+        Self { logged: false, ..Self::new(seed) }
     }
 
     /// The same world with another seed for one pair: what everyone else holds stays as it is.
@@ -167,7 +174,7 @@ impl World {
     fn sources_of(&self, interceptor: Option<Arc<dyn Interceptor>>) -> [Source; 6] {
         let source = |seed: &Seed, pair: Pair, log: &Arc<DrawLog>| {
             let ledger: Arc<dyn Ledger> = log.clone();
-            Source::new(seed, pair, self.epoch, self.lot).with_ledger(Some(ledger))
+            Source::new(seed, pair, self.epoch, self.lot).with_ledger(self.logged.then_some(ledger))
                 .with_interceptor(interceptor.clone())
         };
         [
