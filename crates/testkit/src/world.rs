@@ -150,6 +150,12 @@ impl World {
         self.lot -= 1;
     }
 
+    /// What a restart does: a new epoch for new draws, lots from the start.
+    pub fn new_epoch(&mut self) {
+        self.epoch = *Seed::from_bytes(self.epoch).derive("next epoch", b"").expose();
+        self.lot = 0;
+    }
+
     /// Counts the lots on, as if `lots` had been used: what a restart finds in its durable counter.
     pub fn skip_lots(&mut self, lots: u64) {
         self.lot += lots;
