@@ -1,6 +1,6 @@
 //! Alice's lanes: she numbers lots, leads bob and carol through agreement, and runs admitted work.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,17 +21,25 @@ use crate::session::{Session, agree, hear, say};
 
 /// How often a lane without work asks whether the others are still there.
 const PING: Duration = Duration::from_secs(1);
+/// A lane that was silent for longer asks before it begins a request.
+const FRESH: Duration = Duration::from_millis(50);
+/// How long a request waits for carol to call again.
+const CAROL: Duration = Duration::from_secs(1);
+/// How long requests wait while no lane is up.
+const NO_LANE: Duration = Duration::from_secs(3);
 
 /// What alice's lanes share beside the core.
 pub(crate) struct Desk {
     pub(crate) queue: Queue,
     /// Uploads under way, by epoch, with their names.
     uploading: Mutex<Vec<(u64, String)>>,
+    /// Lanes whose link to bob stands.
+    up: AtomicUsize,
 }
 
 impl Desk {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { queue: Queue::new(capacity), uploading: Mutex::default() }
+        Self { queue: Queue::new(capacity), uploading: Mutex::default(), up: AtomicUsize::new(0) }
     }
 }
 
@@ -59,6 +67,11 @@ pub(crate) fn serve(core: &Core, desk: &Desk, number: u32) {
         let Some(connection) = core.take_arrival(Party::Bob, number, IDLE) else {
             if core.draining() {
                 break;
+            }
+            if desk.up.load(Ordering::Acquire) == 0 {
+                for job in desk.queue.overdue(NO_LANE) {
+                    refuse(job, Refusal::Unavailable, "bob is not connected");
+                }
             }
             continue;
         };
@@ -89,7 +102,9 @@ impl Lane<'_> {
         self.bob.set_timeout(Some(SETUP));
         self.take_stock()?;
         tracing::info!(lane = self.number, "lane up");
+        self.desk.up.fetch_add(1, Ordering::AcqRel);
         let ended = self.work();
+        self.desk.up.fetch_sub(1, Ordering::AcqRel);
         self.leave_carol();
         ended
     }
@@ -108,6 +123,12 @@ impl Lane<'_> {
             if let Some(job) = self.desk.queue.pop(wait) {
                 if let Some((kind, ..)) = fill {
                     self.core.pool.finish(kind, None);
+                }
+                if self.heard.elapsed() > FRESH
+                    && let Err(fault) = self.ping()
+                {
+                    self.desk.queue.put_back(job);
+                    return Err(fault);
                 }
                 self.serve_job(job)?;
             } else if let Some((kind, model)) = fill {
@@ -225,7 +246,7 @@ impl Lane<'_> {
     }
 
     fn need_carol(&mut self) -> Result<(), Fault> {
-        if self.carol.is_none() && self.core.has_arrived(Party::Carol, self.number) {
+        if self.carol.is_none() && self.core.await_arrival(Party::Carol, self.number, CAROL) {
             self.join_carol()?;
         }
         match self.carol {
@@ -236,9 +257,9 @@ impl Lane<'_> {
 
     fn serve_job(&mut self, job: Job) -> Result<(), Fault> {
         let _working = self.core.work();
-        let Job { work, answer } = job;
+        let Job { work, answer, admitted } = job;
         let result = match work {
-            Work::Predict(p) => self.predict(&p).map(|(payload, report)| (Arc::new(payload), report)),
+            Work::Predict(p) => self.predict(&p, admitted).map(|(payload, report)| (Arc::new(payload), report)),
             Work::Upload(u) => self.upload(u).map(|()| Default::default()),
             Work::Remove(m) => self.remove(&m).map(|()| Default::default()),
         };
@@ -319,10 +340,10 @@ impl Lane<'_> {
         Ok((plan, terms))
     }
 
-    fn predict(&mut self, p: &Predict) -> Result<(Vec<u8>, RunReport), Fault> {
+    fn predict(&mut self, p: &Predict, admitted: Instant) -> Result<(Vec<u8>, RunReport), Fault> {
         let began = Instant::now();
         let kind = (p.model.epoch, p.reveal, p.batch);
-        let mut report = RunReport { queued: nanos(began - p.admitted), ..Default::default() };
+        let mut report = RunReport { queued: nanos(began - admitted), ..Default::default() };
         let (plan, material) = loop {
             let ready = self.core.pool.take(kind);
             if ready.is_none() {

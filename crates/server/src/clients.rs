@@ -205,7 +205,7 @@ impl Counter<'_> {
         }
         let n = batch as usize * model.public.program.input_shape.iter().product::<usize>();
         let share = alice_share(&read_seed(seed)?, n);
-        let work = Predict { id, client: client.into(), model, batch, reveal, share, admitted: Instant::now() };
+        let work = Predict { id, client: client.into(), model, batch, reveal, share };
         let answer = self.enqueue(Work::Predict(Box::new(work)))?;
         self.answer(client, id, answer)
     }
@@ -215,7 +215,7 @@ impl Counter<'_> {
             return refused(Refusal::Unavailable, "alice is shutting down");
         }
         let (answer, receiver) = channel();
-        match self.desk.queue.push(Job { work, answer }) {
+        match self.desk.queue.push(Job { work, answer, admitted: Instant::now() }) {
             Ok(()) => Ok(receiver),
             Err(_) => refused(Refusal::Busy, "busy: the queue is full, try again later"),
         }

@@ -140,6 +140,15 @@ impl Core {
         lock(&self.arrivals).contains_key(&(party, lane))
     }
 
+    /// Whether a party has called for a lane, waiting for it to call.
+    pub(crate) fn await_arrival(&self, party: Party, lane: u32, wait: Duration) -> bool {
+        let arrivals = lock(&self.arrivals);
+        let away = |a: &mut HashMap<(Party, u32), Connection>| !a.contains_key(&(party, lane)) && !self.draining();
+        let (arrivals, _) =
+            self.arrived.wait_timeout_while(arrivals, wait, away).unwrap_or_else(std::sync::PoisonError::into_inner);
+        arrivals.contains_key(&(party, lane))
+    }
+
     /// Takes a party's call for a lane, waiting for it. `None` after `wait` or when the server ends.
     pub(crate) fn take_arrival(&self, party: Party, lane: u32, wait: Duration) -> Option<Connection> {
         let until = Instant::now() + wait;

@@ -24,7 +24,6 @@ pub(crate) struct Predict {
     pub(crate) batch: u32,
     pub(crate) reveal: Reveal,
     pub(crate) share: Words,
-    pub(crate) admitted: Instant,
 }
 
 /// One upload that alice admitted.
@@ -46,6 +45,7 @@ pub(crate) enum Work {
 pub(crate) struct Job {
     pub(crate) work: Work,
     pub(crate) answer: Sender<Answer>,
+    pub(crate) admitted: Instant,
 }
 
 /// The bounded queue.
@@ -78,6 +78,21 @@ impl Queue {
             jobs = self.filled.wait_timeout(jobs, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         jobs.pop_front()
+    }
+
+    /// Puts a job back in front: its lane went down before it began.
+    pub(crate) fn put_back(&self, job: Job) {
+        lock(&self.jobs).push_front(job);
+        self.filled.notify_one();
+    }
+
+    /// Takes out the jobs that have waited longer than `patience`.
+    pub(crate) fn overdue(&self, patience: Duration) -> Vec<Job> {
+        let mut jobs = lock(&self.jobs);
+        let (late, rest): (VecDeque<Job>, VecDeque<Job>) =
+            jobs.drain(..).partition(|j| j.admitted.elapsed() > patience);
+        *jobs = rest;
+        Vec::from(late)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

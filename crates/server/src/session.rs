@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use trefoil_link::Link;
+use trefoil_link::{Link, Phase};
 use trefoil_prg::{Ledger, Pair, Party, Seed, Source};
 use trefoil_proto::agreement::{Hello, Offer, Seeds};
 use trefoil_proto::control::{decode, encode, tag};
@@ -60,11 +60,13 @@ pub(crate) fn agree(core: &Core, links: [&mut dyn Link; 2]) -> Result<Session, L
 
 /// Sends a control message.
 pub(crate) fn say<T: Serialize>(link: &mut dyn Link, tag: u32, message: &T) -> Result<(), LaneError> {
+    link.meter().enter(Phase::Control, 0);
     Ok(link.send(tag, &[&encode(message)])?)
 }
 
 /// Receives a control message.
 pub(crate) fn hear<T: DeserializeOwned>(link: &mut dyn Link, tag: u32, what: &'static str) -> Result<T, LaneError> {
+    link.meter().enter(Phase::Control, 0);
     let bytes = link.recv_any(tag, trefoil_proto::control::MAX_CONTROL)?;
     Ok(decode(what, &bytes)?)
 }
