@@ -18,7 +18,8 @@ pub fn program(input_shape: Vec<usize>, weights: Vec<WeightSpec>, ops: Vec<Op>) 
 /// Dense, ReLU with truncation, 2 x 2 max-pool, ReLU, dense; logits or a label of four classes.
 pub fn network(reveal: Reveal) -> Result<Program, ProgramError> {
     let spec = |name: &str, shape: &[usize], scale| WeightSpec { name: name.into(), shape: shape.to_vec(), scale };
-    let weights = vec![spec("w1", &[6, 16], F), spec("b1", &[16], 2 * F), spec("w2", &[4, 4], F), spec("b2", &[4], 2 * F)];
+    let weights =
+        vec![spec("w1", &[6, 16], F), spec("b1", &[16], 2 * F), spec("w2", &[4, 4], F), spec("b2", &[4], 2 * F)];
     let dense = |x, weights, inputs, outputs| Op::Linear {
         x,
         weights,

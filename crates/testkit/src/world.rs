@@ -41,7 +41,8 @@ impl Links {
     /// The same links, every end recording what it sees.
     pub fn recorded(self) -> (Self, Transcripts) {
         let t = Transcripts::default();
-        let end = |link, transcript: &Transcript| -> Box<dyn Link> { Box::new(Recorder::new(link, transcript.clone())) };
+        let end =
+            |link, transcript: &Transcript| -> Box<dyn Link> { Box::new(Recorder::new(link, transcript.clone())) };
         let links = Self {
             alice: end(self.alice, &t.alice),
             bob: end(self.bob, &t.bob),
@@ -180,7 +181,8 @@ impl World {
     fn sources_of(&self, interceptor: Option<Arc<dyn Interceptor>>) -> [Source; 6] {
         let source = |seed: &Seed, pair: Pair, log: &Arc<DrawLog>| {
             let ledger: Arc<dyn Ledger> = log.clone();
-            Source::new(seed, pair, self.epoch, self.lot).with_ledger(self.logged.then_some(ledger))
+            Source::new(seed, pair, self.epoch, self.lot)
+                .with_ledger(self.logged.then_some(ledger))
                 .with_interceptor(interceptor.clone())
         };
         [
@@ -210,12 +212,7 @@ impl World {
     }
 
     /// Shares a model's encoded weights; alice and bob open them over the given links.
-    pub fn share_over(
-        &mut self,
-        program: &Program,
-        weights: &[Tensor],
-        links: &mut Links,
-    ) -> Result<Shared, MpcError> {
+    pub fn share_over(&mut self, program: &Program, weights: &[Tensor], links: &mut Links) -> Result<Shared, MpcError> {
         let (mut to_alice, mut to_bob) = (vec![], vec![]);
         for w in weights {
             let (a, b) = self.split(w.data());

@@ -121,7 +121,11 @@ impl Setting {
                 let (g, w) = (word(&got), word(&want));
                 if g != w {
                     let now = run.drawn.words[draw][first + i];
-                    change(draw, first + i, if ring_share(draw) { now.wrapping_add(g.wrapping_sub(w)) } else { now ^ g ^ w });
+                    change(
+                        draw,
+                        first + i,
+                        if ring_share(draw) { now.wrapping_add(g.wrapping_sub(w)) } else { now ^ g ^ w },
+                    );
                 }
                 at += width;
             }

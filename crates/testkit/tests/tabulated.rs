@@ -69,12 +69,9 @@ fn opening_truncation_and_comparison() {
     row("open", open, (1, 64.0, 0.0));
     let truncate = metered(&after_opening(vec![N], Op::Truncate { x: 1, shift: F }), 1, &[2], N);
     row("truncate (after opening)", truncate, (0, 0.0, 80.0));
-    for (lo, k, model) in [
-        (0, 64, (3, 39.0, 329.0)),
-        (0, 32, (3, 19.0, 151.0)),
-        (16, 32, (3, 19.0, 151.0)),
-        (16, 24, (3, 15.0, 101.0)),
-    ] {
+    for (lo, k, model) in
+        [(0, 64, (3, 39.0, 329.0)), (0, 32, (3, 19.0, 151.0)), (16, 32, (3, 19.0, 151.0)), (16, 24, (3, 15.0, 101.0))]
+    {
         // A ReLU is the comparison and 128 (untruncated) or 192 + 2 f bits dealt for the selection.
         let shift = if lo == 0 { 0 } else { F };
         let select = if lo == 0 { 128.0 } else { 192.0 + 2.0 * f64::from(F) };
