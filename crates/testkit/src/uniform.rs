@@ -111,6 +111,13 @@ impl Samples {
         &self.columns[position]
     }
 
+    /// The same sessions with the positions `by` further on, in the places of `other`.
+    pub fn rotated(&self, by: usize, other: &Samples) -> Self {
+        let mut rotated = Self { places: other.places.clone(), ..self.clone() };
+        rotated.columns.rotate_left(by);
+        rotated
+    }
+
     /// The sessions of each input and model by themselves.
     pub fn by_group(&self) -> Vec<Samples> {
         let mut groups: Vec<u64> = self.groups.keys().copied().collect();

@@ -186,6 +186,7 @@ pub fn deal(
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
     let infos = check(program, batch)?;
+    weights.check(program)?;
     walk(&mut Producer::new(alice, bob, link), program, &infos, batch, weights, |_, _, _| Ok(()))
 }
 
@@ -200,6 +201,7 @@ pub fn prepare(
     dealt: Option<&mut dyn Link>,
 ) -> Result<Material, MpcError> {
     let infos = check(program, batch)?;
+    weights.check(program)?;
     let role = if dealt.is_some() { Role::B } else { Role::A };
     let mut steps = Vec::with_capacity(infos.len());
     let mut keep = |i: usize, m: StepMaterial| {

@@ -257,6 +257,11 @@ pub fn check(s: &Sessions) -> Report {
             report.add(opened[n][kind].0.against(&opened[m][kind].0, ALARM));
         }
     }
+    // The two shares of different elements; those of one element add up to the answer.
+    let [alice, bob] = [0, 1].map(|from| s.payload(from, 0).0);
+    for by in 1..alice.positions() {
+        report.add(alice.against(&bob.rotated(by, &alice), ALARM));
+    }
     for from in [0, 1] {
         report.add(s.payload(from, 0).check());
         report.add(s.payload(from, 0).0.against(&s.payload(from, 2).0, ALARM));
