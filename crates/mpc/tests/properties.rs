@@ -1,4 +1,5 @@
 //! Random programs run as the ideal functionality says and as predicted; hostile ones are refused without a panic.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use proptest::prelude::*;
 use trefoil_link::Phase;

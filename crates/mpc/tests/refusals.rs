@@ -1,4 +1,5 @@
 //! Programs and weights that must be refused, each naming why.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::masked::weights::{HeldWeight, draw_weight_masks};

@@ -5,6 +5,7 @@
 //! programmed so that bob's view, what carol deals to him included, stays the same. The programmed draws are found
 //! frame by frame: a frame that differs is put right by changing the one mask (or dealt value's share) that covers it,
 //! which changes only later frames.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

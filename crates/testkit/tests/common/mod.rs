@@ -1,5 +1,6 @@
 //! Sessions of the small network, and the checks that clean and planted views go through alike.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, reason = "every test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::sync::Arc;
 
