@@ -271,7 +271,7 @@ proptest! {
         let chain = chain.finish(Some(if label { Reveal::Label } else { Reveal::Logits }));
         let bytes = edited(postcard::to_stdvec(&chain.program).unwrap(), &edits);
         let Ok(p) = postcard::from_bytes::<Program>(&bytes) else { return Ok(()) };
-        p.hash();
+        prop_assert_eq!(p == chain.program, p.hash() == chain.program.hash());
         let fits = p.infer().is_ok();
         for batch in [0, 1, 64, 1 << 20, 1 << 31, usize::MAX] {
             let predicted = cost(&p, batch);

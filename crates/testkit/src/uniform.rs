@@ -101,6 +101,11 @@ impl Samples {
         self.places.len()
     }
 
+    /// The positions.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     /// One position over all sessions, to plant a leak.
     pub fn column_mut(&mut self, position: usize) -> &mut [u64] {
         &mut self.columns[position]
