@@ -101,6 +101,11 @@ impl Samples {
         self.places.len()
     }
 
+    /// The positions.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     /// One position over all sessions, to plant a leak.
     pub fn column_mut(&mut self, position: usize) -> &mut [u64] {
         &mut self.columns[position]
@@ -109,6 +114,13 @@ impl Samples {
     /// One position over all sessions.
     pub fn column(&self, position: usize) -> &[u64] {
         &self.columns[position]
+    }
+
+    /// The same sessions with the positions `by` further on, in the places of `other`.
+    pub fn rotated(&self, by: usize, other: &Samples) -> Self {
+        let mut rotated = Self { places: other.places.clone(), ..self.clone() };
+        rotated.columns.rotate_left(by);
+        rotated
     }
 
     /// The sessions of each input and model by themselves.
