@@ -15,7 +15,7 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Largest number of steps: each numbers its messages and draws.
+/// Largest number of steps, and of secret tensors: each numbers its messages and draws.
 pub const MAX_STEPS: usize = 1 << 16;
 
 /// Most fraction bits that a value may have.
@@ -357,6 +357,9 @@ impl Program {
         let fail = |reason| Err(ProgramError { step: 0, op: "none".into(), layer: String::new(), reason });
         if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
             return fail(format!("{} steps: must be 1 to {MAX_STEPS}", self.steps.len()));
+        }
+        if self.weights.len() > MAX_STEPS {
+            return fail(format!("{} weights: at most {MAX_STEPS}", self.weights.len()));
         }
         for w in &self.weights {
             let n = trefoil_ring::tensor::elements(&w.shape).unwrap_or(usize::MAX);

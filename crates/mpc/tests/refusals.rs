@@ -44,6 +44,8 @@ fn sizes_that_overflow() {
     refused(&p(spec(&[2, 3], u32::MAX)), "more fraction bits");
     refused(&p(spec(&[1 << 40, 1 << 40], F)), "elements");
     refused(&p(spec(&[0], F)), "elements");
+    let unused = Program { weights: vec![spec(&[1], F); MAX_STEPS + 1], ..program(vec![2], vec![], vec![]) };
+    refused(&unused, "weights");
     let after = |op| program(vec![4, 4, 1], vec![], vec![Op::Open { x: 0 }, op]);
     for window in [Window { lo: u32::MAX, k: 2 }, Window { lo: 0, k: u32::MAX }, Window { lo: 0, k: 1 }] {
         refused(&after(Op::Relu { x: 1, shift: 0, window }), "window");
@@ -81,4 +83,8 @@ fn weights_of_another_program() {
     let source = |pair| Source::new(&Seed::from_bytes([1; 32]), pair, [0; 32], 1);
     let masks = draw_weight_masks(&p, &source(Pair::AliceCarol), &source(Pair::BobCarol)).unwrap();
     assert_eq!(masks.masks()[0].len(), 96);
+    let mut vast = p;
+    vast.weights[0].shape = vec![1 << 31, 1 << 31];
+    let refused = draw_weight_masks(&vast, &source(Pair::AliceCarol), &source(Pair::BobCarol));
+    assert!(matches!(refused, Err(MpcError::Program(_))));
 }

@@ -11,6 +11,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use trefoil_ring::kernels::bits::to_planes;
+
 use crate::binomial::threshold;
 
 /// The words of one kind of view over many sessions.
@@ -223,11 +225,7 @@ impl Planes {
     fn new(column: &[u64]) -> Self {
         let words = column.len().div_ceil(64);
         let mut bits = vec![0; 64 * words];
-        for (s, w) in column.iter().enumerate() {
-            for b in 0..64 {
-                bits[b * words + s / 64] |= (w >> b & 1) << (s % 64);
-            }
-        }
+        to_planes(column, 0, 64, &mut bits);
         Self { bits, words }
     }
 

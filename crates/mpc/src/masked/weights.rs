@@ -133,6 +133,7 @@ pub fn open_weights(
     carol: &Source,
     peer: &mut dyn Link,
 ) -> Result<EvaluatorWeights, MpcError> {
+    program.infer()?;
     check_count(program, shares.len())?;
     let masked = masked_weights(program);
     let mut net = Online::new(role, peer);
@@ -158,6 +159,7 @@ pub fn open_weights(
 
 /// At the producer: the masks of a model's weights, from the sources of this upload's epoch. Nothing is sent.
 pub fn draw_weight_masks(program: &Program, alice: &Source, bob: &Source) -> Result<ProducerWeights, MpcError> {
+    program.infer()?;
     let mut masks = Vec::with_capacity(program.weights.len());
     for (i, (spec, masked)) in program.weights.iter().zip(masked_weights(program)).enumerate() {
         if !masked {
