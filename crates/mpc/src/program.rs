@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trefoil_ring::geometry::{Conv2d, GeometryError, Pads, Pool2d};
 
+use crate::limits;
+
 /// Version of the protocol and of this format: part of the hash that all parties compare.
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -331,6 +333,8 @@ pub struct ProgramError {
 impl Program {
     /// Checks every step and gives each value's shape, scale and form. A program from a peer is trusted only after this.
     pub fn infer(&self) -> Result<Vec<ValueInfo>, ProgramError> {
+        let whole = |op: &str, reason| ProgramError { step: 0, op: op.into(), layer: String::new(), reason };
+        limits::outline(self).map_err(|e| whole("all", e))?;
         let mut values: Vec<ValueInfo> = Vec::with_capacity(self.steps.len());
         for (i, step) in self.steps.iter().enumerate() {
             let fail =
@@ -343,14 +347,25 @@ impl Program {
             values.push(info);
         }
         if values.is_empty() {
-            return Err(ProgramError { step: 0, op: "none".into(), layer: String::new(), reason: "no steps".into() });
+            return Err(whole("none", "no steps".into()));
+        }
+        if limits::largest_batch(self, &values) == 0 {
+            return Err(whole("all", "one sample takes more memory or computation than a run may".into()));
         }
         Ok(values)
+    }
+
+    /// Checks the program and gives the largest batch that it may be run on: larger ones could exhaust a server.
+    pub fn largest_batch(&self) -> Result<usize, ProgramError> {
+        Ok(limits::largest_batch(self, &self.infer()?))
     }
 
     fn infer_step(&self, index: usize, op: &Op, values: &[ValueInfo]) -> Result<ValueInfo, String> {
         if matches!(op, Op::Input) != (index == 0) {
             return Err("the input is step 0 and only step 0".into());
+        }
+        if matches!(op, Op::Reveal { .. }) && index + 1 != self.steps.len() {
+            return Err("a reveal is the last step and only the last step".into());
         }
         let get = |id: ValueId| values.get(id).ok_or_else(|| format!("value {id} does not exist yet"));
         let of_form = |id: ValueId, form: Form| {
@@ -406,10 +421,7 @@ impl Program {
                         map.weight_shape()
                     ));
                 }
-                let scale = v.scale + w.scale;
-                if scale > 60 {
-                    return Err(format!("{scale} fraction bits after the product: at most 60"));
-                }
+                let scale = more_bits(v, w.scale)?;
                 if let Some(b) = bias {
                     let b = self.weights.get(*b).ok_or_else(|| format!("bias {b} does not exist"))?;
                     if b.shape != [map.outputs()] || b.scale != scale {
@@ -468,17 +480,14 @@ impl Program {
             }
             Op::AveragePool { x, pool, extra } => {
                 let v = arithmetic(*x)?;
-                if *extra > 20 || v.scale + extra > 60 {
-                    return Err(format!("{extra} more fraction bits at scale {}", v.scale));
+                if *extra > 20 {
+                    return Err(format!("{extra} more fraction bits: at most 20"));
                 }
-                Ok(ValueInfo { shape: pooled(v, pool)?, scale: v.scale + extra, form: v.form })
+                Ok(ValueInfo { shape: pooled(v, pool)?, scale: more_bits(v, *extra)?, form: v.form })
             }
             Op::Scale { x, extra, .. } => {
                 let v = arithmetic(*x)?;
-                if v.scale + extra > 60 {
-                    return Err(format!("{extra} more fraction bits at scale {}", v.scale));
-                }
-                Ok(ValueInfo { scale: v.scale + extra, ..v.clone() })
+                Ok(ValueInfo { scale: more_bits(v, *extra)?, ..v.clone() })
             }
             Op::Offset { x, .. } => Ok(arithmetic(*x)?.clone()),
             Op::Add { x, y } => {
@@ -559,6 +568,12 @@ impl Program {
         let mut p = self.clone();
         let values = p.infer()?;
         let last = values.len() - 1;
+        check_window(window).map_err(|reason| ProgramError {
+            step: last + 1,
+            op: "argmax".into(),
+            layer: "output".into(),
+            reason,
+        })?;
         let v = &values[last];
         let mut push = |op| p.steps.push(Step { layer: "output".into(), op });
         match what {
@@ -590,8 +605,14 @@ pub fn index_bits(n: usize) -> usize {
     n.next_power_of_two().trailing_zeros().max(1) as usize
 }
 
+/// The scale of a value with `more` fraction bits.
+fn more_bits(v: &ValueInfo, more: u32) -> Result<u32, String> {
+    let scale = v.scale.checked_add(more).filter(|s| *s <= 60);
+    scale.ok_or_else(|| format!("{more} more fraction bits at scale {}: at most 60 in all", v.scale))
+}
+
 fn check_window(w: Window) -> Result<(), String> {
-    if w.k < 2 || w.lo + w.k > 64 {
+    if !(2..=64).contains(&w.k) || w.lo > 64 - w.k {
         return Err(format!("window of {} bits from bit {}", w.k, w.lo));
     }
     Ok(())

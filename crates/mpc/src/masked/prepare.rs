@@ -21,15 +21,12 @@ use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
 use crate::program::{Form, Op, Program, ValueInfo};
 
-/// Largest number of elements of one value over a whole batch.
-const MAX_BATCH_ELEMENTS: usize = 1 << 31;
-
 /// Checks a program together with a batch size.
 pub(crate) fn check(program: &Program, batch: usize) -> Result<Vec<ValueInfo>, MpcError> {
     let infos = program.infer()?;
-    let largest = infos.iter().map(ValueInfo::elements).max().unwrap_or(0);
-    if batch == 0 || batch.checked_mul(largest).is_none_or(|n| n > MAX_BATCH_ELEMENTS) {
-        let expected = format!("1 to {}", MAX_BATCH_ELEMENTS / largest.max(1));
+    let most = crate::limits::largest_batch(program, &infos);
+    if !(1..=most).contains(&batch) {
+        let expected = format!("1 to {most}");
         return Err(MpcError::Input { what: "the batch".into(), expected, got: batch.to_string() });
     }
     Ok(infos)
