@@ -214,20 +214,34 @@ impl Core {
         Ok(())
     }
 
-    /// Follows alice's inventory: commits what is staged and exists, drops what is staged and does not. Gives the
-    /// epochs that this party lacks.
+    /// Makes a staged model permanent and known.
+    pub(crate) fn commit<W: Parts>(&self, models: &Registry<W>, epoch: u64) -> Result<(), String> {
+        self.store.commit(epoch).map_err(|e| e.to_string())?;
+        models.insert(Model::restore(self.store.load(epoch).map_err(|e| e.to_string())?)?);
+        Ok(())
+    }
+
+    /// Drops material of a model that was removed while the material was being prepared.
+    pub(crate) fn forget_removed(&self, epoch: u64) {
+        if self.models.get(epoch).is_none() {
+            self.pool.retain(|kind, _| kind.0 != epoch);
+        }
+    }
+
+    /// Follows alice's inventory: commits what is staged and exists, drops what is staged and does not, save what may
+    /// be younger than the inventory (`below`). Gives the epochs that this party lacks.
     pub(crate) fn reconcile<W: Parts>(
         &self,
         models: &Registry<W>,
         epochs: &[u64],
         uploading: &[u64],
+        below: u64,
     ) -> Result<Vec<u64>, String> {
         let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
         for epoch in staged {
             if epochs.contains(&epoch) {
-                self.store.commit(epoch).map_err(|e| e.to_string())?;
-                models.insert(Model::restore(self.store.load(epoch).map_err(|e| e.to_string())?)?);
-            } else if !uploading.contains(&epoch) {
+                self.commit(models, epoch)?;
+            } else if epoch < below && !uploading.contains(&epoch) {
                 self.store.erase(epoch).map_err(|e| e.to_string())?;
             }
         }
