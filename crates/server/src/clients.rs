@@ -11,7 +11,7 @@ use trefoil_mpc::program::Reveal;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
 use trefoil_proto::control::{
-    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, SecretSeed, decode, tag,
+    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, SecretSeed, decode, encode, tag,
 };
 use trefoil_proto::identity::check_name;
 use trefoil_ring::{Tensor, Words};
@@ -29,6 +29,8 @@ use crate::session::say;
 const UNUSED: Duration = Duration::from_secs(600);
 /// Shares must come without a longer pause than this.
 const PAUSE: Duration = Duration::from_secs(30);
+/// Characters of a refusal's reason, in logs and replies: it may quote what the client sent.
+const REASON: usize = 1000;
 /// The longest a request may take, queueing included.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -64,6 +66,7 @@ impl Counter<'_> {
             let response = match outcome {
                 Ok(Ok(response)) => response,
                 Ok(Err((why, reason))) => {
+                    let reason: String = reason.chars().take(REASON).collect();
                     tracing::warn!(client, ?why, reason, "refused");
                     (Reply::Refused { why, reason }, None)
                 }
@@ -166,6 +169,15 @@ impl Counter<'_> {
         }
         check_name(&manifest.name).or_else(|e| refused(Refusal::Invalid, e.to_string()))?;
         check_manifest(manifest).or_else(|e| refused(Refusal::Invalid, e))?;
+        // Every client must be able to read the list of all models in one message.
+        let listed = |m: &Manifest| encode(m).len() + 1024;
+        let all: usize = self.core.models.all().iter().map(|m| listed(&m.public)).sum();
+        if all + listed(manifest) > MAX_CONTROL {
+            return refused(
+                Refusal::Invalid,
+                "the servers' list of models is full: share a smaller one or remove some",
+            );
+        }
         if elements(manifest).is_none_or(|n| n > MAX_BULK / 8) {
             return refused(Refusal::Invalid, format!("more than {} weights", MAX_BULK / 8));
         }

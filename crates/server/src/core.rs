@@ -20,11 +20,14 @@ pub(crate) const SETUP: Duration = Duration::from_secs(5);
 /// How long a lane without work waits before it looks around.
 pub(crate) const IDLE: Duration = Duration::from_millis(200);
 
+/// Connections that one client may have, so that none keeps the others out.
+const PER_CLIENT: usize = 128;
+
 /// A connection that can be ended from outside.
 #[derive(PartialEq, Eq, Hash)]
 enum Line {
     Lane(Party, u32),
-    Client(u64),
+    Client(String, u64),
 }
 
 /// Shared by the threads of one server.
@@ -177,16 +180,21 @@ impl Core {
         }
     }
 
-    /// Remembers how to end a client's connection from outside; the number forgets it again.
-    pub(crate) fn watch_client(&self, closer: Closer) -> u64 {
+    /// Remembers how to end a client's connection from outside; the number forgets it again. `None` if this client has
+    /// too many connections.
+    pub(crate) fn watch_client(&self, name: &str, closer: Closer) -> Option<u64> {
+        let mut closers = lock(&self.closers);
+        if closers.keys().filter(|l| matches!(l, Line::Client(n, _) if n == name)).count() >= PER_CLIENT {
+            return None;
+        }
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
-        lock(&self.closers).insert(Line::Client(number), closer);
-        number
+        closers.insert(Line::Client(name.into(), number), closer);
+        Some(number)
     }
 
     /// Forgets a client's connection that has ended.
-    pub(crate) fn client_left(&self, number: u64) {
-        lock(&self.closers).remove(&Line::Client(number));
+    pub(crate) fn client_left(&self, name: &str, number: u64) {
+        lock(&self.closers).remove(&Line::Client(name.into(), number));
     }
 
     /// Ends every link, so that whoever waits on one wakes up.

@@ -182,11 +182,12 @@ impl Store {
     /// Makes a staged model permanent.
     pub(crate) fn commit(&self, epoch: u64) -> Result<(), StoreError> {
         let (from, to) = (self.path(epoch, true), self.path(epoch, false));
-        if !from.exists() && to.exists() {
-            return Ok(());
+        match fs::rename(&from, &to) {
+            // Another lane was faster.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
+            Err(e) => Err(io_error(&from)(e)),
+            Ok(()) => sync_folder(&to),
         }
-        fs::rename(&from, &to).map_err(io_error(&from))?;
-        sync_folder(&to)
     }
 
     /// Erases a model, staged or not: overwritten, then removed.

@@ -134,3 +134,35 @@ fn requests_that_bob_never_hears_of_leave_no_material_with_him() {
     eventually("material again", || alice.ready() == 2);
     assert_eq!(bob.ready(), 2);
 }
+
+#[test]
+fn manifests_that_would_harm_others_are_refused() {
+    let trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let graph = network(1);
+    let compiled = compiled(&graph);
+    let mut owner = trial.client("owner");
+    let ahead = |batch, count| vec![Ahead { batch, reveal: Reveal::Logits, count }];
+    let good = manifest("m", &compiled, vec![]);
+    let mut no_number = good.clone();
+    no_number.input.low = f64::NAN;
+    let mut endless = good.clone();
+    endless.program.weights[0].name = "x".repeat(100_000);
+    let mut revealing = good.clone();
+    revealing.program = compiled.ending_in(Reveal::Logits).unwrap();
+    for (bad, why) in [
+        (manifest("m", &compiled, ahead(0, 1)), "a batch of 0"),
+        (manifest("m", &compiled, ahead(u32::MAX, 1)), "a batch of 4294967295"),
+        (manifest("m", &compiled, ahead(1, u32::MAX)), "to keep ready"),
+        (no_number, "input encoding"),
+        (endless, "a name of 100000 bytes"),
+        (revealing, "last step"),
+    ] {
+        let refused = owner.share(&bad, &compiled.weights).unwrap_err().to_string();
+        assert!(refused.contains(why) || refused.contains("lost"), "{why}: {refused}");
+        assert!(trial.client("ann").models().unwrap().is_empty());
+    }
+    owner.share(&good, &compiled.weights).unwrap();
+    let mut ann = trial.client("ann");
+    let model = ann.model("m").unwrap();
+    check(&mut ann, &model, &graph, 1, 1);
+}
