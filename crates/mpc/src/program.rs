@@ -14,6 +14,12 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
+/// Most steps of a program.
+pub const MAX_STEPS: usize = 1 << 12;
+/// Most dimensions of one value, the batch not counted.
+pub const MAX_RANK: usize = 8;
+/// Most fraction bits of a value: the ring has 64 bits.
+const MAX_SCALE: u32 = 60;
 
 /// A value of the program: the output of the step with this index.
 pub type ValueId = usize;
@@ -331,11 +337,19 @@ pub struct ProgramError {
 impl Program {
     /// Checks every step and gives each value's shape, scale and form. A program from a peer is trusted only after this.
     pub fn infer(&self) -> Result<Vec<ValueInfo>, ProgramError> {
-        let mut values: Vec<ValueInfo> = Vec::with_capacity(self.steps.len());
+        let last = self.steps.len();
+        if last > MAX_STEPS {
+            let reason = format!("{last} steps: at most {MAX_STEPS}");
+            return Err(ProgramError { step: MAX_STEPS, op: "any".into(), layer: String::new(), reason });
+        }
+        let mut values: Vec<ValueInfo> = Vec::with_capacity(last);
         for (i, step) in self.steps.iter().enumerate() {
             let fail =
                 |reason: String| ProgramError { step: i, op: step.op.name().into(), layer: step.layer.clone(), reason };
             let info = self.infer_step(i, &step.op, &values).map_err(fail)?;
+            if info.shape.len() > MAX_RANK {
+                return Err(fail(format!("{} dimensions: at most {MAX_RANK}", info.shape.len())));
+            }
             let count = trefoil_ring::tensor::elements(&info.shape).map_err(|e| fail(e.to_string()))?;
             if count == 0 || count > MAX_ELEMENTS {
                 return Err(fail(format!("{count} elements: must be 1 to {MAX_ELEMENTS}")));
@@ -406,10 +420,7 @@ impl Program {
                         map.weight_shape()
                     ));
                 }
-                let scale = v.scale + w.scale;
-                if scale > 60 {
-                    return Err(format!("{scale} fraction bits after the product: at most 60"));
-                }
+                let scale = grown(v.scale, w.scale)?;
                 if let Some(b) = bias {
                     let b = self.weights.get(*b).ok_or_else(|| format!("bias {b} does not exist"))?;
                     if b.shape != [map.outputs()] || b.scale != scale {
@@ -427,9 +438,7 @@ impl Program {
             Op::MatMul { x, y } => {
                 let (a, b) = (of_form(*x, Form::Masked)?, of_form(*y, Form::Masked)?);
                 match (&a.shape[..], &b.shape[..]) {
-                    ([m, k], [l, n]) if k == l && a.scale + b.scale <= 60 => {
-                        Ok(additive(vec![*m, *n], a.scale + b.scale))
-                    }
+                    ([m, k], [l, n]) if k == l => Ok(additive(vec![*m, *n], grown(a.scale, b.scale)?)),
                     _ => Err(format!(
                         "operands of shapes {:?} and {:?} at scales {} and {}",
                         a.shape, b.shape, a.scale, b.scale
@@ -468,17 +477,14 @@ impl Program {
             }
             Op::AveragePool { x, pool, extra } => {
                 let v = arithmetic(*x)?;
-                if *extra > 20 || v.scale + extra > 60 {
-                    return Err(format!("{extra} more fraction bits at scale {}", v.scale));
+                if *extra > 20 {
+                    return Err(format!("{extra} more fraction bits: at most 20"));
                 }
-                Ok(ValueInfo { shape: pooled(v, pool)?, scale: v.scale + extra, form: v.form })
+                Ok(ValueInfo { shape: pooled(v, pool)?, scale: grown(v.scale, *extra)?, form: v.form })
             }
             Op::Scale { x, extra, .. } => {
                 let v = arithmetic(*x)?;
-                if v.scale + extra > 60 {
-                    return Err(format!("{extra} more fraction bits at scale {}", v.scale));
-                }
-                Ok(ValueInfo { scale: v.scale + extra, ..v.clone() })
+                Ok(ValueInfo { scale: grown(v.scale, *extra)?, ..v.clone() })
             }
             Op::Offset { x, .. } => Ok(arithmetic(*x)?.clone()),
             Op::Add { x, y } => {
@@ -556,8 +562,8 @@ impl Program {
     ///
     /// `window` is the window of one value; a label's comparisons, being of differences, read one bit more.
     pub fn ending_in(&self, what: Reveal, window: Window) -> Result<Program, ProgramError> {
+        let values = self.infer()?;
         let mut p = self.clone();
-        let values = p.infer()?;
         let last = values.len() - 1;
         let v = &values[last];
         let mut push = |op| p.steps.push(Step { layer: "output".into(), op });
@@ -568,7 +574,7 @@ impl Program {
                 push(Op::Reshape { x: last, shape: vec![flat] });
                 push(Op::Open { x: last + 1 });
                 let lo = v.scale.saturating_sub(self.fraction_bits).min(window.lo);
-                push(Op::Argmax { x: last + 2, window: Window { lo, k: window.k + 1 + (window.lo - lo) } });
+                push(Op::Argmax { x: last + 2, window: Window { lo, k: window.k.saturating_add((window.lo - lo).saturating_add(1)) } });
                 push(Op::Reveal { x: last + 3, shift: 0 });
             }
         }
@@ -590,8 +596,14 @@ pub fn index_bits(n: usize) -> usize {
     n.next_power_of_two().trailing_zeros().max(1) as usize
 }
 
+/// The scale after `extra` more fraction bits.
+fn grown(scale: u32, extra: u32) -> Result<u32, String> {
+    let sum = scale.checked_add(extra).filter(|s| *s <= MAX_SCALE);
+    sum.ok_or_else(|| format!("{extra} more fraction bits at scale {scale}: at most {MAX_SCALE} in all"))
+}
+
 fn check_window(w: Window) -> Result<(), String> {
-    if w.k < 2 || w.lo + w.k > 64 {
+    if w.k < 2 || w.lo.checked_add(w.k).is_none_or(|end| end > 64) {
         return Err(format!("window of {} bits from bit {}", w.k, w.lo));
     }
     Ok(())
@@ -602,5 +614,9 @@ fn pooled(v: &ValueInfo, pool: &Pool2d) -> Result<Vec<usize>, String> {
         return Err(format!("pool over {:?} x {} on a value of shape {:?}", pool.input, pool.channels, v.shape));
     }
     let (h, w) = pool.output().map_err(|e| e.to_string())?;
+    let read = [h, w, pool.channels, pool.window.0, pool.window.1];
+    if trefoil_ring::tensor::elements(&read).map_err(|e| e.to_string())? > MAX_ELEMENTS {
+        return Err(format!("windows of {:?} at {h} x {w} places: at most {MAX_ELEMENTS} elements", pool.window));
+    }
     Ok(vec![h, w, pool.channels])
 }
