@@ -26,7 +26,7 @@ const FRESH: Duration = Duration::from_millis(50);
 /// How long a request waits for carol to call again.
 const CAROL: Duration = Duration::from_secs(1);
 /// How long requests wait while no lane is up.
-const NO_LANE: Duration = Duration::from_secs(3);
+pub(crate) const NO_LANE: Duration = Duration::from_secs(3);
 
 /// What alice's lanes share beside the core.
 pub(crate) struct Desk {

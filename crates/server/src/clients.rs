@@ -1,7 +1,8 @@
 //! Clients and owners at an evaluator: one thread a connection, one request at a time, every reply bounded in time.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use trefoil_link::Link;
@@ -11,13 +12,13 @@ use trefoil_mpc::program::Reveal;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
 use trefoil_proto::control::{
-    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, decode, tag,
+    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, RunReport, decode, tag,
 };
 use trefoil_proto::identity::check_name;
 use trefoil_ring::{Tensor, Words};
 
-use crate::alice::Desk;
-use crate::core::Core;
+use crate::alice::{Desk, NO_LANE};
+use crate::core::{Core, IDLE};
 use crate::error::LaneError;
 use crate::halves::{Answered, Half, Halves};
 use crate::jobs::{Answer, Job, Predict, Upload, Work};
@@ -149,10 +150,11 @@ impl Counter<'_> {
         if !model.public.reveals_to(client).contains(&reveal) {
             return refused(Refusal::Denied, format!("{client} may not be shown {reveal:?} of {name}"));
         }
-        let per_sample = model.public.program.input_shape.iter().product::<usize>();
-        let most = MAX_BULK / 8 / per_sample.max(1);
-        if batch == 0 || batch as usize > most {
-            return refused(Refusal::Invalid, format!("a batch of {batch}: 1 to {most}"));
+        let Some(plan) = model.plan(reveal) else {
+            return refused(Refusal::Invalid, format!("this model cannot reveal {reveal:?}"));
+        };
+        if batch == 0 || batch > plan.most {
+            return refused(Refusal::Invalid, format!("a batch of {batch}: 1 to {}", plan.most));
         }
         Ok(model)
     }
@@ -165,7 +167,15 @@ impl Counter<'_> {
             );
         }
         check_name(&manifest.name).or_else(|e| refused(Refusal::Invalid, e.to_string()))?;
-        plans(&manifest.program, manifest.window).or_else(|e| refused(Refusal::Invalid, e))?;
+        let plans = plans(&manifest.program, manifest.window).or_else(|e| refused(Refusal::Invalid, e))?;
+        for a in &manifest.ahead {
+            let plan = plans.iter().find(|(r, _)| *r == a.reveal);
+            let most = plan.map_or(0, |(_, p)| p.most);
+            if a.batch == 0 || a.batch > most {
+                let reason = format!("material ahead for {:?} of {} samples: 1 to {most}", a.reveal, a.batch);
+                return refused(Refusal::Invalid, reason);
+            }
+        }
         if elements(manifest).is_none_or(|n| n > MAX_BULK / 8) {
             return refused(Refusal::Invalid, format!("more than {} weights", MAX_BULK / 8));
         }
@@ -176,15 +186,40 @@ impl Counter<'_> {
         &self,
         client: &str,
         id: RequestId,
-        answer: std::sync::mpsc::Receiver<Answer>,
+        answer: Receiver<Answer>,
     ) -> Result<Response, Refused> {
-        let (payload, report) = match answer.recv_timeout(LONGEST) {
-            Ok(answer) => answer?,
-            Err(RecvTimeoutError::Timeout) => return refused(Refusal::Unavailable, "no answer in time"),
-            Err(RecvTimeoutError::Disconnected) => return refused(Refusal::Unavailable, "the request was given up"),
-        };
+        let (payload, report) = self.wait(client, id, &answer)?;
         self.answered.keep(client, id, (payload.clone(), report.clone()));
         Ok((Reply::Answer(Box::new(report)), Some(payload)))
+    }
+
+    /// Waits for a lane's answer; at bob no longer than alice is there to ask for it.
+    fn wait(
+        &self,
+        client: &str,
+        id: RequestId,
+        answer: &Receiver<Answer>,
+    ) -> Result<(Arc<Vec<u8>>, RunReport), Refused> {
+        let began = Instant::now();
+        let mut alone: Option<Instant> = None;
+        loop {
+            match answer.recv_timeout(IDLE) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return refused(Refusal::Unavailable, "the request was given up");
+                }
+                Err(RecvTimeoutError::Timeout) if began.elapsed() > LONGEST => {
+                    return refused(Refusal::Unavailable, "no answer in time");
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.core.party == Party::Alice || self.core.connected.load(Ordering::Acquire) > 0 {
+                alone = None;
+            } else if alone.get_or_insert_with(Instant::now).elapsed() > NO_LANE {
+                self.halves.forget(&id, client);
+                return refused(Refusal::Unavailable, "alice is not connected to bob");
+            }
+        }
     }
 
     fn repeat(&self, client: &str, id: &RequestId) -> Option<Response> {
@@ -210,7 +245,7 @@ impl Counter<'_> {
         self.answer(client, id, answer)
     }
 
-    fn enqueue(&self, work: Work) -> Result<std::sync::mpsc::Receiver<Answer>, Refused> {
+    fn enqueue(&self, work: Work) -> Result<Receiver<Answer>, Refused> {
         if self.core.draining() {
             return refused(Refusal::Unavailable, "alice is shutting down");
         }
@@ -255,7 +290,7 @@ impl Counter<'_> {
         }
         shares.reverse();
         let answer = self.enqueue(Work::Upload(Upload { id, owner: client.into(), manifest, shares }))?;
-        self.finish(&answer)
+        self.finish(client, id, &answer)
     }
 
     fn bob_upload(
@@ -269,14 +304,11 @@ impl Counter<'_> {
         if !self.halves.put(id, client.into(), Half::Upload { manifest, shares }, answer) {
             return refused(Refusal::Busy, "busy: too many requests wait, or this one is already under way");
         }
-        self.finish(&receiver)
+        self.finish(client, id, &receiver)
     }
 
-    fn finish(&self, answer: &std::sync::mpsc::Receiver<Answer>) -> Result<Response, Refused> {
-        match answer.recv_timeout(LONGEST) {
-            Ok(done) => done.map(|_| (Reply::Done, None)),
-            Err(_) => refused(Refusal::Unavailable, "the request was given up"),
-        }
+    fn finish(&self, client: &str, id: RequestId, answer: &Receiver<Answer>) -> Result<Response, Refused> {
+        self.wait(client, id, answer).map(|_| (Reply::Done, None))
     }
 
     fn remove(&self, client: &str, name: &str) -> Result<Response, Refused> {
@@ -287,7 +319,7 @@ impl Counter<'_> {
             return refused(Refusal::UnknownModel, format!("{client} has shared no model {name}"));
         };
         let answer = self.enqueue(Work::Remove(model))?;
-        self.finish(&answer)
+        self.finish(client, RequestId::default(), &answer)
     }
 }
 

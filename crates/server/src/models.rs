@@ -3,18 +3,42 @@
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
+use trefoil_mpc::cost::cost;
 use trefoil_mpc::masked::weights::{HeldWeight, masked_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
 use trefoil_mpc::program::{Program, Reveal, Window};
-use trefoil_proto::control::{Manifest, decode, encode};
+use trefoil_proto::control::{MAX_BULK, Manifest, decode, encode};
 use trefoil_ring::Tensor;
 
 use crate::store::{StoredModel, StoredTensor};
+
+/// Bytes of values and material that one request may take at a party.
+const MAX_WORK: u64 = 16 << 30;
+/// Samples whose cost is averaged: bits are packed into words across samples.
+const PACKED: usize = 64;
 
 /// A program that ends in a reveal, and the hash that all parties compare.
 pub(crate) struct Plan {
     pub(crate) program: Program,
     pub(crate) hash: [u8; 32],
+    /// Samples of one request, at most.
+    pub(crate) most: u32,
+}
+
+impl Plan {
+    fn new(program: Program) -> Result<Self, String> {
+        let values = program.infer().map_err(|e| e.to_string())?;
+        let held: u64 = values.iter().map(|v| 8 * v.elements() as u64).sum();
+        let costs = cost(&program, PACKED).map_err(|e| e.to_string())?;
+        let moved: u64 = costs.iter().map(|c| c.offline + c.online).sum();
+        let one = held + moved.div_ceil(PACKED as u64);
+        let bulk = MAX_BULK / 8 / values.first().map_or(1, |v| v.elements());
+        let most = (MAX_WORK / one).min(bulk as u64);
+        if most == 0 {
+            return Err(format!("one sample takes {one} bytes of values and material: at most {MAX_WORK}"));
+        }
+        Ok(Self { hash: program.hash(), program, most: u32::try_from(most).unwrap_or(u32::MAX) })
+    }
 }
 
 /// A party's part of a model's tensors.
@@ -111,9 +135,9 @@ pub(crate) fn plans(program: &Program, window: Window) -> Result<Vec<(Reveal, Ar
     let mut plans = Vec::new();
     let mut why = String::new();
     for reveal in [Reveal::Logits, Reveal::Label] {
-        match program.ending_in(reveal, window) {
-            Ok(p) => plans.push((reveal, Arc::new(Plan { hash: p.hash(), program: p }))),
-            Err(e) => why = e.to_string(),
+        match program.ending_in(reveal, window).map_err(|e| e.to_string()).and_then(Plan::new) {
+            Ok(plan) => plans.push((reveal, Arc::new(plan))),
+            Err(e) => why = e,
         }
     }
     if plans.is_empty() { Err(why) } else { Ok(plans) }
