@@ -574,7 +574,10 @@ impl Program {
                 push(Op::Reshape { x: last, shape: vec![flat] });
                 push(Op::Open { x: last + 1 });
                 let lo = v.scale.saturating_sub(self.fraction_bits).min(window.lo);
-                push(Op::Argmax { x: last + 2, window: Window { lo, k: window.k.saturating_add((window.lo - lo).saturating_add(1)) } });
+                push(Op::Argmax {
+                    x: last + 2,
+                    window: Window { lo, k: window.k.saturating_add((window.lo - lo).saturating_add(1)) },
+                });
                 push(Op::Reveal { x: last + 3, shift: 0 });
             }
         }

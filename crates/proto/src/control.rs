@@ -329,6 +329,8 @@ pub enum Command {
         epochs: Vec<u64>,
         /// Epochs of uploads under way.
         uploading: Vec<u64>,
+        /// Epochs from this one on are younger than this list: nothing is said of them.
+        below: u64,
         /// To bob: lots whose material alice still has; he drops the others.
         ready: Vec<u64>,
     },

@@ -180,9 +180,13 @@ impl Lane<'_> {
     }
 
     fn ping(&mut self) -> Result<(), Fault> {
-        Self::ask(self.bob.as_mut(), &Command::Ping).map_err(evaluator)?;
+        let pong = |status| match status {
+            Status::Ok => Ok(()),
+            other => Err(LaneError::Protocol(format!("out of step: {other:?} to a ping"))),
+        };
+        Self::ask(self.bob.as_mut(), &Command::Ping).and_then(pong).map_err(evaluator)?;
         let carol = match &mut self.carol {
-            Some((link, _)) => Self::ask(link.as_mut(), &Command::Ping).map(|_| ()).map_err(producer),
+            Some((link, _)) => Self::ask(link.as_mut(), &Command::Ping).and_then(pong).map_err(producer),
             None => Ok(()),
         };
         self.settle(carol)
@@ -202,9 +206,12 @@ impl Lane<'_> {
 
     fn inventory(core: &Core, desk: &Desk, link: &mut dyn Link) -> Result<Vec<u64>, LaneError> {
         // The uploads first: one that ends in between stands in both lists.
-        let uploading = lock(&desk.uploading).iter().map(|(e, _)| *e).collect();
+        let (uploading, below) = {
+            let uploading = lock(&desk.uploading);
+            (uploading.iter().map(|(e, _)| *e).collect(), core.store.next_lot())
+        };
         let epochs = core.models.all().iter().map(|m| m.epoch).collect();
-        match Self::ask(link, &Command::Inventory { epochs, uploading, ready: core.pool.lots() })? {
+        match Self::ask(link, &Command::Inventory { epochs, uploading, below, ready: core.pool.lots() })? {
             Status::Missing(epochs) => Ok(epochs),
             Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
             _ => Ok(vec![]),
@@ -305,7 +312,8 @@ impl Lane<'_> {
     fn go(&mut self, carol: bool) -> Result<(), Fault> {
         say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)?;
         if let (Some((link, _)), true) = (&mut self.carol, carol) {
-            say(link.as_mut(), tag::COMMAND, &Command::Go).map_err(producer)?;
+            // Bob has begun by now: without carol the lane cannot go on.
+            say(link.as_mut(), tag::COMMAND, &Command::Go).map_err(|e| Fault::Evaluator(format!("carol: {e}")))?;
         }
         Ok(())
     }
@@ -430,9 +438,8 @@ impl Lane<'_> {
 
     fn upload(&mut self, u: Upload) -> Result<(), Fault> {
         self.need_carol()?;
-        let epoch = self.core.store.take_lot()?;
         let name = u.manifest.name.clone();
-        {
+        let epoch = {
             let mut uploading = lock(&self.desk.uploading);
             if self.core.models.named(&name).is_some() || uploading.iter().any(|(_, n)| *n == name) {
                 return Err(Fault::Refused(
@@ -440,12 +447,19 @@ impl Lane<'_> {
                     format!("a model named {name} exists: remove it first or choose another name"),
                 ));
             }
+            // Numbered while no inventory can be drawn up: each names this upload or is older.
+            let epoch = self.core.store.take_lot()?;
             uploading.push((epoch, name));
-        }
+            epoch
+        };
         let done = self.upload_as(u, epoch);
         lock(&self.desk.uploading).retain(|(e, _)| *e != epoch);
         if done.is_err() && self.core.models.get(epoch).is_none() {
             self.core.store.erase(epoch)?;
+        }
+        if let Err(Fault::Producer(_) | Fault::Refused(..)) = &done {
+            // The lane goes on, and bob may have staged what will not be.
+            self.take_stock()?;
         }
         done
     }
@@ -496,7 +510,13 @@ impl Lane<'_> {
 
     /// Hears from bob and carol that a step is done.
     fn everyone(&mut self, what: &str) -> Result<(), Fault> {
+        self.everyone_told(Ok(()), what)
+    }
+
+    /// The same, where carol may not have been told: bob is heard in any case, or he would be out of step.
+    fn everyone_told(&mut self, carol: Result<(), Fault>, what: &str) -> Result<(), Fault> {
         let bob = hear(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)?;
+        carol?;
         let carol = match &mut self.carol {
             Some((link, _)) => hear(link.as_mut(), tag::STATUS, "status").map_err(producer)?,
             None => return Err(Fault::Producer("no session with carol".into())),
@@ -510,10 +530,11 @@ impl Lane<'_> {
 
     fn tell_everyone(&mut self, command: &Command) -> Result<(), Fault> {
         say(self.bob.as_mut(), tag::COMMAND, command).map_err(evaluator)?;
-        if let Some((link, _)) = &mut self.carol {
-            say(link.as_mut(), tag::COMMAND, command).map_err(producer)?;
-        }
-        self.everyone("finish")
+        let carol = match &mut self.carol {
+            Some((link, _)) => say(link.as_mut(), tag::COMMAND, command).map_err(producer),
+            None => Err(Fault::Producer("no session with carol".into())),
+        };
+        self.everyone_told(carol, "finish")
     }
 
     /// Bob and carol first: alice's own part names the model until nobody else holds any.

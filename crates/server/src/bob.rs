@@ -23,6 +23,9 @@ use crate::session::{Session, agree, hear, say};
 /// How long alice's command may be ahead of the client's half.
 const HALF: Duration = Duration::from_secs(4);
 
+/// How much longer than carol may be silent alice may be.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 struct Lane<'a> {
     core: &'a Core,
     halves: &'a Halves,
@@ -70,7 +73,7 @@ impl Lane<'_> {
 
     /// Alice's next command. She asks after bob every second, unless she herself waits for carol.
     fn command(&mut self) -> Result<Command, Fault> {
-        self.alice.set_timeout(Some(self.core.silence + SETUP));
+        self.alice.set_timeout(Some(self.core.silence + PATIENCE));
         hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)
     }
 
@@ -105,16 +108,17 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.session().map(|()| None),
-            Command::Inventory { epochs, uploading, ready } => {
+            Command::Inventory { epochs, uploading, below, ready } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
-                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading).map_err(Fault::Own)?;
+                let missing =
+                    self.core.reconcile(&self.core.models, &epochs, (&uploading, below)).map_err(Fault::Own)?;
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),
             Command::Run { id: None, terms, .. } => self.fill(&terms),
             Command::Upload { id, owner, epoch, manifest_hash, .. } => self.upload(id, &owner, epoch, manifest_hash),
             Command::Commit { epoch } => {
-                let missing = self.core.reconcile(&self.core.models, &[epoch], &[epoch]).map_err(Fault::Own)?;
+                let missing = self.core.reconcile(&self.core.models, &[epoch], (&[], 0)).map_err(Fault::Own)?;
                 if !missing.is_empty() {
                     return Err(Fault::Own(format!("model {epoch} is not staged here")));
                 }
@@ -320,7 +324,8 @@ impl Lane<'_> {
         let sender = half.answer.clone();
         let done = self.upload_half(half, owner, epoch, hash);
         let reply = match &done {
-            Ok(_) => Ok(Default::default()),
+            Ok(Some(_)) => Ok(Default::default()),
+            Ok(None) => Err((Refusal::Unavailable, "alice cancelled: carol did not agree".into())),
             Err(fault) => Err(fault.refusal()),
         };
         // An owner that is gone hears nothing: nothing is lost by that.
@@ -348,7 +353,7 @@ impl Lane<'_> {
         }
         let source = session.source(Party::Carol, epoch).map_err(evaluator)?;
         if !self.agree_and_wait()? {
-            return Err(refused(Refusal::Unavailable, "alice cancelled: carol did not agree"));
+            return Ok(None);
         }
         self.burn(epoch)?;
         let weights = open_weights(Role::B, &manifest.program, shares, &source, self.alice.as_mut());

@@ -89,8 +89,9 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.set_up().map(|()| None),
-            Command::Inventory { epochs, uploading, .. } => {
-                let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading).map_err(Fault::Own)?;
+            Command::Inventory { epochs, uploading, below, .. } => {
+                let missing =
+                    self.core.reconcile(&self.core.masks, &epochs, (&uploading, below)).map_err(Fault::Own)?;
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { terms, .. } => self.deal(&terms).map(|()| None),
@@ -110,7 +111,7 @@ impl Lane<'_> {
                 Ok(Some(Status::Ok))
             }
             Command::Commit { epoch } => {
-                let missing = self.core.reconcile(&self.core.masks, &[epoch], &[epoch]).map_err(Fault::Own)?;
+                let missing = self.core.reconcile(&self.core.masks, &[epoch], (&[], 0)).map_err(Fault::Own)?;
                 if !missing.is_empty() {
                     return Err(Fault::Own(format!("model {epoch} is not staged here")));
                 }

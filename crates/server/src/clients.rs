@@ -182,12 +182,7 @@ impl Counter<'_> {
         Ok(())
     }
 
-    fn answer(
-        &self,
-        client: &str,
-        id: RequestId,
-        answer: Receiver<Answer>,
-    ) -> Result<Response, Refused> {
+    fn answer(&self, client: &str, id: RequestId, answer: Receiver<Answer>) -> Result<Response, Refused> {
         let (payload, report) = self.wait(client, id, &answer)?;
         self.answered.keep(client, id, (payload.clone(), report.clone()));
         Ok((Reply::Answer(Box::new(report)), Some(payload)))

@@ -195,9 +195,13 @@ impl Core {
         lock(&self.arrivals).drain().for_each(|(_, c)| c.closer.close());
     }
 
-    /// Reads every permanent model of the store; damaged ones are reported and left alone.
+    /// Reads every permanent model of the store; damaged ones are reported and left alone. What alice had only staged
+    /// was never committed by anyone: it is erased. Bob and carol ask her first.
     pub(crate) fn load_models(&self) -> Result<(), crate::store::StoreError> {
-        let (sealed, _) = self.store.epochs()?;
+        let (sealed, staged) = self.store.epochs()?;
+        if self.party == Party::Alice {
+            staged.into_iter().try_for_each(|epoch| self.store.erase(epoch))?;
+        }
         for epoch in sealed {
             let loaded = self.store.load(epoch).map_err(|e| e.to_string()).and_then(|stored| {
                 if self.party == Party::Carol {
@@ -214,20 +218,20 @@ impl Core {
         Ok(())
     }
 
-    /// Follows alice's inventory: commits what is staged and exists, drops what is staged and does not. Gives the
-    /// epochs that this party lacks.
+    /// Follows alice's inventory: commits what is staged and exists, drops what is staged, is older than the inventory
+    /// and neither exists nor is under way. Gives the epochs that this party lacks.
     pub(crate) fn reconcile<W: Parts>(
         &self,
         models: &Registry<W>,
         epochs: &[u64],
-        uploading: &[u64],
+        (uploading, below): (&[u64], u64),
     ) -> Result<Vec<u64>, String> {
         let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
         for epoch in staged {
             if epochs.contains(&epoch) {
                 self.store.commit(epoch).map_err(|e| e.to_string())?;
                 models.insert(Model::restore(self.store.load(epoch).map_err(|e| e.to_string())?)?);
-            } else if !uploading.contains(&epoch) {
+            } else if epoch < below && !uploading.contains(&epoch) {
                 self.store.erase(epoch).map_err(|e| e.to_string())?;
             }
         }

@@ -237,12 +237,7 @@ fn hostile_manifests(good: &Manifest) -> Vec<(&'static str, Manifest)> {
     let mut many = ops(vec![Op::Pad { x: 0, pads: Pads { top: 1 << 24, bottom: 0, left: 0, right: 0 } }; 2000]);
     image(&mut many);
     let huge = Pool2d { input: (6, 1), channels: 1, window: (usize::MAX, 1), stride: (1, 1), pads: Pads::default() };
-    let dense = |weights| Op::Linear {
-        x: 1,
-        weights,
-        bias: None,
-        map: Linear::Dense { inputs: 6, outputs: 8 },
-    };
+    let dense = |weights| Op::Linear { x: 1, weights, bias: None, map: Linear::Dense { inputs: 6, outputs: 8 } };
     vec![
         ("no step", with(&|m| m.program.steps.clear())),
         ("no such value", ops(vec![Op::Open { x: 77 }])),
@@ -260,10 +255,10 @@ fn hostile_manifests(good: &Manifest) -> Vec<(&'static str, Manifest)> {
         ("an endless window", ops(vec![Op::AveragePool { x: 0, pool: huge, extra: 0 }])),
         ("a huge value", grown),
         ("many large values", many),
-        ("a comparison of no bits", ops(vec![
-            Op::Open { x: 0 },
-            Op::Relu { x: 1, shift: 16, window: Window { lo: u32::MAX, k: u32::MAX } },
-        ])),
+        (
+            "a comparison of no bits",
+            ops(vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 16, window: Window { lo: u32::MAX, k: u32::MAX } }]),
+        ),
         ("a bad name", with(&|m| m.name = "../evil".into())),
         ("material for no sample", ahead(0)),
         ("material without end", ahead(u32::MAX)),

@@ -36,7 +36,19 @@ impl Processes {
     pub fn start(transport: Transport, settings: &str, silence: Duration) -> Self {
         let mut p = Self::new(transport, settings, silence);
         Party::ALL.iter().for_each(|party| p.launch(*party, None));
+        p.met(0);
         p
+    }
+
+    /// Sessions that alice has set up so far.
+    pub fn sessions(&self) -> usize {
+        self.log(Party::Alice).matches("session with carol set up").count()
+    }
+
+    /// Waits until every lane has a session, `before` of them not counted.
+    pub fn met(&self, before: usize) {
+        let lanes = self.trial.cluster.server.lanes;
+        eventually("all lanes are up", || self.sessions() >= before + lanes);
     }
 
     /// A cluster whose servers have not started.
@@ -138,9 +150,11 @@ impl Drop for Processes {
             // One that has ended needs no killing.
             let _ = child.kill();
             let _ = child.wait();
+            let log = fs::read_to_string(self.trial.dir.path().join(format!("{party}.log"))).unwrap_or_default();
             if std::thread::panicking() {
-                let log = fs::read_to_string(self.trial.dir.path().join(format!("{party}.log"))).unwrap_or_default();
                 eprintln!("--- {party}\n{log}");
+            } else {
+                assert!(!log.contains("panicked"), "a thread of {party} panicked:\n{log}");
             }
         }
     }
@@ -177,11 +191,7 @@ pub fn share(processes: &Processes, graph: &Graph) -> ModelInfo {
 }
 
 /// The outcome, which must come within `limit`.
-pub fn within<T>(
-    limit: Duration,
-    what: &str,
-    f: impl FnOnce() -> Result<T, ClientError>,
-) -> Result<T, ClientError> {
+pub fn within<T>(limit: Duration, what: &str, f: impl FnOnce() -> Result<T, ClientError>) -> Result<T, ClientError> {
     let began = Instant::now();
     let outcome = f();
     let took = began.elapsed();

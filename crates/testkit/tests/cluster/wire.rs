@@ -69,14 +69,21 @@ impl Wire {
     }
 
     /// The server hangs up without having said a word.
-    pub fn is_closed(mut self, what: &str) {
+    pub fn is_closed(self, what: &str) {
+        let said = self.last_words(what);
+        assert!(said.is_empty(), "{what}: it said {said:?}");
+    }
+
+    /// What the server says before it hangs up.
+    pub fn last_words(mut self, what: &str) -> Vec<u8> {
         self.0.set_read_timeout(Some(CLOSED)).unwrap();
         let began = Instant::now();
         let mut said = Vec::new();
         match self.0.read_to_end(&mut said) {
-            Ok(_) => assert!(said.is_empty(), "{what}: it said {said:?}"),
+            Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::ConnectionReset => {}
             Err(e) => panic!("{what}: not closed after {:?}: {e}", began.elapsed()),
         }
+        said
     }
 }
