@@ -72,7 +72,7 @@ fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> 
     let (first, second) = if first_is_alice { (from_alice, from_bob) } else { (from_bob, from_alice) };
     let outcome = match (first, second) {
         (Ok(a), Ok(b)) => Ok(if first_is_alice { [a, b] } else { [b, a] }),
-        (Err(a), Err(b)) => Err(if explains(&b, &a) { b } else { a }),
+        (Err(a), Err(b)) => Err(if explains(&b, &a) { b } else { both_say(a, b) }),
         (Err(e), Ok(_)) | (Ok(_), Err(e)) => Err(e),
     };
     Replies { outcome, usable }
@@ -82,6 +82,18 @@ fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> 
 fn explains(second: &ClientError, first: &ClientError) -> bool {
     let complaint = matches!(first, ClientError::Refused { why: Refusal::Unavailable, .. });
     complaint && matches!(second, ClientError::Lost { .. })
+}
+
+/// What both refused for: where each blames another, only the two together tell who failed.
+fn both_say(first: ClientError, second: ClientError) -> ClientError {
+    use ClientError::Refused;
+    match (first, second) {
+        (
+            Refused { party, why: Refusal::Unavailable, reason },
+            Refused { party: other, why: Refusal::Unavailable, reason: more },
+        ) => Refused { party, why: Refusal::Unavailable, reason: format!("{reason} ({other} says: {more})") },
+        (first, _) => first,
+    }
 }
 
 fn look(e: &mut Evaluator, wait: Duration) -> Option<Result<Got, ClientError>> {
