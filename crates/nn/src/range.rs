@@ -10,7 +10,7 @@ mod error;
 use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
-use trefoil_mpc::program::{Program, Reveal};
+use trefoil_mpc::program::{Op, Program, Reveal};
 
 use crate::compile::{CompileOptions, Compiled, compile};
 use crate::rng::SplitMix;
@@ -63,7 +63,7 @@ pub struct RangeReport {
     pub wires: Vec<WireRange>,
     /// Samples measured; 0 where everything is proved.
     pub samples: usize,
-    /// What the owner should know: ranges that fit by less than [`MARGIN`].
+    /// What the owner should know: ranges that fit by less than [`MARGIN`], and samples that were made up.
     pub notes: Vec<String>,
 }
 
@@ -97,6 +97,11 @@ pub fn check(
         let random = if samples.is_none() { random_samples(size, low, high) } else { Vec::new() };
         let samples = samples.unwrap_or(&random);
         report.samples = samples.len() / size;
+        if !random.is_empty() {
+            report.notes.push(format!(
+                "no samples given: {RANDOM_SAMPLES} random inputs stand in where nothing is proved; real ones tell more"
+            ));
+        }
         measure(compiled, reveal, &evaluator, &program, samples)?
     };
     for (step, demand) in proved.iter().enumerate() {
@@ -119,11 +124,10 @@ pub fn check(
 
 fn wire_range(program: &Program, evaluator: &Evaluator<'_>, step: usize, d: Demand, how: How) -> WireRange {
     let s = &program.steps[step];
-    // The demand is on the operand where there is one: a comparison's operand may have another scale than its result.
-    let value = if s.op.name() == "dense" || s.op.name() == "conv2d" {
-        step
-    } else {
-        s.op.operands().first().copied().unwrap_or(step)
+    // A product is limited in its result, everything else in its operand, which may have another scale.
+    let value = match s.op.operands()[..] {
+        [operand] if !matches!(s.op, Op::Linear { .. }) => operand,
+        _ => step,
     };
     let unit = f64::from(evaluator.info[value].scale).exp2();
     WireRange {

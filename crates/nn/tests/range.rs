@@ -166,3 +166,17 @@ fn a_clipped_value_is_bounded_by_its_ceiling() {
     let out = report.wires.iter().rfind(|w| w.op == "dense").unwrap();
     assert!(out.low > -1e-4 && (out.high - 0.006).abs() < 1e-4, "{out:?}");
 }
+
+#[test]
+fn random_inputs_stand_in_for_samples_and_are_named() {
+    let mut b = Builder::new(&[40]);
+    let data = (0..40).map(|i| if i % 2 == 0 { 2000.0 } else { -2000.0 }).collect();
+    let h = b.add(Layer::Dense { kernel: Array::new(vec![40, 1], data).unwrap(), bias: None }, &[0]);
+    b.relu(h);
+    let compiled = compile(&b.graph, &CompileOptions::default()).unwrap();
+    let report = check(&compiled, Reveal::Logits, &(0.0..=1.0), None).unwrap();
+    assert!(report.samples > 0 && report.notes[0].contains("no samples given"), "{:?}", report.notes);
+    let relu = report.wires.iter().find(|w| w.op == "relu").unwrap();
+    assert!(relu.how == How::Measured && relu.high < 40_000.0 && relu.high > 1000.0, "{relu:?}");
+    assert!(report.wires.iter().any(|w| w.how == How::Proved));
+}

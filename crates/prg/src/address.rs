@@ -109,6 +109,8 @@ pub struct Source {
     lot: u64,
     key: Seed,
     ledger: Option<Arc<dyn Ledger>>,
+    #[cfg(feature = "replay")]
+    interceptor: Option<Arc<dyn crate::replay::Interceptor>>,
 }
 
 impl std::fmt::Debug for Source {
@@ -124,7 +126,22 @@ impl Source {
         data[0] = pair as u8;
         data[1..33].copy_from_slice(&epoch);
         data[33..].copy_from_slice(&lot.to_le_bytes());
-        Self { pair, epoch, lot, key: seed.derive("trefoil 2026 lot", &data), ledger: None }
+        Self {
+            pair,
+            epoch,
+            lot,
+            key: seed.derive("trefoil 2026 lot", &data),
+            ledger: None,
+            #[cfg(feature = "replay")]
+            interceptor: None,
+        }
+    }
+
+    /// For the test kit alone: the same source, its draws seen and possibly replaced by `interceptor`.
+    #[cfg(feature = "replay")]
+    pub fn with_interceptor(mut self, interceptor: Option<Arc<dyn crate::replay::Interceptor>>) -> Self {
+        self.interceptor = interceptor;
+        self
     }
 
     /// The same source, telling `ledger` of every draw.
@@ -141,9 +158,10 @@ impl Source {
     /// The stream at `address`, which is thereby used up.
     pub fn draw(&self, address: Address) -> Stream {
         let Address { training_step, wire, part, purpose } = address;
+        let (pair, epoch, lot) = (self.pair, self.epoch, self.lot);
+        let id = DrawId { pair, epoch, lot, training_step, wire, part, purpose };
         if let Some(ledger) = &self.ledger {
-            let (pair, epoch, lot) = (self.pair, self.epoch, self.lot);
-            ledger.record(DrawId { pair, epoch, lot, training_step, wire, part, purpose });
+            ledger.record(id.clone());
         }
         let mut block = [0; 13];
         block[..4].copy_from_slice(&training_step.to_le_bytes());
@@ -153,6 +171,8 @@ impl Source {
         let mut hash = blake3::keyed_hash(self.key.expose(), &block);
         let stream = Stream::new(*hash.as_bytes());
         hash.zeroize();
+        #[cfg(feature = "replay")]
+        let stream = stream.tapped(id, self.interceptor.clone());
         stream
     }
 }

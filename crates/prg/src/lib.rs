@@ -8,6 +8,8 @@
 
 pub mod address;
 pub mod party;
+#[cfg(feature = "replay")]
+pub mod replay;
 pub mod seed;
 pub mod stream;
 

@@ -9,23 +9,46 @@ use zeroize::Zeroize;
 ///
 /// Key and first counter block are 256 bits of one hash output, so that streams of different keys do not even share
 /// their counter values.
-pub struct Stream(Ctr128BE<Aes128>);
+pub struct Stream {
+    cipher: Ctr128BE<Aes128>,
+    #[cfg(feature = "replay")]
+    tap: Option<crate::replay::Tap>,
+}
 
 impl Stream {
     /// The stream of this key material, which is erased.
     pub(crate) fn new(mut material: [u8; 32]) -> Self {
         let (key, iv) = material.split_at(16);
-        let stream = match (key.try_into(), iv.try_into()) {
-            (Ok(key), Ok(iv)) => Self(Ctr128BE::new(key, iv)),
+        let cipher = match (key.try_into(), iv.try_into()) {
+            (Ok(key), Ok(iv)) => Ctr128BE::new(key, iv),
             _ => unreachable!("both halves of 32 bytes are 16 bytes"),
         };
         material.zeroize();
-        stream
+        Self {
+            cipher,
+            #[cfg(feature = "replay")]
+            tap: None,
+        }
+    }
+
+    /// The same stream, told on to `interceptor`.
+    #[cfg(feature = "replay")]
+    pub(crate) fn tapped(
+        mut self,
+        draw: crate::DrawId,
+        interceptor: Option<std::sync::Arc<dyn crate::replay::Interceptor>>,
+    ) -> Self {
+        self.tap = interceptor.map(|interceptor| crate::replay::Tap { draw, interceptor, at: 0 });
+        self
     }
 
     /// Fills `words` with the next words of the stream.
     pub fn fill(&mut self, words: &mut [u64]) {
-        self.0.write_keystream(bytemuck::cast_slice_mut(words));
+        self.cipher.write_keystream(bytemuck::cast_slice_mut(words));
+        #[cfg(feature = "replay")]
+        if let Some(tap) = &mut self.tap {
+            tap.filled(words);
+        }
     }
 
     /// The next `n` words of the stream.
@@ -37,7 +60,11 @@ impl Stream {
 
     /// Goes to the word with this index.
     pub fn seek(&mut self, word: u64) {
-        self.0.seek(u128::from(word) * 8);
+        self.cipher.seek(u128::from(word) * 8);
+        #[cfg(feature = "replay")]
+        if let Some(tap) = &mut self.tap {
+            tap.at = word;
+        }
     }
 }
 

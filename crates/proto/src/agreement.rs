@@ -179,7 +179,7 @@ impl Offer {
             Ok(Pair { peer: peer.party, seed, confirmation: Zeroizing::new(derive(CONFIRMATION)), transcript })
         });
         let [a, b] = pairs;
-        Ok(Agreement { me, pairs: [a?, b?] })
+        Ok(Agreement { me, pairs: [a?, b?], session: session(&hellos) })
     }
 }
 
@@ -204,12 +204,18 @@ impl Pair {
 pub struct Agreement {
     me: Party,
     pairs: [Pair; 2],
+    session: [u8; 32],
 }
 
 impl Agreement {
     /// What to send to each peer, in the parties' order.
     pub fn tags(&self) -> [(Party, [u8; 32]); 2] {
         [0, 1].map(|i| (self.pairs[i].peer, self.pairs[i].tag(self.me)))
+    }
+
+    /// The session's name: the same at all three, another for every session.
+    pub fn session(&self) -> [u8; 32] {
+        self.session
     }
 
     /// Checks the peers' tags, in the parties' order, and gives the seeds out.
@@ -293,6 +299,16 @@ fn transcript(hellos: &[Hello; 3], p: Party, q: Party) -> blake3::Hash {
     }
     h.update(&[number(p.min(q)), number(p.max(q))]);
     h.finalize()
+}
+
+/// The hash of all three hellos: names the session, tells nothing of its secrets.
+fn session(hellos: &[Hello; 3]) -> [u8; 32] {
+    let mut h = blake3::Hasher::new_derive_key("trefoil 2026 session");
+    h.update(&PROTOCOL_VERSION.to_le_bytes());
+    for hello in hellos {
+        h.update(&hello.encode());
+    }
+    *h.finalize().as_bytes()
 }
 
 #[cfg(test)]

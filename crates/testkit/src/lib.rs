@@ -4,10 +4,19 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod binomial;
 pub mod ledger;
 pub mod random;
+pub mod record;
+pub mod small;
+pub mod soak;
+pub mod uniform;
+pub mod view;
 pub mod world;
 
 pub use ledger::DrawLog;
 pub use random::Random;
-pub use world::{Answer, World};
+pub use record::{Recorder, Tamper, Transcripts};
+pub use uniform::{Finding, Place, Report, Samples};
+pub use view::Seen;
+pub use world::{Answer, Links, Shared, World};

@@ -8,10 +8,12 @@ use trefoil_link::{Counter, Link, Phase, pair};
 use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, Outcome, ProducerWeights, Role, deal, evaluate, prepare};
 use trefoil_mpc::{MpcError, Program};
+use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{Address, Ledger, Pair, Purpose, Seed, Source};
 use trefoil_ring::{Tensor, Words};
 
 use crate::ledger::DrawLog;
+use crate::record::{Recorder, Transcript, Transcripts};
 
 /// Counters of one link end by phase and step.
 pub type Metered = BTreeMap<(Phase, usize), Counter>;
@@ -34,6 +36,20 @@ impl Links {
         let (alice, bob) = pair("alice", "bob");
         let (carol, dealt) = pair("carol", "bob");
         Self { alice: Box::new(alice), bob: Box::new(bob), carol: Box::new(carol), dealt: Box::new(dealt) }
+    }
+
+    /// The same links, every end recording what it sees.
+    pub fn recorded(self) -> (Self, Transcripts) {
+        let t = Transcripts::default();
+        let end =
+            |link, transcript: &Transcript| -> Box<dyn Link> { Box::new(Recorder::new(link, transcript.clone())) };
+        let links = Self {
+            alice: end(self.alice, &t.alice),
+            bob: end(self.bob, &t.bob),
+            carol: end(self.carol, &t.carol),
+            dealt: end(self.dealt, &t.dealt),
+        };
+        (links, t)
     }
 }
 
@@ -62,8 +78,12 @@ pub struct World {
     alice_carol: Seed,
     bob_carol: Seed,
     alice_bob: Seed,
+    owner: Seed,
     epoch: [u8; 32],
     lot: u64,
+    split: u64,
+    logged: bool,
+    interceptor: Option<Arc<dyn Interceptor>>,
     /// Every draw alice made.
     pub alice_draws: Arc<DrawLog>,
     /// Every draw bob made.
@@ -92,19 +112,78 @@ impl World {
             alice_carol: root.derive("alice carol", b""),
             bob_carol: root.derive("bob carol", b""),
             alice_bob: root.derive("alice bob", b""),
+            owner: root.derive("owner", b""),
             epoch: *root.derive("epoch", b"").expose(),
             lot: 0,
+            split: 0,
+            logged: true,
+            interceptor: None,
             alice_draws: Arc::default(),
             bob_draws: Arc::default(),
             carol_draws: Arc::default(),
         }
     }
 
+    /// A world without a ledger, for runs by the million.
+    pub fn unlogged(seed: u64) -> Self {
+        Self { logged: false, ..Self::new(seed) }
+    }
+
+    /// The same world with another seed for one pair: what everyone else holds stays as it is.
+    pub fn reseeded(mut self, pair: Pair, seed: u64) -> Self {
+        let held = match pair {
+            Pair::AliceCarol => &mut self.alice_carol,
+            Pair::BobCarol => &mut self.bob_carol,
+            Pair::AliceBob => &mut self.alice_bob,
+            Pair::OwnerAlice => &mut self.owner,
+        };
+        *held = held.derive("another", &seed.to_le_bytes());
+        self
+    }
+
+    /// From now on every server's draw is seen, and may be replaced, by `interceptor`.
+    pub fn intercept(&mut self, interceptor: Arc<dyn Interceptor>) {
+        self.interceptor = Some(interceptor);
+    }
+
+    /// A planted mistake: the next request uses the last one's lot again.
+    pub fn repeat_lot(&mut self) {
+        self.lot -= 1;
+    }
+
+    /// What a restart does: a new epoch for new draws, lots from the start.
+    pub fn new_epoch(&mut self) {
+        self.epoch = *Seed::from_bytes(self.epoch).derive("next epoch", b"").expose();
+        self.lot = 0;
+    }
+
+    /// Counts the lots on, as if `lots` had been used: what a restart finds in its durable counter.
+    pub fn skip_lots(&mut self, lots: u64) {
+        self.lot += lots;
+    }
+
+    /// The lot used last.
+    pub fn lot(&self) -> u64 {
+        self.lot
+    }
+
+    /// The sources of the last request, unrecorded and untouched: alice's with carol and with bob, bob's with carol
+    /// and with alice, carol's with alice and with bob.
+    pub fn last_sources(&self) -> [Source; 6] {
+        self.sources_of(None).map(|s| s.with_ledger(None))
+    }
+
     fn sources(&mut self) -> [Source; 6] {
         self.lot += 1;
+        self.sources_of(self.interceptor.clone())
+    }
+
+    fn sources_of(&self, interceptor: Option<Arc<dyn Interceptor>>) -> [Source; 6] {
         let source = |seed: &Seed, pair: Pair, log: &Arc<DrawLog>| {
             let ledger: Arc<dyn Ledger> = log.clone();
-            Source::new(seed, pair, self.epoch, self.lot).with_ledger(Some(ledger))
+            Source::new(seed, pair, self.epoch, self.lot)
+                .with_ledger(self.logged.then_some(ledger))
+                .with_interceptor(interceptor.clone())
         };
         [
             source(&self.alice_carol, Pair::AliceCarol, &self.alice_draws),
@@ -118,9 +197,9 @@ impl World {
 
     /// Shares values as a client or owner does: alice's share comes from a seed.
     pub fn split(&mut self, values: &[u64]) -> (Words, Words) {
-        self.lot += 1;
-        let owner = self.alice_bob.derive("owner", &self.lot.to_le_bytes());
-        let source = Source::new(&owner, Pair::OwnerAlice, self.epoch, self.lot);
+        self.split += 1;
+        let owner = self.owner.derive("owner", &self.split.to_le_bytes());
+        let source = Source::new(&owner, Pair::OwnerAlice, self.epoch, self.split);
         let mut a = Words::zeros(values.len());
         source.draw(Address::new(0, 0, 0, Purpose::Share)).fill(&mut a);
         let b: Vec<u64> = values.iter().zip(a.iter()).map(|(v, a)| v.wrapping_sub(*a)).collect();
@@ -129,6 +208,11 @@ impl World {
 
     /// Shares a model's encoded weights.
     pub fn share(&mut self, program: &Program, weights: &[Tensor]) -> Result<Shared, MpcError> {
+        self.share_over(program, weights, &mut Links::memory())
+    }
+
+    /// Shares a model's encoded weights; alice and bob open them over the given links.
+    pub fn share_over(&mut self, program: &Program, weights: &[Tensor], links: &mut Links) -> Result<Shared, MpcError> {
         let (mut to_alice, mut to_bob) = (vec![], vec![]);
         for w in weights {
             let (a, b) = self.split(w.data());
@@ -139,7 +223,6 @@ impl World {
             }
         }
         let [ac, _, bc, _, ca, cb] = self.sources();
-        let mut links = Links::memory();
         thread::scope(|s| {
             let alice = s.spawn(|| open_weights(Role::A, program, to_alice, &ac, links.alice.as_mut()));
             let bob = open_weights(Role::B, program, to_bob, &bc, links.bob.as_mut())?;
@@ -161,7 +244,18 @@ impl World {
         input: &[u64],
         links: &mut Links,
     ) -> Result<Answer, MpcError> {
-        let (xa, xb) = self.split(input);
+        let shares = self.split(input);
+        self.run_shares(model, batch, shares, links)
+    }
+
+    /// Runs one request on the two shares of the input that alice and bob hold.
+    pub fn run_shares(
+        &mut self,
+        model: &Shared,
+        batch: usize,
+        (xa, xb): (Words, Words),
+        links: &mut Links,
+    ) -> Result<Answer, MpcError> {
         let [ac, aab, bc, bab, ca, cb] = self.sources();
         let program = &model.program;
         let Links { alice, bob, carol, dealt } = links;

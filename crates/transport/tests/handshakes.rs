@@ -1,4 +1,5 @@
 //! Who is let in, who is not, and what they are told.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! One test body for every link: memory, TCP and TLS behave alike.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

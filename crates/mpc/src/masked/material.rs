@@ -1,5 +1,7 @@
 //! What an evaluator holds ready for one request: the offline phase's result, used once.
 
+use std::time::Duration;
+
 use trefoil_ring::Words;
 
 use super::argmax::ArgmaxMaterial;
@@ -51,6 +53,7 @@ pub struct Material {
     pub(crate) batch: usize,
     pub(crate) lot: u64,
     pub(crate) steps: Vec<StepMaterial>,
+    pub(crate) time: Duration,
 }
 
 impl Material {
@@ -62,6 +65,11 @@ impl Material {
     /// Bytes it takes in memory: what the offline phase drew or received.
     pub fn bytes(&self) -> u64 {
         8 * self.steps.iter().map(|s| s.words() as u64).sum::<u64>()
+    }
+
+    /// How long it took to prepare, waiting for the producer included.
+    pub fn time(&self) -> Duration {
+        self.time
     }
 
     /// How many samples it serves.

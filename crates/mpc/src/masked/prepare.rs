@@ -1,5 +1,7 @@
 //! The offline phase of a whole program: dealing at the producer, preparation at the evaluators, counting.
 
+use std::time::Instant;
+
 use trefoil_link::Link;
 use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
@@ -199,6 +201,7 @@ pub fn prepare(
     peer: &Source,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Material, MpcError> {
+    let began = Instant::now();
     let infos = check(program, batch)?;
     let role = if dealt.is_some() { Role::B } else { Role::A };
     let mut steps = Vec::with_capacity(infos.len());
@@ -216,7 +219,7 @@ pub fn prepare(
         Some(link) => walk(&mut BobDealing::new(carol, link), program, &infos, batch, weights, |_, i, m| keep(i, m))?,
         None => walk(&mut AliceDealing { carol }, program, &infos, batch, weights, |_, i, m| keep(i, m))?,
     }
-    Ok(Material { role, program: program.hash(), batch, lot: carol.lot(), steps })
+    Ok(Material { role, program: program.hash(), batch, lot: carol.lot(), steps, time: began.elapsed() })
 }
 
 /// Words that a revealed value takes.

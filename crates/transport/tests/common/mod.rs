@@ -1,4 +1,10 @@
 //! Pairs of links for tests: over memory, TCP and TLS.
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "helpers of tests; each test file uses some of them"
+)]
 
 use std::thread;
 use std::time::Duration;
@@ -42,10 +48,13 @@ pub fn connections() -> Vec<(&'static str, Connection, Connection)> {
     made.map(|(name, (a, b))| (name, a.unwrap(), b.unwrap())).into()
 }
 
+/// A kind of link and its two ends.
+pub type Ends = (&'static str, Box<dyn Link>, Box<dyn Link>);
+
 /// Links over memory, TCP and TLS, by name.
-pub fn links() -> Vec<(&'static str, Box<dyn Link>, Box<dyn Link>)> {
+pub fn links() -> Vec<Ends> {
     let (a, b) = pair("alice", "bob");
-    let mut all: Vec<(&'static str, Box<dyn Link>, Box<dyn Link>)> = vec![("memory", Box::new(a), Box::new(b))];
+    let mut all: Vec<Ends> = vec![("memory", Box::new(a), Box::new(b))];
     all.extend(connections().into_iter().map(|(name, a, b)| (name, a.link, b.link)));
     all
 }

@@ -1,0 +1,550 @@
+//! Alice's lanes: she numbers lots, leads bob and carol through agreement, and runs admitted work.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use trefoil_link::{Link, Phase};
+use trefoil_mpc::masked::weights::open_weights;
+use trefoil_mpc::masked::{EvaluatorWeights, Material, Outcome, Role, evaluate, prepare};
+use trefoil_prg::Party;
+use trefoil_proto::control::{Command, Refusal, RequestId, RunReport, Status, StepReport, Terms, encode, tag};
+use trefoil_transport::Connection;
+
+use crate::core::{Core, IDLE, SETUP, lock, peak_rss};
+use crate::error::{Fault, LaneError};
+use crate::jobs::{Answer, Job, Predict, Queue, Upload, Work};
+use crate::models::{Model, Plan, plans};
+use crate::pool::Kind;
+use crate::probe::Point;
+use crate::session::{Session, agree, hear, say};
+
+/// How often a lane without work asks whether the others are still there.
+const PING: Duration = Duration::from_secs(1);
+/// A lane that was silent for longer asks before it begins a request.
+const FRESH: Duration = Duration::from_millis(50);
+/// How long a request waits for carol to call again.
+const CAROL: Duration = Duration::from_secs(1);
+/// How long requests wait while no lane is up.
+const NO_LANE: Duration = Duration::from_secs(3);
+
+/// What alice's lanes share beside the core.
+pub(crate) struct Desk {
+    pub(crate) queue: Queue,
+    /// Uploads under way, by epoch, with their names.
+    uploading: Mutex<Vec<(u64, String)>>,
+    /// Lanes whose link to bob stands.
+    up: AtomicUsize,
+}
+
+impl Desk {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { queue: Queue::new(capacity), uploading: Mutex::default(), up: AtomicUsize::new(0) }
+    }
+}
+
+/// One lane while its link to bob stands.
+struct Lane<'a> {
+    core: &'a Core,
+    desk: &'a Desk,
+    number: u32,
+    bob: Box<dyn Link>,
+    carol: Option<(Box<dyn Link>, Session)>,
+    heard: Instant,
+}
+
+fn evaluator(e: LaneError) -> Fault {
+    Fault::Evaluator(format!("bob: {e}"))
+}
+
+fn producer(e: LaneError) -> Fault {
+    Fault::Producer(format!("carol: {e}"))
+}
+
+/// Runs one lane until the server ends.
+pub(crate) fn serve(core: &Core, desk: &Desk, number: u32) {
+    while !core.draining() || !desk.queue.is_empty() {
+        let Some(connection) = core.take_arrival(Party::Bob, number, IDLE) else {
+            if core.draining() {
+                break;
+            }
+            if desk.up.load(Ordering::Acquire) == 0 {
+                for job in desk.queue.overdue(NO_LANE) {
+                    refuse(job, Refusal::Unavailable, "bob is not connected");
+                }
+            }
+            continue;
+        };
+        let Connection { link, closer, .. } = connection;
+        core.watch(Party::Bob, number, closer);
+        let mut lane = Lane { core, desk, number, bob: link, carol: None, heard: Instant::now() };
+        let ended = lane.run();
+        core.hang_up(Party::Bob, number);
+        core.hang_up(Party::Carol, number);
+        if let Err(fault) = ended {
+            tracing::warn!(lane = number, reason = fault.refusal().1, "lane down");
+        }
+    }
+    if core.draining() && number == 0 {
+        for job in desk.queue.clear() {
+            refuse(job, Refusal::Unavailable, "alice is shutting down");
+        }
+    }
+}
+
+fn refuse(job: Job, why: Refusal, reason: &str) {
+    // A client that is gone hears nothing: nothing is lost by that.
+    let _ = job.answer.send(Err((why, reason.into())));
+}
+
+impl Lane<'_> {
+    fn run(&mut self) -> Result<(), Fault> {
+        self.bob.set_timeout(Some(SETUP));
+        self.take_stock()?;
+        tracing::info!(lane = self.number, "lane up");
+        self.desk.up.fetch_add(1, Ordering::AcqRel);
+        let ended = self.work();
+        self.desk.up.fetch_sub(1, Ordering::AcqRel);
+        self.leave_carol();
+        ended
+    }
+
+    fn work(&mut self) -> Result<(), Fault> {
+        loop {
+            if self.core.draining() && self.desk.queue.is_empty() {
+                return Ok(());
+            }
+            if self.carol.is_none() && self.core.has_arrived(Party::Carol, self.number) {
+                let joined = self.join_carol();
+                self.settle(joined)?;
+            }
+            let fill = self.carol.is_some().then(|| self.wanted()).flatten();
+            let wait = if fill.is_some() { Duration::ZERO } else { IDLE };
+            if let Some(job) = self.desk.queue.pop(wait) {
+                if let Some((kind, ..)) = fill {
+                    self.core.pool.finish(kind, None);
+                }
+                if self.heard.elapsed() > FRESH
+                    && let Err(fault) = self.ping()
+                {
+                    self.desk.queue.put_back(job);
+                    return Err(fault);
+                }
+                self.serve_job(job)?;
+            } else if let Some((kind, model)) = fill {
+                let _working = self.core.work();
+                let made = self.fill(kind, &model);
+                let (material, made) = match made {
+                    Ok(m) => (Some(m), Ok(())),
+                    Err(f) => (None, Err(f)),
+                };
+                self.core.pool.finish(kind, material);
+                if made.is_err() {
+                    std::thread::sleep(IDLE);
+                }
+                self.settle(made)?;
+            } else if self.heard.elapsed() > PING {
+                self.ping()?;
+            }
+        }
+    }
+
+    /// Deals with a fault: carol's ends her session, bob's or one's own ends the lane, a refusal ends nothing.
+    fn settle(&mut self, result: Result<(), Fault>) -> Result<(), Fault> {
+        self.heard = Instant::now();
+        match result {
+            Ok(()) => Ok(()),
+            Err(Fault::Producer(reason)) => {
+                tracing::warn!(lane = self.number, reason, "session with carol ended");
+                self.leave_carol();
+                Ok(())
+            }
+            Err(Fault::Refused(_, reason)) => {
+                tracing::warn!(lane = self.number, reason, "refused");
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn leave_carol(&mut self) {
+        if self.carol.take().is_some() {
+            self.core.connected.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.core.hang_up(Party::Carol, self.number);
+    }
+
+    fn ask(link: &mut dyn Link, command: &Command) -> Result<Status, LaneError> {
+        say(link, tag::COMMAND, command)?;
+        hear(link, tag::STATUS, "status")
+    }
+
+    fn ping(&mut self) -> Result<(), Fault> {
+        Self::ask(self.bob.as_mut(), &Command::Ping).map_err(evaluator)?;
+        let carol = match &mut self.carol {
+            Some((link, _)) => Self::ask(link.as_mut(), &Command::Ping).map(|_| ()).map_err(producer),
+            None => Ok(()),
+        };
+        self.settle(carol)
+    }
+
+    /// Tells bob which models and material exist; hears which he lacks.
+    fn take_stock(&mut self) -> Result<(), Fault> {
+        let missing = Self::inventory(self.core, self.desk, self.bob.as_mut()).map_err(evaluator)?;
+        if !missing.is_empty() {
+            tracing::error!(
+                ?missing,
+                "bob lacks models that alice holds: they cannot be queried; remove and share them again"
+            );
+        }
+        Ok(())
+    }
+
+    fn inventory(core: &Core, desk: &Desk, link: &mut dyn Link) -> Result<Vec<u64>, LaneError> {
+        // The uploads first: one that ends in between stands in both lists.
+        let uploading = lock(&desk.uploading).iter().map(|(e, _)| *e).collect();
+        let epochs = core.models.all().iter().map(|m| m.epoch).collect();
+        match Self::ask(link, &Command::Inventory { epochs, uploading, ready: core.pool.lots() })? {
+            Status::Missing(epochs) => Ok(epochs),
+            Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
+            _ => Ok(vec![]),
+        }
+    }
+
+    /// Sets up a session with carol, who has called.
+    fn join_carol(&mut self) -> Result<(), Fault> {
+        self.bob.set_timeout(Some(SETUP));
+        let mark = match Self::ask(self.bob.as_mut(), &Command::Session).map_err(evaluator)? {
+            Status::Mark(mark) => mark,
+            Status::Refused { reason, .. } => return Err(Fault::Refused(Refusal::Unavailable, reason)),
+            other => return Err(Fault::Evaluator(format!("bob answered {other:?} to a session"))),
+        };
+        // From here on bob waits for the hellos: if carol fails now, so does the lane, and all start again.
+        let Some(connection) = self.core.take_arrival(Party::Carol, self.number, Duration::ZERO) else {
+            return Err(Fault::Evaluator("carol's call was withdrawn".into()));
+        };
+        let Connection { mut link, closer, .. } = connection;
+        self.core.watch(Party::Carol, self.number, closer);
+        link.set_timeout(Some(SETUP));
+        let lane = |e: LaneError| Fault::Evaluator(format!("setting up a session: {e}"));
+        let other = match Self::ask(link.as_mut(), &Command::Session).map_err(lane)? {
+            Status::Mark(mark) => mark,
+            other => return Err(Fault::Evaluator(format!("carol answered {other:?} to a session"))),
+        };
+        let session = agree(self.core, [self.bob.as_mut(), link.as_mut()]).map_err(lane)?;
+        self.core.store.raise(mark.max(other))?;
+        let missing = Self::inventory(self.core, self.desk, link.as_mut()).map_err(producer)?;
+        if !missing.is_empty() {
+            tracing::error!(?missing, "carol lacks models that alice holds: nothing can be dealt for them");
+        }
+        link.set_timeout(Some(self.core.silence));
+        self.bob.set_timeout(Some(self.core.silence));
+        self.carol = Some((link, session));
+        self.core.connected.fetch_add(1, Ordering::AcqRel);
+        tracing::info!(lane = self.number, "session with carol set up");
+        Ok(())
+    }
+
+    fn need_carol(&mut self) -> Result<(), Fault> {
+        if self.carol.is_none() && self.core.await_arrival(Party::Carol, self.number, CAROL) {
+            self.join_carol()?;
+        }
+        match self.carol {
+            Some(_) => Ok(()),
+            None => Err(Fault::Refused(Refusal::Unavailable, "carol is not connected and no material is ready".into())),
+        }
+    }
+
+    fn serve_job(&mut self, job: Job) -> Result<(), Fault> {
+        let _working = self.core.work();
+        let Job { work, answer, admitted } = job;
+        let result = match work {
+            Work::Predict(p) => self.predict(&p, admitted).map(|(payload, report)| (Arc::new(payload), report)),
+            Work::Upload(u) => self.upload(u).map(|()| Default::default()),
+            Work::Remove(m) => self.remove(&m).map(|()| Default::default()),
+        };
+        let (reply, result): (Answer, _) = match result {
+            Ok(done) => (Ok(done), Ok(())),
+            Err(fault) => (Err(fault.refusal()), Err(fault)),
+        };
+        // A client that is gone hears nothing: nothing is lost by that.
+        let _ = answer.send(reply);
+        self.settle(result)
+    }
+
+    /// Everyone agrees on a lot or nothing happens. `carol`: whether she deals it.
+    fn agree_on(&mut self, id: Option<RequestId>, terms: &Terms, carol: bool) -> Result<(), Fault> {
+        let command = Command::Run { id, terms: terms.clone(), ahead: !carol };
+        say(self.bob.as_mut(), tag::COMMAND, &command).map_err(evaluator)?;
+        let dealt = match (&mut self.carol, carol) {
+            (Some((link, _)), true) => Some(Self::ask(link.as_mut(), &command).map_err(producer)),
+            _ => None,
+        };
+        let bob: Status = hear(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)?;
+        let bob_agreed = bob == Status::Ok;
+        let carol_agreed = matches!(dealt, None | Some(Ok(Status::Ok)));
+        if bob_agreed && carol_agreed {
+            self.core.reached(Point::Agreed);
+            return Ok(());
+        }
+        if bob_agreed {
+            say(self.bob.as_mut(), tag::COMMAND, &Command::Cancel).map_err(evaluator)?;
+        }
+        if let (Some((link, _)), Some(Ok(Status::Ok))) = (&mut self.carol, &dealt) {
+            say(link.as_mut(), tag::COMMAND, &Command::Cancel).map_err(producer)?;
+        }
+        match (bob, dealt) {
+            (_, Some(Err(fault))) => Err(fault),
+            (Status::Refused { why, reason }, _) | (_, Some(Ok(Status::Refused { why, reason }))) => {
+                Err(Fault::Refused(why, reason))
+            }
+            (bob, _) => Err(Fault::Evaluator(format!("bob answered {bob:?}"))),
+        }
+    }
+
+    fn go(&mut self, carol: bool) -> Result<(), Fault> {
+        say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)?;
+        if let (Some((link, _)), true) = (&mut self.carol, carol) {
+            say(link.as_mut(), tag::COMMAND, &Command::Go).map_err(producer)?;
+        }
+        Ok(())
+    }
+
+    /// Draws this party's material of a lot.
+    fn prepare(
+        &mut self,
+        plan: &Plan,
+        batch: u32,
+        model: &Model<EvaluatorWeights>,
+        lot: u64,
+    ) -> Result<Material, Fault> {
+        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let carol = session.source(Party::Carol, lot).map_err(producer)?;
+        let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
+        let material = prepare(&plan.program, batch as usize, &model.weights, &carol, &bob, None);
+        material.map_err(|e| Fault::of(&e, Party::Bob))
+    }
+
+    fn terms(
+        &self,
+        client: &str,
+        model: &Model<EvaluatorWeights>,
+        kind: Kind,
+        lot: u64,
+    ) -> Result<(Arc<Plan>, Terms), Fault> {
+        let (epoch, reveal, batch) = kind;
+        let plan = model.plan(reveal);
+        let plan =
+            plan.ok_or_else(|| Fault::Refused(Refusal::Invalid, format!("this model cannot reveal {reveal:?}")))?;
+        let terms = Terms { client: client.into(), epoch, plan: plan.hash, batch, reveal, lot };
+        Ok((plan, terms))
+    }
+
+    fn predict(&mut self, p: &Predict, admitted: Instant) -> Result<(Vec<u8>, RunReport), Fault> {
+        let began = Instant::now();
+        let kind = (p.model.epoch, p.reveal, p.batch);
+        let mut report = RunReport { queued: nanos(began - admitted), ..Default::default() };
+        let (plan, material) = loop {
+            let ready = self.core.pool.take(kind);
+            if ready.is_none() {
+                self.need_carol()?;
+            }
+            let lot = match &ready {
+                Some(m) => m.lot(),
+                None => self.core.store.take_lot()?,
+            };
+            let (plan, terms) = self.terms(&p.client, &p.model, kind, lot)?;
+            match self.agree_on(Some(p.id), &terms, ready.is_none()) {
+                // Bob may have lost material in a restart: the next lot will do.
+                Err(Fault::Refused(Refusal::Mismatch, reason)) if ready.is_some() => {
+                    tracing::info!(lot, reason, "material dropped");
+                }
+                Err(fault) => return Err(fault),
+                Ok(()) => {
+                    report.lot = lot;
+                    report.ahead = ready.is_some();
+                    break (plan, ready);
+                }
+            }
+        };
+        let started = Instant::now();
+        self.core.reached(Point::Burnt);
+        self.bob.meter().take();
+        self.go(material.is_none())?;
+        let material = match material {
+            Some(m) => m,
+            None => self.prepare(&plan, p.batch, &p.model, report.lot)?,
+        };
+        report.offline = nanos(material.time());
+        self.core.reached(Point::Prepared);
+        let online = Instant::now();
+        let share = p.share.clone();
+        let outcome = evaluate(&plan.program, share, &p.model.weights, material, self.bob.as_mut());
+        let outcome = outcome.map_err(|e| Fault::of(&e, Party::Bob))?;
+        report.online = nanos(online.elapsed());
+        report.total = nanos(started.elapsed());
+        self.core.reached(Point::Evaluated);
+        report.steps = step_reports(&outcome, self.bob.as_mut(), None);
+        report.peak_rss = peak_rss();
+        tracing::info!(
+            client = p.client,
+            model = p.model.public.name,
+            batch = p.batch,
+            reveal = ?p.reveal,
+            lot = report.lot,
+            ahead = report.ahead,
+            millis = report.total as f64 / 1e6,
+            "answered"
+        );
+        Ok((outcome.payload, report))
+    }
+
+    /// Material that some model wants ready; reserved until it is finished.
+    fn wanted(&self) -> Option<(Kind, Arc<Model<EvaluatorWeights>>)> {
+        if self.core.draining() {
+            return None;
+        }
+        self.core.models.all().into_iter().find_map(|m| {
+            let mut wishes = m.public.ahead.iter();
+            let wish =
+                wishes.find(|a| self.core.pool.reserve((m.epoch, a.reveal, a.batch), a.count, self.core.pool_bytes))?;
+            let kind = (m.epoch, wish.reveal, wish.batch);
+            Some((kind, m.clone()))
+        })
+    }
+
+    /// Prepares material ahead, at bob as well.
+    fn fill(&mut self, kind: Kind, model: &Model<EvaluatorWeights>) -> Result<Material, Fault> {
+        let lot = self.core.store.take_lot()?;
+        let (plan, terms) = self.terms("", model, kind, lot)?;
+        self.agree_on(None, &terms, true)?;
+        self.core.reached(Point::Burnt);
+        self.go(true)?;
+        let material = self.prepare(&plan, kind.2, model, lot)?;
+        match hear::<Status>(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)? {
+            Status::Ok => Ok(material),
+            Status::Refused { reason, .. } => Err(Fault::Producer(reason)),
+            other => Err(Fault::Evaluator(format!("bob answered {other:?}"))),
+        }
+    }
+
+    fn upload(&mut self, u: Upload) -> Result<(), Fault> {
+        self.need_carol()?;
+        let epoch = self.core.store.take_lot()?;
+        let name = u.manifest.name.clone();
+        {
+            let mut uploading = lock(&self.desk.uploading);
+            if self.core.models.named(&name).is_some() || uploading.iter().any(|(_, n)| *n == name) {
+                return Err(Fault::Refused(
+                    Refusal::Invalid,
+                    format!("a model named {name} exists: remove it first or choose another name"),
+                ));
+            }
+            uploading.push((epoch, name));
+        }
+        let done = self.upload_as(u, epoch);
+        lock(&self.desk.uploading).retain(|(e, _)| *e != epoch);
+        if done.is_err() && self.core.models.get(epoch).is_none() {
+            self.core.store.erase(epoch)?;
+        }
+        done
+    }
+
+    fn upload_as(&mut self, u: Upload, epoch: u64) -> Result<(), Fault> {
+        let Upload { id, owner, manifest, shares } = u;
+        let manifest_hash = *blake3::hash(&encode(&manifest)).as_bytes();
+        let invalid = |reason: String| Fault::Refused(Refusal::Invalid, reason);
+        plans(&manifest.program, manifest.window).map_err(invalid)?;
+        let program = Some(Box::new((manifest.program.clone(), manifest.window)));
+        let to_bob = Command::Upload { id, owner: owner.clone(), epoch, manifest_hash, program: None };
+        let to_carol = Command::Upload { id, owner: owner.clone(), epoch, manifest_hash, program };
+        let bob = Self::ask(self.bob.as_mut(), &to_bob).map_err(evaluator)?;
+        let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let carol =
+            if bob == Status::Ok { Self::ask(link.as_mut(), &to_carol).map_err(producer) } else { Ok(Status::Ok) };
+        match (bob, carol) {
+            (Status::Ok, Ok(Status::Ok)) => {}
+            (Status::Ok, carol) => {
+                say(self.bob.as_mut(), tag::COMMAND, &Command::Cancel).map_err(evaluator)?;
+                return Err(match carol {
+                    Err(fault) => fault,
+                    Ok(Status::Refused { why, reason }) => Fault::Refused(why, reason),
+                    Ok(other) => Fault::Producer(format!("carol answered {other:?}")),
+                });
+            }
+            (Status::Refused { why, reason }, _) => return Err(Fault::Refused(why, reason)),
+            (other, _) => return Err(Fault::Evaluator(format!("bob answered {other:?}"))),
+        }
+        let source = session.source(Party::Carol, epoch).map_err(producer)?;
+        self.go(true)?;
+        let weights = open_weights(Role::A, &manifest.program, shares, &source, self.bob.as_mut());
+        let weights = weights.map_err(|e| Fault::of(&e, Party::Bob))?;
+        self.bob.meter().take();
+        let model = Model::new(epoch, owner, *manifest, weights).map_err(Fault::Own)?;
+        self.core.store.stage(&model.stored())?;
+        self.everyone("stage")?;
+        self.core.reached(Point::Staged);
+        self.core.store.commit(epoch)?;
+        self.core.reached(Point::Committed);
+        let name = model.public.name.clone();
+        let owner = model.owner.clone();
+        self.core.models.insert(model);
+        self.tell_everyone(&Command::Commit { epoch })?;
+        tracing::info!(owner, model = name, epoch, "model shared");
+        Ok(())
+    }
+
+    /// Hears from bob and carol that a step is done.
+    fn everyone(&mut self, what: &str) -> Result<(), Fault> {
+        let bob = hear(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)?;
+        let carol = match &mut self.carol {
+            Some((link, _)) => hear(link.as_mut(), tag::STATUS, "status").map_err(producer)?,
+            None => return Err(Fault::Producer("no session with carol".into())),
+        };
+        match (bob, carol) {
+            (Status::Ok, Status::Ok) => Ok(()),
+            (Status::Ok, other) => Err(Fault::Producer(format!("carol could not {what}: {other:?}"))),
+            (other, _) => Err(Fault::Evaluator(format!("bob could not {what}: {other:?}"))),
+        }
+    }
+
+    fn tell_everyone(&mut self, command: &Command) -> Result<(), Fault> {
+        say(self.bob.as_mut(), tag::COMMAND, command).map_err(evaluator)?;
+        if let Some((link, _)) = &mut self.carol {
+            say(link.as_mut(), tag::COMMAND, command).map_err(producer)?;
+        }
+        self.everyone("finish")
+    }
+
+    /// Bob and carol first: alice's own part names the model until nobody else holds any.
+    fn remove(&mut self, model: &Model<EvaluatorWeights>) -> Result<(), Fault> {
+        self.need_carol()?;
+        let epoch = model.epoch;
+        self.tell_everyone(&Command::Erase { epoch })?;
+        self.core.models.remove(epoch);
+        self.core.pool.retain(|kind, _| kind.0 != epoch);
+        self.core.store.erase(epoch)?;
+        tracing::info!(owner = model.owner, model = model.public.name, epoch, "model removed");
+        Ok(())
+    }
+}
+
+pub(crate) fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What each step took: times of the outcome, counters of the links.
+pub(crate) fn step_reports(
+    outcome: &Outcome,
+    peer: &mut dyn Link,
+    dealt: Option<&mut Box<dyn Link>>,
+) -> Vec<StepReport> {
+    let online = peer.meter().take();
+    let offline = dealt.map(|d| d.meter().take()).unwrap_or_default();
+    let report = |(i, time): (usize, &Duration)| {
+        let on = online.get(&(Phase::Online, i)).copied().unwrap_or_default();
+        let off = offline.get(&(Phase::Offline, i)).copied().unwrap_or_default();
+        StepReport { nanos: nanos(*time), rounds: on.rounds, online: on.sent + on.received, offline: off.received }
+    };
+    outcome.times.iter().enumerate().map(report).collect()
+}

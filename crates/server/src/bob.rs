@@ -1,0 +1,359 @@
+//! Bob's lanes: he calls alice, follows her commands, and checks each of them against his own knowledge.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use trefoil_link::Link;
+use trefoil_mpc::masked::weights::open_weights;
+use trefoil_mpc::masked::{EvaluatorWeights, Material, Role, evaluate, prepare};
+use trefoil_prg::Party;
+use trefoil_proto::control::{Command, Opening, Refusal, RequestId, RunReport, Status, Terms, encode, tag};
+use trefoil_transport::Connection;
+
+use crate::alice::{nanos, step_reports};
+use crate::core::{Core, SETUP, peak_rss};
+use crate::dial::dial;
+use crate::error::{Fault, LaneError};
+use crate::halves::{Half, Halves, Waiting};
+use crate::models::{Model, Plan};
+use crate::probe::Point;
+use crate::session::{Session, agree, hear, say};
+
+/// How long alice's command may be ahead of the client's half.
+const HALF: Duration = Duration::from_secs(4);
+
+struct Lane<'a> {
+    core: &'a Core,
+    halves: &'a Halves,
+    number: u32,
+    alice: Box<dyn Link>,
+    carol: Option<(Box<dyn Link>, Session)>,
+    /// No lot below this one is accepted on this lane.
+    floor: u64,
+}
+
+fn evaluator(e: LaneError) -> Fault {
+    Fault::Evaluator(format!("alice: {e}"))
+}
+
+fn refused(why: Refusal, reason: impl Into<String>) -> Fault {
+    Fault::Refused(why, reason.into())
+}
+
+/// Runs one lane until the server ends.
+pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
+    while !core.draining() {
+        let Some(Connection { link, closer, .. }) = dial(core, Party::Alice, number) else { continue };
+        core.watch(Party::Alice, number, closer);
+        let floor = core.store.next_lot();
+        let mut lane = Lane { core, halves, number, alice: link, carol: None, floor };
+        let opening = Opening::Lane { party: core.party.name().into(), lane: number };
+        let ended = say(lane.alice.as_mut(), tag::OPENING, &opening).map_err(evaluator).and_then(|()| lane.run());
+        core.hang_up(Party::Alice, number);
+        core.hang_up(Party::Carol, number);
+        if let (Err(fault), false) = (ended, core.draining()) {
+            tracing::warn!(lane = number, reason = fault.refusal().1, "lane down");
+        }
+    }
+}
+
+impl Lane<'_> {
+    fn run(&mut self) -> Result<(), Fault> {
+        self.core.connected.fetch_add(1, Ordering::AcqRel);
+        let ended = self.follow();
+        self.core.connected.fetch_sub(1, Ordering::AcqRel);
+        ended
+    }
+
+    fn follow(&mut self) -> Result<(), Fault> {
+        loop {
+            self.alice.set_timeout(None);
+            let command: Command = hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)?;
+            self.alice.set_timeout(Some(self.core.silence));
+            let _working = self.core.work();
+            let status = match self.obey(command) {
+                Ok(status) => status,
+                Err(Fault::Refused(why, reason)) => {
+                    tracing::warn!(lane = self.number, reason, "refused");
+                    Some(Status::Refused { why, reason })
+                }
+                Err(Fault::Producer(reason)) => {
+                    tracing::warn!(lane = self.number, reason, "session with carol ended");
+                    self.carol = None;
+                    self.core.hang_up(Party::Carol, self.number);
+                    Some(Status::Refused { why: Refusal::Unavailable, reason })
+                }
+                Err(fault) => return Err(fault),
+            };
+            if let Some(status) = status {
+                say(self.alice.as_mut(), tag::STATUS, &status).map_err(evaluator)?;
+            }
+        }
+    }
+
+    /// Does what alice commands; the status that she is still owed.
+    fn obey(&mut self, command: Command) -> Result<Option<Status>, Fault> {
+        match command {
+            Command::Ping => Ok(Some(Status::Ok)),
+            Command::Session => self.session().map(|()| None),
+            Command::Inventory { epochs, uploading, ready } => {
+                self.core.pool.retain(|_, lot| ready.contains(&lot));
+                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading).map_err(Fault::Own)?;
+                Ok(Some(Status::Missing(missing)))
+            }
+            Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),
+            Command::Run { id: None, terms, .. } => self.fill(&terms),
+            Command::Upload { id, owner, epoch, manifest_hash, .. } => self.upload(id, &owner, epoch, manifest_hash),
+            Command::Commit { epoch } => {
+                let missing = self.core.reconcile(&self.core.models, &[epoch], &[epoch]).map_err(Fault::Own)?;
+                if !missing.is_empty() {
+                    return Err(Fault::Own(format!("model {epoch} is not staged here")));
+                }
+                self.core.reached(Point::Committed);
+                Ok(Some(Status::Ok))
+            }
+            Command::Erase { epoch } => {
+                self.core.models.remove(epoch);
+                self.core.pool.retain(|kind, _| kind.0 != epoch);
+                self.core.store.erase(epoch)?;
+                tracing::info!(epoch, "model removed");
+                Ok(Some(Status::Ok))
+            }
+            Command::Go | Command::Cancel => Err(Fault::Evaluator("alice misbehaved: nothing was agreed".into())),
+        }
+    }
+
+    fn session(&mut self) -> Result<(), Fault> {
+        let connection = self.core.take_arrival(Party::Carol, self.number, SETUP / 2);
+        let Some(Connection { mut link, closer, .. }) = connection else {
+            return Err(refused(Refusal::Unavailable, "carol has not called bob"));
+        };
+        self.core.watch(Party::Carol, self.number, closer);
+        say(self.alice.as_mut(), tag::STATUS, &Status::Mark(self.core.store.next_lot())).map_err(evaluator)?;
+        for l in [&mut self.alice, &mut link] {
+            l.set_timeout(Some(SETUP));
+        }
+        let session = agree(self.core, [self.alice.as_mut(), link.as_mut()]);
+        let session = session.map_err(|e| Fault::Evaluator(format!("setting up a session: {e}")))?;
+        link.set_timeout(Some(self.core.silence));
+        self.alice.set_timeout(Some(self.core.silence));
+        self.carol = Some((link, session));
+        Ok(())
+    }
+
+    /// Agrees and waits for alice's word. `false`: she cancelled.
+    fn agree_and_wait(&mut self) -> Result<bool, Fault> {
+        say(self.alice.as_mut(), tag::STATUS, &Status::Ok).map_err(evaluator)?;
+        self.core.reached(Point::Agreed);
+        match hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)? {
+            Command::Go => Ok(true),
+            Command::Cancel => Ok(false),
+            other => Err(Fault::Evaluator(format!("alice misbehaved: {other:?} where a go was due"))),
+        }
+    }
+
+    /// Checks alice's terms for a lot against what bob knows. `client` is none where material is dealt ahead.
+    fn check(&self, terms: &Terms, dealt: bool) -> Result<(Arc<Model<EvaluatorWeights>>, Arc<Plan>), Fault> {
+        let model = self.core.models.get(terms.epoch);
+        let model = model
+            .ok_or_else(|| refused(Refusal::UnknownModel, format!("bob holds no model of epoch {}", terms.epoch)))?;
+        let plan = model.plan(terms.reveal);
+        let plan =
+            plan.ok_or_else(|| refused(Refusal::Invalid, format!("this model cannot reveal {:?}", terms.reveal)))?;
+        let own = Terms { plan: plan.hash, ..terms.clone() };
+        if let Some(difference) = own.difference(terms) {
+            return Err(refused(Refusal::Mismatch, format!("bob and alice differ in {difference}")));
+        }
+        if dealt && terms.lot < self.floor {
+            let reason = format!("lot {} does not increase: bob is at {}", terms.lot, self.floor);
+            return Err(refused(Refusal::Mismatch, reason));
+        }
+        Ok((model, plan))
+    }
+
+    fn burn(&mut self, lot: u64) -> Result<(), Fault> {
+        self.core.store.burn(lot, self.floor)?;
+        self.floor = lot + 1;
+        self.core.reached(Point::Burnt);
+        Ok(())
+    }
+
+    fn prepare(&mut self, plan: &Plan, terms: &Terms, model: &Model<EvaluatorWeights>) -> Result<Material, Fault> {
+        let Some((link, session)) = &mut self.carol else {
+            return Err(Fault::Producer("bob has no session with carol".into()));
+        };
+        let producer = |e: LaneError| Fault::Producer(e.to_string());
+        let carol = session.source(Party::Carol, terms.lot).map_err(producer)?;
+        let alice = session.source(Party::Alice, terms.lot).map_err(producer)?;
+        let dealt = prepare(&plan.program, terms.batch as usize, &model.weights, &carol, &alice, Some(link.as_mut()));
+        dealt.map_err(|e| Fault::of(&e, Party::Alice))
+    }
+
+    fn fill(&mut self, terms: &Terms) -> Result<Option<Status>, Fault> {
+        if !terms.client.is_empty() {
+            return Err(refused(Refusal::Mismatch, "material is dealt ahead for no client"));
+        }
+        let (model, plan) = self.check(terms, true)?;
+        if self.carol.is_none() {
+            return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
+        }
+        if !self.agree_and_wait()? {
+            return Ok(None);
+        }
+        self.burn(terms.lot)?;
+        let material = self.prepare(&plan, terms, &model)?;
+        if let Some((link, _)) = &mut self.carol {
+            link.meter().take();
+        }
+        self.core.pool.put((terms.epoch, terms.reveal, terms.batch), material);
+        Ok(Some(Status::Ok))
+    }
+
+    fn run_request(&mut self, id: RequestId, terms: &Terms, ahead: bool) -> Result<(), Fault> {
+        let half = self.halves.take(&id, HALF);
+        let half = half.ok_or_else(|| refused(Refusal::Unavailable, "bob has not received his half of the request"))?;
+        match self.run_half(&half, terms, ahead) {
+            // Alice will try another lot or tell the client; either way this half may still be wanted.
+            Err(Fault::Refused(why, reason)) => {
+                if why == Refusal::Mismatch && ahead {
+                    self.halves.put_back(id, half);
+                } else {
+                    answer(&half, Err((why, reason.clone())));
+                }
+                Err(Fault::Refused(why, reason))
+            }
+            Err(fault) => {
+                answer(&half, Err(fault.refusal()));
+                // Alice waits for the evaluation, not for a status: she hears of it by the lane's end.
+                Err(Fault::Evaluator(fault.refusal().1))
+            }
+            Ok(None) => {
+                answer(&half, Err((Refusal::Unavailable, "alice cancelled: another server did not agree".into())));
+                Ok(())
+            }
+            Ok(Some(given)) => {
+                answer(&half, Ok(given));
+                Ok(())
+            }
+        }
+    }
+
+    fn run_half(
+        &mut self,
+        half: &Waiting,
+        terms: &Terms,
+        ahead: bool,
+    ) -> Result<Option<(Arc<Vec<u8>>, RunReport)>, Fault> {
+        let Half::Predict { epoch, batch, reveal, share } = &half.half else {
+            return Err(refused(Refusal::Invalid, "the client sent bob another kind of request"));
+        };
+        let (model, plan) = self.check(terms, !ahead)?;
+        let own = Terms { client: half.client.clone(), epoch: *epoch, batch: *batch, reveal: *reveal, ..terms.clone() };
+        if let Some(difference) = own.difference(terms) {
+            return Err(refused(
+                Refusal::Mismatch,
+                format!("the client's request to bob and alice's differ in {difference}"),
+            ));
+        }
+        if !model.public.reveals_to(&half.client).contains(reveal) {
+            return Err(refused(Refusal::Denied, format!("{} may not be shown {reveal:?} of this model", half.client)));
+        }
+        let kind = (terms.epoch, terms.reveal, terms.batch);
+        let material = if ahead { self.core.pool.take_lot(kind, terms.lot) } else { None };
+        if ahead && material.is_none() {
+            return Err(refused(Refusal::Mismatch, format!("bob has no material of lot {}", terms.lot)));
+        }
+        if !ahead && self.carol.is_none() {
+            return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
+        }
+        if !self.agree_and_wait()? {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        if !ahead {
+            self.burn(terms.lot)?;
+        }
+        self.alice.meter().take();
+        let material = match material {
+            Some(m) => m,
+            None => self.prepare(&plan, terms, &model)?,
+        };
+        let offline = nanos(material.time());
+        self.core.reached(Point::Prepared);
+        let online = Instant::now();
+        let outcome = evaluate(&plan.program, share.clone(), &model.weights, material, self.alice.as_mut());
+        let outcome = outcome.map_err(|e| Fault::of(&e, Party::Alice))?;
+        let (online, total) = (nanos(online.elapsed()), nanos(started.elapsed()));
+        self.core.reached(Point::Evaluated);
+        let dealt = match (&mut self.carol, ahead) {
+            (Some((link, _)), false) => Some(link),
+            _ => None,
+        };
+        let steps = step_reports(&outcome, self.alice.as_mut(), dealt);
+        let report =
+            RunReport { lot: terms.lot, ahead, queued: 0, offline, online, total, steps, peak_rss: peak_rss() };
+        tracing::info!(
+            client = half.client,
+            model = model.public.name,
+            batch,
+            ?reveal,
+            lot = terms.lot,
+            ahead,
+            millis = total as f64 / 1e6,
+            "answered"
+        );
+        Ok(Some((Arc::new(outcome.payload), report)))
+    }
+
+    fn upload(&mut self, id: RequestId, owner: &str, epoch: u64, hash: [u8; 32]) -> Result<Option<Status>, Fault> {
+        let half = self.halves.take(&id, HALF);
+        let half = half.ok_or_else(|| refused(Refusal::Unavailable, "bob has not received his half of the model"))?;
+        let sender = half.answer.clone();
+        let done = self.upload_half(half, owner, epoch, hash);
+        let reply = match &done {
+            Ok(_) => Ok(Default::default()),
+            Err(fault) => Err(fault.refusal()),
+        };
+        // An owner that is gone hears nothing: nothing is lost by that.
+        let _ = sender.send(reply);
+        done
+    }
+
+    fn upload_half(&mut self, half: Waiting, owner: &str, epoch: u64, hash: [u8; 32]) -> Result<Option<Status>, Fault> {
+        let Half::Upload { manifest, shares } = half.half else {
+            return Err(refused(Refusal::Invalid, "the owner sent bob another kind of request"));
+        };
+        if half.client != owner || *blake3::hash(&encode(&manifest)).as_bytes() != hash {
+            return Err(refused(Refusal::Mismatch, "the owner told alice and bob different things about the model"));
+        }
+        let invalid = |reason: String| refused(Refusal::Invalid, reason);
+        crate::models::plans(&manifest.program, manifest.window).map_err(invalid)?;
+        let Some((_, session)) = &self.carol else {
+            return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
+        };
+        if epoch < self.floor {
+            return Err(refused(
+                Refusal::Mismatch,
+                format!("epoch {epoch} does not increase: bob is at {}", self.floor),
+            ));
+        }
+        let source = session.source(Party::Carol, epoch).map_err(evaluator)?;
+        if !self.agree_and_wait()? {
+            return Err(refused(Refusal::Unavailable, "alice cancelled: carol did not agree"));
+        }
+        self.burn(epoch)?;
+        let weights = open_weights(Role::B, &manifest.program, shares, &source, self.alice.as_mut());
+        let weights = weights.map_err(|e| Fault::of(&e, Party::Alice))?;
+        self.alice.meter().take();
+        let model = Model::new(epoch, owner.into(), *manifest, weights).map_err(Fault::Own)?;
+        self.core.store.stage(&model.stored())?;
+        self.core.reached(Point::Staged);
+        Ok(Some(Status::Ok))
+    }
+}
+
+fn answer(half: &Waiting, answer: crate::jobs::Answer) {
+    // A client that is gone hears nothing: nothing is lost by that.
+    let _ = half.answer.send(answer);
+}

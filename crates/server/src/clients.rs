@@ -1,0 +1,337 @@
+//! Clients and owners at an evaluator: one thread a connection, one request at a time, every reply bounded in time.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use trefoil_link::Link;
+use trefoil_mpc::masked::EvaluatorWeights;
+use trefoil_mpc::masked::input::alice_share;
+use trefoil_mpc::program::Reveal;
+use trefoil_prg::{Party, Seed};
+use trefoil_proto::Role;
+use trefoil_proto::control::{
+    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, decode, tag,
+};
+use trefoil_proto::identity::check_name;
+use trefoil_ring::{Tensor, Words};
+
+use crate::alice::Desk;
+use crate::core::Core;
+use crate::error::LaneError;
+use crate::halves::{Answered, Half, Halves};
+use crate::jobs::{Answer, Job, Predict, Upload, Work};
+use crate::models::{Model, plans};
+use crate::session::say;
+
+/// A connection without a request is closed after this.
+const UNUSED: Duration = Duration::from_secs(600);
+/// Shares must come without a longer pause than this.
+const PAUSE: Duration = Duration::from_secs(30);
+/// The longest a request may take, queueing included.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// What an evaluator needs to serve clients.
+pub(crate) struct Counter<'a> {
+    pub(crate) core: &'a Core,
+    pub(crate) desk: &'a Desk,
+    pub(crate) halves: &'a Halves,
+    pub(crate) answered: &'a Answered,
+}
+
+type Refused = (Refusal, String);
+
+fn refused<T>(why: Refusal, reason: impl Into<String>) -> Result<T, Refused> {
+    Err((why, reason.into()))
+}
+
+/// What is sent back: a reply, and the answer's bytes where there is one.
+type Response = (Reply, Option<Arc<Vec<u8>>>);
+
+impl Counter<'_> {
+    /// Serves one client until it leaves, misbehaves, or the server ends.
+    pub(crate) fn serve(&self, link: &mut dyn Link, client: &str) {
+        loop {
+            link.set_timeout(Some(UNUSED));
+            let Ok(bytes) = link.recv_any(tag::REQUEST, MAX_CONTROL) else { return };
+            let _working = self.core.work();
+            link.set_timeout(Some(PAUSE));
+            let outcome = match decode("request", &bytes) {
+                Ok(request) => self.request(link, client, request),
+                Err(e) => Ok(refused(Refusal::Invalid, e.to_string())),
+            };
+            let response = match outcome {
+                Ok(Ok(response)) => response,
+                Ok(Err((why, reason))) => {
+                    tracing::warn!(client, ?why, reason, "refused");
+                    (Reply::Refused { why, reason }, None)
+                }
+                Err(e) => {
+                    tracing::warn!(client, reason = %e, "client lost");
+                    return;
+                }
+            };
+            let sent = say(link, tag::REPLY, &response.0).and_then(|()| match &response.1 {
+                Some(payload) => Ok(link.send(tag::ANSWER, &[payload])?),
+                None => Ok(()),
+            });
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        link: &mut dyn Link,
+        client: &str,
+        request: Request,
+    ) -> Result<Result<Response, Refused>, LaneError> {
+        Ok(match request {
+            Request::Models => Ok((Reply::Models(self.models(client)), None)),
+            Request::Predict { id, model, epoch, batch, reveal, seed } => {
+                let admitted = self.may_query(client, &model, epoch, batch, reveal);
+                if self.core.party == Party::Bob {
+                    // The share comes in any case: it must be read, or nothing after it can be.
+                    let share = read_share(link, batch, admitted.as_ref().ok())?;
+                    admitted.and_then(|_| self.bob_predict(client, id, (epoch, batch, reveal), share))
+                } else {
+                    admitted.and_then(|model| self.alice_predict(client, id, model, batch, reveal, seed))
+                }
+            }
+            Request::Share { id, manifest, seed } => {
+                let allowed = self.may_share(client, &manifest);
+                if self.core.party == Party::Bob {
+                    // Without a valid program the shares' sizes are unknown: the connection cannot go on.
+                    plans(&manifest.program, manifest.window).map_err(LaneError::Protocol)?;
+                    let shares = read_tensors(link, &manifest)?;
+                    allowed.and_then(|()| self.bob_upload(client, id, manifest, shares))
+                } else {
+                    allowed.and_then(|()| self.alice_upload(client, id, manifest, seed))
+                }
+            }
+            Request::Forget { id } => {
+                self.halves.forget(&id, client);
+                Ok((Reply::Done, None))
+            }
+            Request::Remove { model } => self.remove(client, &model),
+        })
+    }
+
+    fn models(&self, client: &str) -> Vec<ModelInfo> {
+        let all = self.core.models.all().into_iter();
+        let visible = all.filter(|m| m.owner == client || !m.public.reveals_to(client).is_empty());
+        let info = |m: Arc<Model<EvaluatorWeights>>| ModelInfo {
+            epoch: m.epoch,
+            owner: m.owner.clone(),
+            manifest: m.public.clone(),
+            ready: self.core.pool.ready(m.epoch),
+        };
+        visible.map(info).collect()
+    }
+
+    fn may_query(
+        &self,
+        client: &str,
+        name: &str,
+        epoch: u64,
+        batch: u32,
+        reveal: Reveal,
+    ) -> Result<Arc<Model<EvaluatorWeights>>, Refused> {
+        let model =
+            self.core.models.named(name).filter(|m| m.owner == client || !m.public.reveals_to(client).is_empty());
+        let Some(model) = model else {
+            return refused(Refusal::UnknownModel, format!("no model {name} for {client}"));
+        };
+        if model.epoch != epoch {
+            return refused(Refusal::UnknownModel, format!("the model {name} was shared anew: ask for the list again"));
+        }
+        if !model.public.reveals_to(client).contains(&reveal) {
+            return refused(Refusal::Denied, format!("{client} may not be shown {reveal:?} of {name}"));
+        }
+        let per_sample = model.public.program.input_shape.iter().product::<usize>();
+        let most = MAX_BULK / 8 / per_sample.max(1);
+        if batch == 0 || batch as usize > most {
+            return refused(Refusal::Invalid, format!("a batch of {batch}: 1 to {most}"));
+        }
+        Ok(model)
+    }
+
+    fn may_share(&self, client: &str, manifest: &Manifest) -> Result<(), Refused> {
+        if !self.core.cluster.client(client).is_some_and(|c| c.roles.contains(&Role::Owner)) {
+            return refused(
+                Refusal::Denied,
+                format!("{client} may not share models: the cluster file does not name it an owner"),
+            );
+        }
+        check_name(&manifest.name).or_else(|e| refused(Refusal::Invalid, e.to_string()))?;
+        plans(&manifest.program, manifest.window).or_else(|e| refused(Refusal::Invalid, e))?;
+        if elements(manifest).is_none_or(|n| n > MAX_BULK / 8) {
+            return refused(Refusal::Invalid, format!("more than {} weights", MAX_BULK / 8));
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &self,
+        client: &str,
+        id: RequestId,
+        answer: std::sync::mpsc::Receiver<Answer>,
+    ) -> Result<Response, Refused> {
+        let (payload, report) = match answer.recv_timeout(LONGEST) {
+            Ok(answer) => answer?,
+            Err(RecvTimeoutError::Timeout) => return refused(Refusal::Unavailable, "no answer in time"),
+            Err(RecvTimeoutError::Disconnected) => return refused(Refusal::Unavailable, "the request was given up"),
+        };
+        self.answered.keep(client, id, (payload.clone(), report.clone()));
+        Ok((Reply::Answer(Box::new(report)), Some(payload)))
+    }
+
+    fn repeat(&self, client: &str, id: &RequestId) -> Option<Response> {
+        self.answered.get(client, id).map(|(payload, report)| (Reply::Answer(Box::new(report)), Some(payload)))
+    }
+
+    fn alice_predict(
+        &self,
+        client: &str,
+        id: RequestId,
+        model: Arc<Model<EvaluatorWeights>>,
+        batch: u32,
+        reveal: Reveal,
+        seed: Vec<u8>,
+    ) -> Result<Response, Refused> {
+        if let Some(response) = self.repeat(client, &id) {
+            return Ok(response);
+        }
+        let n = batch as usize * model.public.program.input_shape.iter().product::<usize>();
+        let share = alice_share(&read_seed(seed)?, n);
+        let work = Predict { id, client: client.into(), model, batch, reveal, share };
+        let answer = self.enqueue(Work::Predict(Box::new(work)))?;
+        self.answer(client, id, answer)
+    }
+
+    fn enqueue(&self, work: Work) -> Result<std::sync::mpsc::Receiver<Answer>, Refused> {
+        if self.core.draining() {
+            return refused(Refusal::Unavailable, "alice is shutting down");
+        }
+        let (answer, receiver) = channel();
+        match self.desk.queue.push(Job { work, answer, admitted: Instant::now() }) {
+            Ok(()) => Ok(receiver),
+            Err(_) => refused(Refusal::Busy, "busy: the queue is full, try again later"),
+        }
+    }
+
+    fn bob_predict(
+        &self,
+        client: &str,
+        id: RequestId,
+        (epoch, batch, reveal): (u64, u32, Reveal),
+        share: Words,
+    ) -> Result<Response, Refused> {
+        if let Some(response) = self.repeat(client, &id) {
+            return Ok(response);
+        }
+        let (answer, receiver) = channel();
+        if !self.halves.put(id, client.into(), Half::Predict { epoch, batch, reveal, share }, answer) {
+            return refused(Refusal::Busy, "busy: too many requests wait, or this one is already under way");
+        }
+        self.answer(client, id, receiver)
+    }
+
+    fn alice_upload(
+        &self,
+        client: &str,
+        id: RequestId,
+        manifest: Box<Manifest>,
+        seed: Vec<u8>,
+    ) -> Result<Response, Refused> {
+        let total = elements(&manifest).unwrap_or(0);
+        let mut all = alice_share(&read_seed(seed)?, total).into_vec();
+        let mut shares = Vec::with_capacity(manifest.program.weights.len());
+        for spec in manifest.program.weights.iter().rev() {
+            let n: usize = spec.shape.iter().product();
+            let data = all.split_off(all.len().saturating_sub(n));
+            shares.push(Tensor::new(spec.shape.clone(), data).or_else(|e| refused(Refusal::Invalid, e.to_string()))?);
+        }
+        shares.reverse();
+        let answer = self.enqueue(Work::Upload(Upload { id, owner: client.into(), manifest, shares }))?;
+        self.finish(&answer)
+    }
+
+    fn bob_upload(
+        &self,
+        client: &str,
+        id: RequestId,
+        manifest: Box<Manifest>,
+        shares: Vec<Tensor>,
+    ) -> Result<Response, Refused> {
+        let (answer, receiver) = channel();
+        if !self.halves.put(id, client.into(), Half::Upload { manifest, shares }, answer) {
+            return refused(Refusal::Busy, "busy: too many requests wait, or this one is already under way");
+        }
+        self.finish(&receiver)
+    }
+
+    fn finish(&self, answer: &std::sync::mpsc::Receiver<Answer>) -> Result<Response, Refused> {
+        match answer.recv_timeout(LONGEST) {
+            Ok(done) => done.map(|_| (Reply::Done, None)),
+            Err(_) => refused(Refusal::Unavailable, "the request was given up"),
+        }
+    }
+
+    fn remove(&self, client: &str, name: &str) -> Result<Response, Refused> {
+        if self.core.party != Party::Alice {
+            return refused(Refusal::Invalid, "models are removed at alice");
+        }
+        let Some(model) = self.core.models.named(name).filter(|m| m.owner == client) else {
+            return refused(Refusal::UnknownModel, format!("{client} has shared no model {name}"));
+        };
+        let answer = self.enqueue(Work::Remove(model))?;
+        self.finish(&answer)
+    }
+}
+
+fn read_seed(seed: Vec<u8>) -> Result<Seed, Refused> {
+    match <[u8; 32]>::try_from(seed) {
+        Ok(bytes) => Ok(Seed::from_bytes(bytes)),
+        Err(bytes) => refused(Refusal::Invalid, format!("a seed of {} bytes where 32 are due", bytes.len())),
+    }
+}
+
+/// Elements of all tensors of a model.
+fn elements(manifest: &Manifest) -> Option<usize> {
+    manifest
+        .program
+        .weights
+        .iter()
+        .try_fold(0usize, |sum, w| sum.checked_add(trefoil_ring::tensor::elements(&w.shape).ok()?))
+}
+
+/// Reads bob's share of an input; of a request that is refused it is read and dropped.
+fn read_share(
+    link: &mut dyn Link,
+    batch: u32,
+    model: Option<&Arc<Model<EvaluatorWeights>>>,
+) -> Result<Words, LaneError> {
+    let Some(model) = model else {
+        link.recv_any(tag::SHARES, MAX_BULK)?;
+        return Ok(Words::default());
+    };
+    let mut share = Words::zeros(batch as usize * model.public.program.input_shape.iter().product::<usize>());
+    link.recv(tag::SHARES, share.bytes_mut())?;
+    Ok(share)
+}
+
+fn read_tensors(link: &mut dyn Link, manifest: &Manifest) -> Result<Vec<Tensor>, LaneError> {
+    let protocol = |e: trefoil_ring::ShapeError| LaneError::Protocol(e.to_string());
+    if elements(manifest).is_none_or(|n| n > MAX_BULK / 8) {
+        return Err(LaneError::Protocol("too many weights".into()));
+    }
+    let mut tensors = Vec::with_capacity(manifest.program.weights.len());
+    for spec in &manifest.program.weights {
+        let mut words = Words::zeros(spec.shape.iter().product());
+        link.recv(tag::SHARES, words.bytes_mut())?;
+        tensors.push(Tensor::new(spec.shape.clone(), words.into_vec()).map_err(protocol)?);
+    }
+    Ok(tensors)
+}

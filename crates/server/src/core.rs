@@ -1,0 +1,244 @@
+//! What all threads of one server share: configuration, store, models, arriving links, and who is at work.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
+use trefoil_prg::Party;
+use trefoil_proto::{Cluster, Fingerprint};
+use trefoil_transport::{Closer, Connection, Security};
+
+use crate::models::{Model, Parts, Registry};
+use crate::pool::Pool;
+use crate::probe::{Point, Probe};
+use crate::store::Store;
+
+/// Time for connecting, handshakes and setting up a session.
+pub(crate) const SETUP: Duration = Duration::from_secs(5);
+/// How long a lane without work waits before it looks around.
+pub(crate) const IDLE: Duration = Duration::from_millis(200);
+
+/// A connection that can be ended from outside.
+#[derive(PartialEq, Eq, Hash)]
+enum Line {
+    Lane(Party, u32),
+    Client(u64),
+}
+
+/// Shared by the threads of one server.
+pub(crate) struct Core {
+    pub(crate) party: Party,
+    pub(crate) cluster: Cluster,
+    pub(crate) security: Security,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) store: Store,
+    pub(crate) models: Registry<EvaluatorWeights>,
+    pub(crate) masks: Registry<ProducerWeights>,
+    pub(crate) pool: Pool,
+    pub(crate) pool_bytes: u64,
+    /// How long a peer may be silent in the middle of a request.
+    pub(crate) silence: Duration,
+    pub(crate) probe: Option<Arc<dyn Probe>>,
+    arrivals: Mutex<HashMap<(Party, u32), Connection>>,
+    arrived: Condvar,
+    closers: Mutex<HashMap<Line, Closer>>,
+    clients: AtomicU64,
+    draining: AtomicBool,
+    working: AtomicUsize,
+    /// Lanes that are up.
+    pub(crate) connected: AtomicUsize,
+}
+
+/// Locks, whatever a panicking thread left behind: every state behind these locks is valid at all times.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Somebody is at work until this is dropped.
+pub(crate) struct Working<'a>(&'a AtomicUsize);
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        config: (Party, Cluster, Security, Option<Fingerprint>),
+        store: Store,
+        limits: (u64, Duration),
+        probe: Option<Arc<dyn Probe>>,
+    ) -> Self {
+        let (party, cluster, security, fingerprint) = config;
+        Self {
+            party,
+            cluster,
+            security,
+            fingerprint,
+            store,
+            models: Registry::default(),
+            masks: Registry::default(),
+            pool: Pool::default(),
+            pool_bytes: limits.0,
+            silence: limits.1,
+            probe,
+            arrivals: Mutex::default(),
+            arrived: Condvar::new(),
+            closers: Mutex::default(),
+            clients: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            working: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
+        }
+    }
+
+    /// This party's certificate; none on plain TCP.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint.unwrap_or(Fingerprint::NONE)
+    }
+
+    /// Tells the test kit's probe, if there is one.
+    pub(crate) fn reached(&self, point: Point) {
+        if let Some(p) = &self.probe {
+            p.reached(point);
+        }
+    }
+
+    /// Whether the server is to end.
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// No new work is begun.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.arrived.notify_all();
+    }
+
+    /// Marks work under way.
+    pub(crate) fn work(&self) -> Working<'_> {
+        self.working.fetch_add(1, Ordering::AcqRel);
+        Working(&self.working)
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn at_rest(&self) -> bool {
+        self.working.load(Ordering::Acquire) == 0
+    }
+
+    /// A server called for one of its lanes; a newer call replaces an older one.
+    pub(crate) fn arrive(&self, party: Party, lane: u32, connection: Connection) {
+        lock(&self.arrivals).insert((party, lane), connection);
+        self.arrived.notify_all();
+    }
+
+    /// Whether a party has called for a lane.
+    pub(crate) fn has_arrived(&self, party: Party, lane: u32) -> bool {
+        lock(&self.arrivals).contains_key(&(party, lane))
+    }
+
+    /// Whether a party has called for a lane, waiting for it to call.
+    pub(crate) fn await_arrival(&self, party: Party, lane: u32, wait: Duration) -> bool {
+        let arrivals = lock(&self.arrivals);
+        let away = |a: &mut HashMap<(Party, u32), Connection>| !a.contains_key(&(party, lane)) && !self.draining();
+        let (arrivals, _) =
+            self.arrived.wait_timeout_while(arrivals, wait, away).unwrap_or_else(std::sync::PoisonError::into_inner);
+        arrivals.contains_key(&(party, lane))
+    }
+
+    /// Takes a party's call for a lane, waiting for it. `None` after `wait` or when the server ends.
+    pub(crate) fn take_arrival(&self, party: Party, lane: u32, wait: Duration) -> Option<Connection> {
+        let until = Instant::now() + wait;
+        let mut arrivals = lock(&self.arrivals);
+        loop {
+            if let Some(c) = arrivals.remove(&(party, lane)) {
+                return Some(c);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.draining() {
+                return None;
+            }
+            arrivals = self.arrived.wait_timeout(arrivals, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+
+    /// Remembers how to end a lane's link from outside.
+    pub(crate) fn watch(&self, party: Party, lane: u32, closer: Closer) {
+        lock(&self.closers).insert(Line::Lane(party, lane), closer);
+    }
+
+    /// Ends a lane's link.
+    pub(crate) fn hang_up(&self, party: Party, lane: u32) {
+        if let Some(c) = lock(&self.closers).remove(&Line::Lane(party, lane)) {
+            c.close();
+        }
+    }
+
+    /// Remembers how to end a client's connection from outside; the number forgets it again.
+    pub(crate) fn watch_client(&self, closer: Closer) -> u64 {
+        let number = self.clients.fetch_add(1, Ordering::Relaxed);
+        lock(&self.closers).insert(Line::Client(number), closer);
+        number
+    }
+
+    /// Forgets a client's connection that has ended.
+    pub(crate) fn client_left(&self, number: u64) {
+        lock(&self.closers).remove(&Line::Client(number));
+    }
+
+    /// Ends every link, so that whoever waits on one wakes up.
+    pub(crate) fn hang_up_all(&self) {
+        lock(&self.closers).drain().for_each(|(_, c)| c.close());
+        lock(&self.arrivals).drain().for_each(|(_, c)| c.closer.close());
+    }
+
+    /// Reads every permanent model of the store; damaged ones are reported and left alone.
+    pub(crate) fn load_models(&self) -> Result<(), crate::store::StoreError> {
+        let (sealed, _) = self.store.epochs()?;
+        for epoch in sealed {
+            let loaded = self.store.load(epoch).map_err(|e| e.to_string()).and_then(|stored| {
+                if self.party == Party::Carol {
+                    self.masks.insert(Model::restore(stored)?);
+                } else {
+                    self.models.insert(Model::restore(stored)?);
+                }
+                Ok(())
+            });
+            if let Err(reason) = loaded {
+                tracing::error!(epoch, reason, "a stored model cannot be used");
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows alice's inventory: commits what is staged and exists, drops what is staged and does not. Gives the
+    /// epochs that this party lacks.
+    pub(crate) fn reconcile<W: Parts>(
+        &self,
+        models: &Registry<W>,
+        epochs: &[u64],
+        uploading: &[u64],
+    ) -> Result<Vec<u64>, String> {
+        let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
+        for epoch in staged {
+            if epochs.contains(&epoch) {
+                self.store.commit(epoch).map_err(|e| e.to_string())?;
+                models.insert(Model::restore(self.store.load(epoch).map_err(|e| e.to_string())?)?);
+            } else if !uploading.contains(&epoch) {
+                self.store.erase(epoch).map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(epochs.iter().copied().filter(|e| models.get(*e).is_none()).collect())
+    }
+}
+
+/// Peak resident memory of this process in bytes; 0 where the system does not tell.
+pub(crate) fn peak_rss() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib: Option<u64> = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -1,0 +1,106 @@
+//! Admitted work at alice: a bounded queue that the lanes empty.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use trefoil_mpc::Reveal;
+use trefoil_mpc::masked::EvaluatorWeights;
+use trefoil_proto::control::{Manifest, Refusal, RequestId, RunReport};
+use trefoil_ring::{Tensor, Words};
+
+use crate::core::lock;
+use crate::models::Model;
+
+/// What a client hears: this evaluator's part of the answer, or why there is none.
+pub(crate) type Answer = Result<(Arc<Vec<u8>>, RunReport), (Refusal, String)>;
+
+/// One prediction that alice admitted.
+pub(crate) struct Predict {
+    pub(crate) id: RequestId,
+    pub(crate) client: String,
+    pub(crate) model: Arc<Model<EvaluatorWeights>>,
+    pub(crate) batch: u32,
+    pub(crate) reveal: Reveal,
+    pub(crate) share: Words,
+}
+
+/// One upload that alice admitted.
+pub(crate) struct Upload {
+    pub(crate) id: RequestId,
+    pub(crate) owner: String,
+    pub(crate) manifest: Box<Manifest>,
+    pub(crate) shares: Vec<Tensor>,
+}
+
+/// Work for a lane.
+pub(crate) enum Work {
+    Predict(Box<Predict>),
+    Upload(Upload),
+    Remove(Arc<Model<EvaluatorWeights>>),
+}
+
+/// Work and who waits for it.
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    pub(crate) answer: Sender<Answer>,
+    pub(crate) admitted: Instant,
+}
+
+/// The bounded queue.
+pub(crate) struct Queue {
+    jobs: Mutex<VecDeque<Job>>,
+    filled: Condvar,
+    capacity: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { jobs: Mutex::default(), filled: Condvar::new(), capacity }
+    }
+
+    /// Admits a job; a full queue gives it back.
+    pub(crate) fn push(&self, job: Job) -> Result<(), Job> {
+        let mut jobs = lock(&self.jobs);
+        if jobs.len() >= self.capacity {
+            return Err(job);
+        }
+        jobs.push_back(job);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// The next job; `None` if there is none within `wait`.
+    pub(crate) fn pop(&self, wait: Duration) -> Option<Job> {
+        let mut jobs = lock(&self.jobs);
+        if jobs.is_empty() && !wait.is_zero() {
+            jobs = self.filled.wait_timeout(jobs, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        jobs.pop_front()
+    }
+
+    /// Puts a job back in front: its lane went down before it began.
+    pub(crate) fn put_back(&self, job: Job) {
+        lock(&self.jobs).push_front(job);
+        self.filled.notify_one();
+    }
+
+    /// Takes out the jobs that have waited longer than `patience`.
+    pub(crate) fn overdue(&self, patience: Duration) -> Vec<Job> {
+        let mut jobs = lock(&self.jobs);
+        let (late, rest): (VecDeque<Job>, VecDeque<Job>) =
+            jobs.drain(..).partition(|j| j.admitted.elapsed() > patience);
+        *jobs = rest;
+        Vec::from(late)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.jobs).is_empty()
+    }
+
+    /// Takes everything out.
+    pub(crate) fn clear(&self) -> Vec<Job> {
+        lock(&self.jobs).drain(..).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! Three servers over real sockets: sharing, querying, refusing, restarting.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network};
+use trefoil_mpc::Reveal;
+use trefoil_mpc::cost::cost;
+use trefoil_prg::Party;
+use trefoil_proto::Transport;
+use trefoil_proto::control::Ahead;
+
+#[test]
+fn a_model_is_shared_queried_and_removed_over_tls_and_tcp() {
+    for transport in [Transport::Tls, Transport::Tcp] {
+        let trial = Trial::start(transport, "lanes = 2");
+        let graph = network(1);
+        let compiled = compiled(&graph);
+        let mut owner = trial.client("owner");
+        owner.share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+        let again = owner.share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap_err();
+        assert!(again.to_string().contains("remove it first"), "{again}");
+        let mut ann = trial.client("ann");
+        let model = ann.model("m").unwrap();
+        for batch in [1, 3, 70] {
+            check(&mut ann, &model, &graph, batch, batch);
+        }
+        // What was predicted and what was metered agree, step by step.
+        let x = inputs(5, 9);
+        let p = ann.predict(&model, Reveal::Logits, &x, 5).unwrap();
+        let program = compiled.ending_in(Reveal::Logits).unwrap();
+        for (i, c) in cost(&program, 5).unwrap().iter().enumerate() {
+            assert_eq!(
+                (p.alice.steps[i].rounds, p.alice.steps[i].online, p.bob.steps[i].offline),
+                (c.rounds, c.online, c.offline)
+            );
+        }
+        let labels = ann.predict(&model, Reveal::Label, &x, 5).unwrap().labels.unwrap();
+        let logits = graph.forward(5, &x).unwrap();
+        for (label, row) in labels.iter().zip(logits.chunks_exact(3)) {
+            assert!(row.iter().all(|v| *v <= row[*label as usize] + 1e-3));
+        }
+        let mut bert = trial.client("bert");
+        // A client that believes it may have more is told by the evaluators that it may not.
+        let mut hopeful = model.clone();
+        hopeful.manifest.grants.iter_mut().for_each(|g| g.reveals = vec![Reveal::Logits, Reveal::Label]);
+        let denied = bert.predict(&hopeful, Reveal::Logits, &x, 5).unwrap_err();
+        assert!(denied.to_string().contains("may not be shown"), "{denied}");
+        assert!(bert.predict(&model, Reveal::Label, &x, 5).is_ok());
+        let unknown = ann.remove("m").unwrap_err();
+        assert!(unknown.to_string().contains("shared no model"), "{unknown}");
+        owner.remove("m").unwrap();
+        assert!(ann.models().unwrap().is_empty());
+        let gone = ann.predict(&model, Reveal::Logits, &x, 5).unwrap_err();
+        assert!(gone.to_string().contains("no model m"), "{gone}");
+        for party in Party::ALL {
+            assert_eq!(std::fs::read_dir(trial.store(party).join("models")).unwrap().count(), 0);
+        }
+    }
+}
+
+#[test]
+fn material_ready_lets_carol_be_away() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 2");
+    let graph = network(2);
+    let compiled = compiled(&graph);
+    let ahead = vec![Ahead { batch: 2, reveal: Reveal::Logits, count: 4 }];
+    trial.client("owner").share(&manifest("m", &compiled, ahead), &compiled.weights).unwrap();
+    let mut ann = trial.client("ann");
+    eventually("four requests' material", || ann.model("m").unwrap().ready == 4);
+    let model = ann.model("m").unwrap();
+    trial.stop(Party::Carol);
+    for i in 0..4 {
+        let x = inputs(2, i);
+        let p = ann.predict(&model, Reveal::Logits, &x, 2).unwrap();
+        assert!(p.alice.ahead && p.bob.ahead && p.alice.lot == p.bob.lot);
+        compare(&graph, 2, &x, &p.logits.unwrap());
+    }
+    let none = ann.predict(&model, Reveal::Logits, &inputs(2, 5), 2).unwrap_err();
+    assert!(none.to_string().contains("carol"), "{none}");
+    trial.launch(Party::Carol);
+    trial.wait();
+    check(&mut ann, &model, &graph, 2, 6);
+}
+
+#[test]
+fn models_and_lots_survive_restarts() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let graph = network(3);
+    let compiled = compiled(&graph);
+    trial.client("owner").share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+    let mut last = 0;
+    for party in Party::ALL {
+        trial.stop(party);
+        trial.launch(party);
+        trial.wait();
+        let mut ann = trial.client("ann");
+        let model = ann.model("m").unwrap();
+        let x = inputs(1, 1);
+        let p = ann.predict(&model, Reveal::Logits, &x, 1).unwrap();
+        assert!(p.alice.lot > last);
+        last = p.alice.lot;
+        compare(&graph, 1, &x, &p.logits.unwrap());
+    }
+}
+
+#[test]
+fn eight_clients_at_once_get_the_answers_of_a_serial_run() {
+    let trial = Trial::start(Transport::Tls, "lanes = 3\nqueue = 4");
+    let graph = network(4);
+    let compiled = compiled(&graph);
+    let ahead = vec![Ahead { batch: 1, reveal: Reveal::Logits, count: 3 }];
+    trial.client("owner").share(&manifest("m", &compiled, ahead), &compiled.weights).unwrap();
+    std::thread::scope(|s| {
+        for c in 0..8 {
+            let (trial, graph) = (&trial, &graph);
+            s.spawn(move || {
+                let mut ann = trial.client("ann");
+                let model = ann.model("m").unwrap();
+                for i in 0..6 {
+                    check(&mut ann, &model, graph, 1 + (c + i) % 2, 10 * c + i);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_drained_server_finishes_what_it_began() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let graph = network(5);
+    let compiled = compiled(&graph);
+    trial.client("owner").share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+    let mut ann = trial.client("ann");
+    let model = ann.model("m").unwrap();
+    let asked = std::thread::spawn(move || {
+        let x = inputs(200, 3);
+        (ann.predict(&model, Reveal::Logits, &x, 200), x)
+    });
+    std::thread::sleep(Duration::from_millis(30));
+    trial.stop(Party::Alice);
+    let (answer, x) = asked.join().unwrap();
+    match answer {
+        Ok(p) => compare(&graph, 200, &x, &p.logits.unwrap()),
+        Err(e) => assert!(e.to_string().contains("alice"), "{e}"),
+    }
+}

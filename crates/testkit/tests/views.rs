@@ -1,0 +1,95 @@
+//! Views by position, over many seeded sessions: two inputs, two models, two requests and a retry in each session.
+//!
+//! The words of a view must look uniform one by one, and so must the differences, sums and XORs of every two words of
+//! a request and of the same word of two requests. Each check is given a false-alarm level; by the union bound over
+//! exact binomial tails their sum bounds the whole suite's: every test here stays below an eighth of 1e-6.
+
+mod common;
+
+use common::{ALARM, Sessions, check, memory};
+use trefoil_mpc::program::Reveal;
+use trefoil_prg::Pair;
+use trefoil_testkit::uniform::Report;
+
+/// Tests that spend part of the 1e-6: five here, three over other links.
+const SHARES: f64 = 8.0;
+
+fn clean(report: &Report) {
+    let named: Vec<String> = report.findings.iter().take(5).map(ToString::to_string).collect();
+    assert!(named.is_empty(), "{} findings: {named:#?}", report.findings.len());
+    assert!(report.alarm < 1e-6 / SHARES, "a false alarm has probability {}", report.alarm);
+    println!("{} tests, false alarm below {:.1e}", report.tests, report.alarm);
+}
+
+#[test]
+fn logits_every_view_is_uniform() {
+    clean(&check(&Sessions::fresh(Reveal::Logits, 256, memory)));
+}
+
+#[test]
+fn label_every_view_is_uniform() {
+    clean(&check(&Sessions::fresh(Reveal::Label, 256, memory)));
+}
+
+/// With all that a party draws held fixed, only what the others draw may make its view uniform: it must.
+#[test]
+fn views_are_uniform_given_the_partys_own_randomness() {
+    for (reveal, seed) in [(Reveal::Logits, 1), (Reveal::Label, 2)] {
+        let mut report = Sessions::given(reveal, 128, seed, Pair::BobCarol, memory).check_received(false);
+        report.add(Sessions::given(reveal, 128, seed, Pair::AliceCarol, memory).check_received(true));
+        clean(&report);
+    }
+}
+
+/// Whoever knows every mask of the producer and both answers' messages still sees uniform shares: they are
+/// re-randomised under a seed that only the evaluators have.
+#[test]
+fn answers_are_uniform_given_all_that_carol_and_the_client_know() {
+    for reveal in [Reveal::Logits, Reveal::Label] {
+        let s = Sessions::given(reveal, 256, 3, Pair::AliceBob, memory);
+        let mut report = s.payload(0, 0).check();
+        report.add(s.payload(1, 0).check());
+        clean(&report);
+    }
+}
+
+/// The shares that the client gets say nothing of the coins that the hidden layers' truncations tossed.
+#[test]
+fn shares_of_an_answer_are_independent_of_hidden_coins() {
+    let s = Sessions::fresh(Reveal::Logits, 256, memory);
+    let coins = s.hidden_coins();
+    let tossed = coins.iter().filter(|c| c.contains(&0) && c.contains(&1)).count();
+    assert!(tossed > 8, "only {tossed} of the hidden layer's coins vary");
+    let mut report = Report::default();
+    for from in [0, 1] {
+        for coin in &coins {
+            let mut flipped = s.payload(from, 0).0;
+            for p in 0..flipped.positions() {
+                flipped.column_mut(p).iter_mut().zip(coin).for_each(|(w, c)| *w ^= u64::from(*c).wrapping_neg() >> 16);
+            }
+            report.add(flipped.singles(ALARM / 100.0));
+        }
+    }
+    clean(&report);
+}
+
+#[test]
+fn lengths_are_the_same_whatever_input_and_model() {
+    for reveal in [Reveal::Logits, Reveal::Label] {
+        let s = Sessions::fresh(reveal, 32, memory);
+        let first = s.all[0].shapes[0].clone();
+        assert!(first.len() > 20);
+        assert!(s.all.iter().flat_map(|x| &x.shapes).all(|shape| *shape == first), "a request of another shape");
+        assert!(s.all.iter().all(|x| x.carol == 0), "carol received something");
+    }
+}
+
+/// The same seeds give the same bytes: a finding can be looked at again.
+#[test]
+fn sessions_are_deterministic() {
+    let run = || Sessions::fresh(Reveal::Label, 2, memory);
+    let (a, b) = (run(), run());
+    for (x, y) in a.all.iter().zip(&b.all) {
+        assert!(x.requests.iter().zip(&y.requests).all(|(x, y)| x.alice == y.alice && x.bob == y.bob));
+    }
+}
