@@ -32,17 +32,17 @@ impl Access {
             None => match (cluster.transport, &names[..]) {
                 (Transport::Tcp, [only]) => (PathBuf::new(), (*only).to_owned()),
                 (Transport::Tcp, _) => bail!("who are you? give --identity NAME, one of: {}", names.join(", ")),
-                (Transport::Tls, _) => bail!("the cluster uses TLS: give --identity DIR/NAME (made by `trefoil keygen`)"),
+                (Transport::Tls, _) => {
+                    bail!("the cluster uses TLS: give --identity DIR/NAME (made by `trefoil keygen`)")
+                }
             },
         };
         let identity = match cluster.transport {
             Transport::Tls => Some(Identity::load(&dir, &name)?),
             Transport::Tcp => None,
         };
-        let config = ClientConfig {
-            patience: Duration::from_secs(self.patience),
-            ..ClientConfig::new(cluster, identity, name)
-        };
+        let config =
+            ClientConfig { patience: Duration::from_secs(self.patience), ..ClientConfig::new(cluster, identity, name) };
         Ok(Client::connect(config)?)
     }
 }

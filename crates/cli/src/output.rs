@@ -84,6 +84,9 @@ mod tests {
     #[test]
     fn units_fit_the_size() {
         assert_eq!((bytes(999).as_str(), bytes(12_345).as_str()), ("999 B", "12.3 kB"));
-        assert_eq!((time(0.00012).as_str(), time(0.0123).as_str(), time(2.0).as_str()), ("120 us", "12.30 ms", "2.00 s"));
+        assert_eq!(
+            (time(0.00012).as_str(), time(0.0123).as_str(), time(2.0).as_str()),
+            ("120 us", "12.30 ms", "2.00 s")
+        );
     }
 }

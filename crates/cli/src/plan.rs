@@ -62,7 +62,11 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
             _ => layers.push(Layer {
                 layer: step.layer.clone(),
                 operation: step.op.name().into(),
-                input: step.op.operands().first().map_or_else(|| program.input_shape.clone(), |x| values[*x].shape.clone()),
+                input: step
+                    .op
+                    .operands()
+                    .first()
+                    .map_or_else(|| program.input_shape.clone(), |x| values[*x].shape.clone()),
                 output: Vec::new(),
                 rounds: 0,
                 bytes_online: 0,

@@ -27,7 +27,8 @@ impl Table {
             let w = widths[c];
             if self.right[c] { format!("{text:>w$}") } else { format!("{text:<w$}") }
         };
-        let line = |row: &Vec<String>| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().into();
+        let line =
+            |row: &Vec<String>| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().into();
         let mut lines: Vec<String> = self.rows.iter().map(line).collect();
         lines.insert(1, "-".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)));
         lines.join("\n")

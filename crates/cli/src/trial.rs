@@ -52,11 +52,15 @@ impl Trial {
         let (folder, temporary) = match &options.keep {
             Some(dir) => (dir.clone(), None),
             None => {
-                let dir = tempfile::Builder::new().prefix("trefoil-").tempdir().context("cannot make a temporary folder")?;
+                let dir =
+                    tempfile::Builder::new().prefix("trefoil-").tempdir().context("cannot make a temporary folder")?;
                 (dir.path().to_owned(), Some(dir))
             }
         };
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        if std::fs::read_dir(&folder)?.next().is_some() {
+            bail!("{} is not empty: a trial needs a folder of its own", folder.display());
+        }
         let clients = ["owner:owner".to_owned(), "client".to_owned()];
         let settings = Settings { lanes: options.lanes, ..Settings::default() };
         let mut tries = 1;
@@ -67,6 +71,10 @@ impl Trial {
                 Ok(children) => return Ok(Self { children, cluster, folder, _temporary: temporary }),
                 Err(e) if tries == TRIES => return Err(e),
                 Err(_) => tries += 1,
+            }
+            for party in Party::ALL {
+                // Sealed under a key that is replaced, if it was made at all.
+                let _ = std::fs::remove_dir_all(folder.join(format!("{party}.store")));
             }
         }
     }
@@ -106,7 +114,10 @@ impl Trial {
     }
 
     fn logs(&self) -> String {
-        format!("the trial's servers failed; their last words:{}", Party::ALL.map(|p| last_words(&self.folder, p)).concat())
+        format!(
+            "the trial's servers failed; their last words:{}",
+            Party::ALL.map(|p| last_words(&self.folder, p)).concat()
+        )
     }
 }
 

@@ -88,7 +88,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let graph = args.model.load()?;
     let compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
     let input = args.model.input.encoding();
-    let report = range::check(&compiled, args.reveal, &(input.low..=input.high), None).context("the range of values")?;
+    let report =
+        range::check(&compiled, args.reveal, &(input.low..=input.high), None).context("the range of values")?;
     let program = compiled.ending_in(args.reveal)?;
     let layers = layers(&program, args.batch as usize)?;
     let predicted = |layer| {
@@ -238,7 +239,10 @@ fn learns(reveal: Reveal, outputs: usize) -> Vec<Learns> {
     vec![
         learns("alice", evaluator),
         learns("bob", evaluator),
-        learns("carol", "the architecture, batch sizes and how often material is used: nothing that depends on any value"),
+        learns(
+            "carol",
+            "the architecture, batch sizes and how often material is used: nothing that depends on any value",
+        ),
         Learns { party: "client", learns: format!("the architecture and {}", purpose(reveal, outputs)) },
         learns("owner", "nothing of any request"),
     ]

@@ -22,12 +22,14 @@ const MAX_CERTIFICATE: u64 = 64 << 10;
 /// Arguments of `keygen`.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(after_help = "Example: on each host, one identity; keys stay there, certificates (.crt) are handed round\n  \
+#[command(
+    after_help = "Example: on each host, one identity; keys stay there, certificates (.crt) are handed round\n  \
     trefoil keygen alice --out keys\n\n\
     Example: the cluster file from the certificates\n  \
     trefoil keygen cluster --alice a.example.org:9000=alice.crt --bob b.example.org:9000=bob.crt \\\n    \
     --carol c.example.org:9000=carol.crt --client owner=owner.crt:owner --client ward-3=ward-3.crt --out cluster.toml\n\n\
-    Example: everything in one place, for a trial on this host\n  trefoil keygen --all --out trial")]
+    Example: everything in one place, for a trial on this host\n  trefoil keygen --all --out trial"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,
@@ -61,8 +63,10 @@ enum Part {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  trefoil keygen cluster --alice a.example.org:9000=alice.crt --bob b.example.org:9000=bob.crt \\\n    \
-    --carol c.example.org:9000=carol.crt --client owner=owner.crt:owner --client ward-3=ward-3.crt --out cluster.toml")]
+#[command(
+    after_help = "Example:\n  trefoil keygen cluster --alice a.example.org:9000=alice.crt --bob b.example.org:9000=bob.crt \\\n    \
+    --carol c.example.org:9000=carol.crt --client owner=owner.crt:owner --client ward-3=ward-3.crt --out cluster.toml"
+)]
 struct ClusterArgs {
     /// Where alice listens, and her certificate
     #[arg(long, value_name = "HOST:PORT=CERTFILE")]
@@ -197,7 +201,8 @@ pub(crate) fn trial(
 
 fn cluster(args: &ClusterArgs) -> anyhow::Result<()> {
     let server = |name: &str, text: &str| -> anyhow::Result<Server> {
-        let (address, file) = text.split_once('=').with_context(|| format!("--{name} {text}: HOST:PORT=CERTFILE is due"))?;
+        let (address, file) =
+            text.split_once('=').with_context(|| format!("--{name} {text}: HOST:PORT=CERTFILE is due"))?;
         let address: Address = address.parse().with_context(|| format!("--{name}"))?;
         Ok(Server { address, certificate: Some(fingerprint(Path::new(file))?) })
     };
@@ -224,7 +229,11 @@ fn cluster(args: &ClusterArgs) -> anyhow::Result<()> {
 pub(crate) fn write_cluster(path: &Path, cluster: &Cluster, force: bool) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true);
-    if force { options.truncate(true) } else { options.create_new(true) };
+    if force {
+        options.truncate(true)
+    } else {
+        options.create_new(true)
+    };
     let written = options.open(path).and_then(|mut f| f.write_all(cluster.to_toml().as_bytes()));
     written.with_context(|| format!("cannot write {} (--force replaces)", path.display()))
 }

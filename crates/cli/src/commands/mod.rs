@@ -14,6 +14,7 @@ mod share;
 
 use clap::Subcommand;
 
+pub(crate) use evaluate::print as print_accuracy;
 pub(crate) use keygen::{trial, write_cluster};
 pub(crate) use share::scaled;
 

@@ -70,7 +70,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
     let identity = match (cluster.transport, &args.identity) {
         (Transport::Tcp, _) => None,
-        (Transport::Tls, None) => bail!("the cluster uses TLS: give --identity DIR/{party} (made by `trefoil keygen {party}`)"),
+        (Transport::Tls, None) => {
+            bail!("the cluster uses TLS: give --identity DIR/{party} (made by `trefoil keygen {party}`)")
+        }
         (Transport::Tls, Some(path)) => {
             let (dir, name) = split(path, &[party.name()])?;
             if name != party.name() {

@@ -61,7 +61,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let input = args.model.input.encoding();
     let grants = grants(&args.allow, &args.reveal)?;
     let samples = args.samples.as_deref().map(|p| samples(p, &compiled.program.input_shape, &input)).transpose()?;
-    let strictest = if grants.iter().any(|g| g.reveals.contains(&Reveal::Label)) { Reveal::Label } else { Reveal::Logits };
+    let strictest =
+        if grants.iter().any(|g| g.reveals.contains(&Reveal::Label)) { Reveal::Label } else { Reveal::Logits };
     let report = check(&compiled, strictest, &input, samples.as_deref())?;
     let mut manifest = manifest(&args.name, &compiled, graph.post, input, grants)?;
     if args.ahead > 0 {
@@ -149,7 +150,11 @@ pub(crate) fn scaled(values: &[f32], input: &InputEncoding) -> Vec<f32> {
 
 fn show(graph: &Graph, compiled: &Compiled, report: &RangeReport, manifest: &Manifest) -> anyhow::Result<()> {
     let outputs = compiled.program.infer()?.last().map_or(0, |v| v.elements());
-    output::line(format!("What will run ({} layers, input {})\n", graph.nodes.len(), explain::shape(&compiled.program.input_shape)))?;
+    output::line(format!(
+        "What will run ({} layers, input {})\n",
+        graph.nodes.len(),
+        explain::shape(&compiled.program.input_shape)
+    ))?;
     let program = compiled.ending_in(Reveal::Logits)?;
     let mut t = Table::new(&["layer", "operation", "in", "out", ">rounds", ">online", ">offline"]);
     for l in layers(&program, 1)? {
