@@ -79,11 +79,6 @@ impl Trial {
         }
     }
 
-    /// The folder with keys, stores and logs.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// A client of the cluster.
     pub(crate) fn client(&self, name: &str) -> anyhow::Result<Client> {
         self.once_ready(|| {

@@ -1,6 +1,6 @@
 //! `demo`: the whole system on this host, from training to the answer that only the client sees.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -119,14 +119,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     table(&info, &accuracy, &set, args.batch as usize)?;
     output::line("")?;
     print_accuracy(&accuracy)?;
-    held(&trial, &compiled.weights, set.len())?;
+    held(args.keep.as_deref(), &compiled.weights, set.len())?;
     let ended = Instant::now();
     drop(trial);
     output::line(format!("\nAll three servers are stopped ({})", output::time(ended.elapsed().as_secs_f64())))
 }
 
 /// The user's model and test set.
-fn own(file: &std::path::Path, data: &std::path::Path) -> anyhow::Result<(Graph, Samples)> {
+fn own(file: &Path, data: &Path) -> anyhow::Result<(Graph, Samples)> {
     let graph = model::load(file, None)?;
     let shapes = graph.shapes()?;
     let set = load_dir_as(data, Split::Test, &shapes[0], Resize::Fit).context("cannot read the set")?;
@@ -165,7 +165,7 @@ fn trained(tested: usize, quiet: bool) -> anyhow::Result<(Graph, Samples)> {
 /// One picture, and actual and predicted labels.
 fn show(set: &Samples, accuracy: &Accuracy) -> anyhow::Result<()> {
     if let (Some(first), [h, w, 1]) = (set.sample(0), &set.shape[..]) {
-        output::line(picture(first, *h, *w))?;
+        output::line(picture(first, *h, *w) + "\n")?;
     }
     let actual = set.labels.as_deref().unwrap_or_default();
     let join = |l: &[u32]| l.iter().take(SHOWN).map(|l| format!("{l:>2}")).collect::<Vec<_>>().join(" ");
@@ -181,7 +181,10 @@ fn picture(values: &[f32], height: usize, width: usize) -> String {
     let shade = |v: f32| SHADES[((v / 256.0 * SHADES.len() as f32) as usize).min(SHADES.len() - 1)];
     let row = |y: usize| (0..width).map(|x| shade(f32::midpoint(at(y, x), at(y + 1, x)))).collect::<String>();
     let rows: Vec<String> = (0..height).step_by(2).map(row).map(|r| r.trim_end().to_owned()).collect();
-    rows.join("\n")
+    let inked = |r: &String| !r.is_empty();
+    let first = rows.iter().position(inked).unwrap_or(0);
+    let last = rows.iter().rposition(inked).map_or(first, |l| l + 1);
+    rows[first..last].join("\n")
 }
 
 /// What each layer took, beside what was predicted.
@@ -216,7 +219,7 @@ fn table(info: &ModelInfo, accuracy: &Accuracy, set: &Samples, batch: usize) -> 
 }
 
 /// Who held what.
-fn held(trial: &Trial, weights: &[trefoil_ring::Tensor], images: usize) -> anyhow::Result<()> {
+fn held(kept: Option<&Path>, weights: &[trefoil_ring::Tensor], images: usize) -> anyhow::Result<()> {
     let n: usize = weights.iter().map(trefoil_ring::Tensor::len).sum();
     output::line("\nWho held what")?;
     output::line(format!("  owner   {n} weights in the clear; saw no image and no answer"))?;
@@ -225,9 +228,9 @@ fn held(trial: &Trial, weights: &[trefoil_ring::Tensor], images: usize) -> anyho
     output::line("  bob     the other share, the same masked values")?;
     output::line("  carol   the seeds of the masks and nothing that they hide")?;
     output::line("  Two servers together could read everything: they belong in different hands.")?;
-    match std::fs::metadata(trial.folder()) {
-        Ok(_) => output::line(format!("  keys, sealed stores and logs: {}", trial.folder().display())),
-        Err(e) => Err(e.into()),
+    match kept {
+        Some(folder) => output::line(format!("  keys, sealed stores and logs are kept in {}", folder.display())),
+        None => Ok(()),
     }
 }
 

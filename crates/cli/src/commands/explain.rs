@@ -8,7 +8,7 @@ use trefoil_nn::range::{self, How, RangeReport};
 
 use crate::model::ModelArgs;
 use crate::output;
-use crate::plan::{LAN, Layer, Network, layers};
+use crate::plan::{Layer, Network, layers};
 use crate::table::Table;
 
 /// Arguments of `explain`.
@@ -123,15 +123,24 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn print(e: &Explained<'_>, compiled: &Compiled, report: &RangeReport) -> anyhow::Result<()> {
-    let link = if e.network == LAN { "a local network".into() } else { format!("{:.4} s", e.network.round_trip_s) };
     output::line(format!(
-        "{}: {} sample(s) at once, round trip {link}, {:.0} Mb/s each way\n",
+        "{}: {} sample(s) at once, round trip {}, {:.0} Mb/s each way\n",
         e.model,
         e.batch,
+        output::time(e.network.round_trip_s),
         e.network.bits_per_s / 1e6
     ))?;
-    let mut t =
-        Table::new(&["layer", "operation", "in", "out", ">rounds", ">online", ">offline", ">predicted", ">offline"]);
+    let mut t = Table::new(&[
+        "layer",
+        "operation",
+        "in",
+        "out",
+        ">rounds",
+        ">bytes online",
+        ">offline",
+        ">time online",
+        ">offline",
+    ]);
     for p in &e.layers {
         let l = p.layer;
         t.row(vec![
@@ -196,8 +205,8 @@ pub(crate) fn print_ranges(compiled: &Compiled, report: &RangeReport) -> anyhow:
         t.row(vec![
             w.layer.clone(),
             w.op.into(),
-            format!("{:.3}", w.low),
-            format!("{:.3}", w.high),
+            number(w.low),
+            number(w.high),
             format!("{:.4e}", w.limit_high),
             match w.how {
                 How::Proved => "proved".into(),
@@ -210,6 +219,12 @@ pub(crate) fn print_ranges(compiled: &Compiled, report: &RangeReport) -> anyhow:
         output::line(format!("note: {note}"))?;
     }
     Ok(())
+}
+
+/// Three decimals, without a sign on zero.
+fn number(x: f64) -> String {
+    let text = format!("{x:.3}");
+    if text == "-0.000" { "0.000".into() } else { text }
 }
 
 fn wires(report: &RangeReport) -> Vec<Wire> {

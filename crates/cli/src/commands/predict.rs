@@ -93,8 +93,42 @@ struct All {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut client = args.access.connect()?;
     let model = client.model(&args.model)?;
-    let wanted = wanted(&client, &model, args.reveal)?;
-    let shape = &model.manifest.program.input_shape;
+    let reveal = wanted(&client, &model, args.reveal)?;
+    let (names, data) = read(&args, &model.manifest.program.input_shape)?;
+    let answers = ask(&mut client, &model, reveal, &data, (names.len(), args.batch as usize))?;
+    if let Some(path) = &args.out {
+        match &answers.labels {
+            Some(labels) => {
+                let labels: Vec<f32> = labels.iter().map(|l| *l as f32).collect();
+                write_npy(path, &[labels.len()], &labels)?;
+            }
+            None => write_npy(path, &[names.len(), answers.outputs], &answers.values)?,
+        }
+    }
+    let one = |(i, (input, index)): (usize, (String, usize))| match &answers.labels {
+        Some(labels) => One { input, index, label: labels[i], top: Vec::new(), outputs: Vec::new() },
+        None => {
+            let outputs = answers.values[i * answers.outputs..][..answers.outputs].to_vec();
+            let top = top(&outputs, args.top as usize);
+            One { input, index, label: top[0].0, top, outputs }
+        }
+    };
+    let predictions: Vec<One> = names.into_iter().enumerate().map(one).collect();
+    if args.json {
+        return output::json(&All { model: args.model, reveal, predictions, totals: answers.totals });
+    }
+    for p in &predictions {
+        let shown: Vec<String> = match &p.top[..] {
+            [] => vec![p.label.to_string()],
+            top => top.iter().map(|(l, v)| format!("{l} ({v:.4})")).collect(),
+        };
+        output::line(format!("{}[{}]: {}", p.input, p.index, shown.join("  ")))?;
+    }
+    Ok(())
+}
+
+/// File and place of every sample, and the values of all.
+fn read(args: &Args, shape: &[usize]) -> anyhow::Result<(Vec<(String, usize)>, Vec<f32>)> {
     let resize = match args.resize {
         ResizeHow::Exact => Resize::Exact,
         ResizeHow::Stretch => Resize::Stretch,
@@ -109,56 +143,49 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if names.is_empty() {
         bail!("the inputs hold no sample");
     }
-    let size = data.len() / names.len();
+    Ok((names, data))
+}
+
+/// What came back for all samples.
+struct Answers {
+    /// Outputs as asked for; empty where labels were.
+    values: Vec<f32>,
+    /// Outputs of one sample.
+    outputs: usize,
+    labels: Option<Vec<u32>>,
+    totals: Totals,
+}
+
+fn ask(
+    client: &mut Client,
+    model: &ModelInfo,
+    wanted: Wanted,
+    data: &[f32],
+    (samples, batch): (usize, usize),
+) -> anyhow::Result<Answers> {
     let reveal = if wanted == Wanted::Label { Reveal::Label } else { Reveal::Logits };
-    let bar = output::progress("predicting", names.len() as u64);
-    let mut totals = Totals::default();
-    let (mut values, mut labels, mut outputs) = (Vec::new(), Vec::new(), 1);
-    for (i, chunk) in data.chunks(size * args.batch as usize).enumerate() {
+    let size = data.len() / samples;
+    let bar = output::progress("predicting", samples as u64);
+    let labels = (reveal == Reveal::Label).then(Vec::new);
+    let mut all = Answers { values: Vec::new(), outputs: 1, labels, totals: Totals::default() };
+    for (i, chunk) in data.chunks(size * batch).enumerate() {
         let n = chunk.len() / size;
-        let p = client
-            .predict(&model, reveal, chunk, n)
-            .with_context(|| format!("samples {} to {}", i * args.batch as usize, i * args.batch as usize + n - 1))?;
-        totals.add(&p);
-        outputs = p.outputs;
-        values.extend(p.logits.unwrap_or_default());
-        labels.extend(p.labels.unwrap_or_default());
+        let p = client.predict(model, reveal, chunk, n);
+        let p = p.with_context(|| format!("samples {} to {} of {samples}", i * batch, i * batch + n - 1))?;
+        all.totals.add(&p);
+        all.outputs = p.outputs;
+        all.values.extend(p.logits.unwrap_or_default());
+        if let Some(l) = &mut all.labels {
+            l.extend(p.labels.unwrap_or_default());
+        }
         bar.inc(n as u64);
     }
     bar.finish_and_clear();
     if wanted == Wanted::Probabilities {
         let post = if model.manifest.post == Post::None { Post::Softmax } else { model.manifest.post };
-        post.apply(&mut values, outputs);
+        post.apply(&mut all.values, all.outputs);
     }
-    if let Some(path) = &args.out {
-        match wanted {
-            Wanted::Label => {
-                let labels: Vec<f32> = labels.iter().map(|l| *l as f32).collect();
-                write_npy(path, &[labels.len()], &labels)?;
-            }
-            _ => write_npy(path, &[names.len(), outputs], &values)?,
-        }
-    }
-    let rows = values.chunks(outputs).map(|row| (top(row, args.top as usize), row.to_vec()));
-    let alone = labels.iter().map(|l| (vec![(*l, f32::NAN)], Vec::new()));
-    let all: Vec<_> = if wanted == Wanted::Label { alone.collect() } else { rows.collect() };
-    if args.json {
-        let one = |((input, index), (top, outputs)): ((String, usize), (Vec<(u32, f32)>, Vec<f32>))| {
-            let label = top.first().map_or(0, |t| t.0);
-            let top = if outputs.is_empty() { Vec::new() } else { top };
-            One { input, index, label, top, outputs }
-        };
-        let predictions = names.into_iter().zip(all).map(one).collect();
-        return output::json(&All { model: args.model, reveal: wanted, predictions, totals });
-    }
-    for ((input, index), (top, outputs)) in names.iter().zip(&all) {
-        let shown: Vec<String> = match outputs.is_empty() {
-            true => top.iter().map(|(l, _)| l.to_string()).collect(),
-            false => top.iter().map(|(l, v)| format!("{l} ({v:.4})")).collect(),
-        };
-        output::line(format!("{input}[{index}]: {}", shown.join("  ")))?;
-    }
-    Ok(())
+    Ok(all)
 }
 
 fn wanted(client: &Client, model: &ModelInfo, asked: Option<Wanted>) -> anyhow::Result<Wanted> {

@@ -55,15 +55,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// What is logged to standard error: error, warn, info, debug, or filters
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log: EnvFilter,
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = filter)]
+    log: String,
     /// Stop when standard input closes: a parent's death stops its servers
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_env_filter(args.log).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&args.log)?).with_writer(std::io::stderr).init();
     let party = args.party;
     let cluster = load_cluster(&args.config)?;
     let threads = args.threads.unwrap_or(cluster.server.threads);
@@ -117,6 +117,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(party = %party, why, "stopping: requests under way are finished");
     server.drain(DRAIN);
     Ok(())
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
 fn days_left(identity: &Identity) -> u64 {

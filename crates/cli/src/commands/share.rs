@@ -38,9 +38,9 @@ pub(crate) struct Args {
     /// Who may query it, and what may be revealed to them (repeat it) [default: every client of the cluster file]
     #[arg(long, value_name = "CLIENT[=logits,label]")]
     allow: Vec<String>,
-    /// What may be revealed where --allow does not say
-    #[arg(long, value_name = "WHAT", default_value = "logits,label")]
-    reveal: String,
+    /// What may be revealed where --allow does not say [default: logits,label, or logits where a label is impossible]
+    #[arg(long, value_name = "WHAT")]
+    reveal: Option<String>,
     /// Inputs to measure where ranges cannot be proved: a data set or a file
     #[arg(long, value_name = "PATH")]
     samples: Option<PathBuf>,
@@ -59,7 +59,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let graph = args.model.load()?;
     let compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
     let input = args.model.input.encoding();
-    let grants = grants(&args.allow, &args.reveal)?;
+    let possible = if compiled.ending_in(Reveal::Label).is_ok() { "logits,label" } else { "logits" };
+    let grants = grants(&args.allow, args.reveal.as_deref().unwrap_or(possible))?;
     let samples = args.samples.as_deref().map(|p| samples(p, &compiled.program.input_shape, &input)).transpose()?;
     let strictest =
         if grants.iter().any(|g| g.reveals.contains(&Reveal::Label)) { Reveal::Label } else { Reveal::Logits };
