@@ -15,6 +15,12 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
 
+/// Largest number of steps, and of secret tensors: each numbers its messages and draws.
+pub const MAX_STEPS: usize = 1 << 16;
+
+/// Most fraction bits that a value may have.
+const MAX_SCALE: u32 = 60;
+
 /// A value of the program: the output of the step with this index.
 pub type ValueId = usize;
 
@@ -331,6 +337,7 @@ pub struct ProgramError {
 impl Program {
     /// Checks every step and gives each value's shape, scale and form. A program from a peer is trusted only after this.
     pub fn infer(&self) -> Result<Vec<ValueInfo>, ProgramError> {
+        self.check_sizes()?;
         let mut values: Vec<ValueInfo> = Vec::with_capacity(self.steps.len());
         for (i, step) in self.steps.iter().enumerate() {
             let fail =
@@ -342,10 +349,28 @@ impl Program {
             }
             values.push(info);
         }
-        if values.is_empty() {
-            return Err(ProgramError { step: 0, op: "none".into(), layer: String::new(), reason: "no steps".into() });
-        }
         Ok(values)
+    }
+
+    /// What holds of the program as a whole: how many steps, and how large its secret tensors are.
+    fn check_sizes(&self) -> Result<(), ProgramError> {
+        let fail = |reason| Err(ProgramError { step: 0, op: "none".into(), layer: String::new(), reason });
+        if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
+            return fail(format!("{} steps: must be 1 to {MAX_STEPS}", self.steps.len()));
+        }
+        if self.weights.len() > MAX_STEPS {
+            return fail(format!("{} weights: at most {MAX_STEPS}", self.weights.len()));
+        }
+        for w in &self.weights {
+            let n = trefoil_ring::tensor::elements(&w.shape).unwrap_or(usize::MAX);
+            if n == 0 || n > MAX_ELEMENTS {
+                return fail(format!(
+                    "weights {} of shape {:?}: must have 1 to {MAX_ELEMENTS} elements",
+                    w.name, w.shape
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn infer_step(&self, index: usize, op: &Op, values: &[ValueInfo]) -> Result<ValueInfo, String> {
@@ -406,10 +431,7 @@ impl Program {
                         map.weight_shape()
                     ));
                 }
-                let scale = v.scale + w.scale;
-                if scale > 60 {
-                    return Err(format!("{scale} fraction bits after the product: at most 60"));
-                }
+                let scale = grown_scale(v, w.scale)?;
                 if let Some(b) = bias {
                     let b = self.weights.get(*b).ok_or_else(|| format!("bias {b} does not exist"))?;
                     if b.shape != [map.outputs()] || b.scale != scale {
@@ -468,17 +490,14 @@ impl Program {
             }
             Op::AveragePool { x, pool, extra } => {
                 let v = arithmetic(*x)?;
-                if *extra > 20 || v.scale + extra > 60 {
-                    return Err(format!("{extra} more fraction bits at scale {}", v.scale));
+                if *extra > 20 {
+                    return Err(format!("{extra} more fraction bits: at most 20"));
                 }
-                Ok(ValueInfo { shape: pooled(v, pool)?, scale: v.scale + extra, form: v.form })
+                Ok(ValueInfo { shape: pooled(v, pool)?, scale: grown_scale(v, *extra)?, form: v.form })
             }
             Op::Scale { x, extra, .. } => {
                 let v = arithmetic(*x)?;
-                if v.scale + extra > 60 {
-                    return Err(format!("{extra} more fraction bits at scale {}", v.scale));
-                }
-                Ok(ValueInfo { scale: v.scale + extra, ..v.clone() })
+                Ok(ValueInfo { scale: grown_scale(v, *extra)?, ..v.clone() })
             }
             Op::Offset { x, .. } => Ok(arithmetic(*x)?.clone()),
             Op::Add { x, y } => {
@@ -535,6 +554,9 @@ impl Program {
                 Ok(ValueInfo { shape: vec![index_bits(n)], scale: 0, form: Form::Bits })
             }
             Op::Reveal { x, shift } => {
+                if index + 1 != self.steps.len() {
+                    return Err("a reveal ends the program: nothing may follow".into());
+                }
                 let v = get(*x)?;
                 let fits = match v.form {
                     Form::Additive => *shift <= v.scale,
@@ -545,6 +567,14 @@ impl Program {
                     return Err(format!(
                         "{:?} at scale {} cannot be revealed with a shift of {shift}",
                         v.form, v.scale
+                    ));
+                }
+                // Finer than that, an answer would show the coins that the hidden layers' truncations tossed.
+                if v.scale - shift > self.fraction_bits {
+                    return Err(format!(
+                        "an answer of {} fraction bits: at most {}",
+                        v.scale - shift,
+                        self.fraction_bits
                     ));
                 }
                 Ok(ValueInfo { scale: v.scale - shift, ..v.clone() })
@@ -568,7 +598,10 @@ impl Program {
                 push(Op::Reshape { x: last, shape: vec![flat] });
                 push(Op::Open { x: last + 1 });
                 let lo = v.scale.saturating_sub(self.fraction_bits).min(window.lo);
-                push(Op::Argmax { x: last + 2, window: Window { lo, k: window.k + 1 + (window.lo - lo) } });
+                push(Op::Argmax {
+                    x: last + 2,
+                    window: Window { lo, k: window.k.saturating_add(window.lo - lo).saturating_add(1) },
+                });
                 push(Op::Reveal { x: last + 3, shift: 0 });
             }
         }
@@ -591,10 +624,17 @@ pub fn index_bits(n: usize) -> usize {
 }
 
 fn check_window(w: Window) -> Result<(), String> {
-    if w.k < 2 || w.lo + w.k > 64 {
+    if w.k < 2 || w.k > 64 || w.lo > 64 - w.k {
         return Err(format!("window of {} bits from bit {}", w.k, w.lo));
     }
     Ok(())
+}
+
+fn grown_scale(v: &ValueInfo, extra: u32) -> Result<u32, String> {
+    match v.scale.checked_add(extra) {
+        Some(scale) if scale <= MAX_SCALE => Ok(scale),
+        _ => Err(format!("{extra} more fraction bits at scale {}: at most {MAX_SCALE} in all", v.scale)),
+    }
 }
 
 fn pooled(v: &ValueInfo, pool: &Pool2d) -> Result<Vec<usize>, String> {
@@ -602,5 +642,9 @@ fn pooled(v: &ValueInfo, pool: &Pool2d) -> Result<Vec<usize>, String> {
         return Err(format!("pool over {:?} x {} on a value of shape {:?}", pool.input, pool.channels, v.shape));
     }
     let (h, w) = pool.output().map_err(|e| e.to_string())?;
+    let read = trefoil_ring::tensor::elements(&[h, w, pool.channels, pool.window.0, pool.window.1]);
+    if read.is_err() || read.is_ok_and(|n| n > MAX_ELEMENTS) {
+        return Err(format!("windows of {:?} at {h} x {w} places hold more than {MAX_ELEMENTS} elements", pool.window));
+    }
     Ok(vec![h, w, pool.channels])
 }

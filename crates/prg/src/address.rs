@@ -45,6 +45,8 @@ pub enum Purpose {
     Output = 16,
     /// Alice's share of a client's input or of an owner's weights.
     Share = 17,
+    /// A party's part of the mask of a model's weights: never that of a request's wire, whatever epoch and lot.
+    WeightLambda = 18,
 }
 
 /// Which two parties share a seed.

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use thiserror::Error;
-use zeroize::Zeroize;
 
 /// A shape that does not fit the data or the operation.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -134,7 +133,7 @@ impl Tensor {
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        self.data.zeroize();
+        crate::words::erase(&mut self.data);
     }
 }
 

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use zeroize::Zeroize;
-
 /// Words of a share or a mask. Erased on drop; `Debug` shows only how many there are.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Words(Vec<u64>);
@@ -25,7 +23,7 @@ impl Words {
         if self.0.capacity() - self.0.len() < words.len() {
             let mut grown = Vec::with_capacity((self.0.len() + words.len()).max(2 * self.0.capacity()));
             grown.extend_from_slice(&self.0);
-            self.0.zeroize();
+            erase(&mut self.0);
             self.0 = grown;
         }
         self.0.extend_from_slice(words);
@@ -69,8 +67,14 @@ impl DerefMut for Words {
 
 impl Drop for Words {
     fn drop(&mut self) {
-        self.0.zeroize();
+        erase(&mut self.0);
     }
+}
+
+/// Overwrites with zeros, at the speed of memory: the barrier keeps the compiler from leaving it out.
+pub(crate) fn erase(words: &mut [u64]) {
+    words.fill(0);
+    zeroize::optimization_barrier(words);
 }
 
 impl fmt::Debug for Words {

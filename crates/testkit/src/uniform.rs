@@ -11,6 +11,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use trefoil_ring::kernels::bits::to_planes;
+
 use crate::binomial::threshold;
 
 /// The words of one kind of view over many sessions.
@@ -101,6 +103,11 @@ impl Samples {
         self.places.len()
     }
 
+    /// The positions.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     /// One position over all sessions, to plant a leak.
     pub fn column_mut(&mut self, position: usize) -> &mut [u64] {
         &mut self.columns[position]
@@ -109,6 +116,13 @@ impl Samples {
     /// One position over all sessions.
     pub fn column(&self, position: usize) -> &[u64] {
         &self.columns[position]
+    }
+
+    /// The same sessions with the positions `by` further on, in the places of `other`.
+    pub fn rotated(&self, by: usize, other: &Samples) -> Self {
+        let mut rotated = Self { places: other.places.clone(), ..self.clone() };
+        rotated.columns.rotate_left(by);
+        rotated
     }
 
     /// The sessions of each input and model by themselves.
@@ -211,11 +225,7 @@ impl Planes {
     fn new(column: &[u64]) -> Self {
         let words = column.len().div_ceil(64);
         let mut bits = vec![0; 64 * words];
-        for (s, w) in column.iter().enumerate() {
-            for b in 0..64 {
-                bits[b * words + s / 64] |= (w >> b & 1) << (s % 64);
-            }
-        }
+        to_planes(column, 0, 64, &mut bits);
         Self { bits, words }
     }
 

@@ -1,6 +1,5 @@
 //! What each party sees of a request, as positions and words.
 
-use trefoil_link::Phase;
 use trefoil_mpc::MpcError;
 
 use crate::record::{Frame, frames};
@@ -31,11 +30,6 @@ impl Seen {
         bob.extend(frames(&t.bob));
         let carol = frames(&t.carol).into_iter().filter(|f| !f.sent).collect();
         Ok(Self { alice: frames(&t.alice), bob, carol, answer })
-    }
-
-    /// Bytes that alice's link counted online.
-    pub fn online_bytes(&self) -> u64 {
-        self.answer.online.iter().filter(|((p, _), _)| *p == Phase::Online).map(|(_, c)| c.sent + c.received).sum()
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use trefoil_link::{Counter, Link, Phase, pair};
+use trefoil_link::{Counter, Link, MemoryLink, Phase, pair};
 use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, Outcome, ProducerWeights, Role, deal, evaluate, prepare};
 use trefoil_mpc::{MpcError, Program};
@@ -31,11 +32,15 @@ pub struct Links {
 }
 
 impl Links {
-    /// Links in memory.
+    /// Links in memory. A party whose peer has failed gives up after a minute.
     pub fn memory() -> Self {
         let (alice, bob) = pair("alice", "bob");
         let (carol, dealt) = pair("carol", "bob");
-        Self { alice: Box::new(alice), bob: Box::new(bob), carol: Box::new(carol), dealt: Box::new(dealt) }
+        let end = |mut link: MemoryLink| -> Box<dyn Link> {
+            link.set_timeout(Some(Duration::from_secs(60)));
+            Box::new(link)
+        };
+        Self { alice: end(alice), bob: end(bob), carol: end(carol), dealt: end(dealt) }
     }
 
     /// The same links, every end recording what it sees.

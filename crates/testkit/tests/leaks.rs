@@ -1,7 +1,7 @@
 //! Planted leaks: each must be caught by the very checks that the honest sessions pass.
 //!
-//! The mistakes are made in running protocols, by replacing draws at everybody who makes them or by using a lot
-//! twice; one clear word is also written into honest views.
+//! The mistakes are made in running protocols, by replacing draws at everybody who makes them or by using a lot twice.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
 
@@ -15,8 +15,8 @@ use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_testkit::Random;
 use trefoil_testkit::uniform::Report;
 
-fn sessions(interceptor: impl Interceptor + 'static) -> Sessions {
-    Sessions::planted(Reveal::Logits, 256, &Plan { interceptor: Some(Arc::new(interceptor)), repeat_lot: false })
+fn sessions(sessions: u64, interceptor: impl Interceptor + 'static) -> Sessions {
+    Sessions::planted(Reveal::Logits, sessions, &Plan { interceptor: Some(Arc::new(interceptor)), repeat_lot: false })
 }
 
 #[track_caller]
@@ -53,7 +53,7 @@ impl Interceptor for SharedMask {
 #[test]
 fn a_mask_shared_by_two_wires() {
     let lambda = |wire| (wire, 0, Purpose::Lambda);
-    let report = check(&sessions(SharedMask { from: lambda(3), to: lambda(6), words: Mutex::default() }));
+    let report = check(&sessions(128, SharedMask { from: lambda(3), to: lambda(6), words: Mutex::default() }));
     caught(&report, "near words", "opened with tag 0x3000, word 0 and frame");
     caught(&report, "near words", "opened with tag 0x3000, word 15 and frame");
 }
@@ -61,14 +61,14 @@ fn a_mask_shared_by_two_wires() {
 #[test]
 fn a_bit_mask_shared_by_two_comparisons() {
     let sign = |wire| (wire, 0, Purpose::SignMask);
-    let report = check(&sessions(SharedMask { from: sign(4), to: sign(10), words: Mutex::default() }));
+    let report = check(&sessions(128, SharedMask { from: sign(4), to: sign(10), words: Mutex::default() }));
     caught(&report, "xor of two words", "opened with tag 0x4002, word 0 and frame");
 }
 
 #[test]
 fn a_lot_used_twice() {
     let plan = Plan { interceptor: None, repeat_lot: true };
-    let report = check(&Sessions::planted(Reveal::Logits, 256, &plan));
+    let report = check(&Sessions::planted(Reveal::Logits, 128, &plan));
     caught(&report, "near words", "opened with tag 0x1000, word 0 of two requests");
     caught(&report, "xor of two words", "received with tag 0x4, word 0 of two requests");
 }
@@ -95,7 +95,7 @@ const MASKS: &[Pair] = &[Pair::AliceCarol, Pair::BobCarol];
 
 #[test]
 fn one_word_opened_without_a_mask() {
-    let report = check(&sessions(Clear { wire: 3, purpose: Purpose::Lambda, word: 5, keep: 0, pairs: MASKS }));
+    let report = check(&sessions(128, Clear { wire: 3, purpose: Purpose::Lambda, word: 5, keep: 0, pairs: MASKS }));
     caught(&report, "repeated word", "opened with tag 0x3000, word 5");
     caught(&report, "bit balance", "opened with tag 0x3000, word 5");
     // Only that word (and pairs with it) among thousands.
@@ -105,21 +105,8 @@ fn one_word_opened_without_a_mask() {
 #[test]
 fn one_bit_opened_without_a_mask() {
     let keep = !(1 << 9);
-    let report = check(&sessions(Clear { wire: 4, purpose: Purpose::SignMask, word: 0, keep, pairs: MASKS }));
+    let report = check(&sessions(256, Clear { wire: 4, purpose: Purpose::SignMask, word: 0, keep, pairs: MASKS }));
     caught(&report, "bit balance", "opened with tag 0x4002, word 0 bit 9");
-}
-
-#[test]
-fn one_clear_word_in_an_honest_view() {
-    let s = Sessions::fresh(Reveal::Logits, 256, memory);
-    for bob in [false, true] {
-        let mut view = s.view(bob);
-        let mut r = Random::new(7);
-        let at = 3 * view.0.positions() / 5;
-        view.0.column_mut(at).iter_mut().for_each(|w| *w = r.between(-(1 << 40), 1 << 40) as u64);
-        let report = view.check();
-        caught(&report, "top byte", "value 255");
-    }
 }
 
 #[test]

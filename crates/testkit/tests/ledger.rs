@@ -1,4 +1,5 @@
 //! No address is drawn twice: over requests, retries, uploads and restarts.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use trefoil_mpc::program::Reveal;
 use trefoil_testkit::small::{input, network, weights};

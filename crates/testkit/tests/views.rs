@@ -4,11 +4,16 @@
 //! a request and of the same word of two requests. Each check is given a false-alarm level; by the union bound over
 //! exact binomial tails their sum bounds the whole suite's: every test here stays below an eighth of 1e-6.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use common::{ALARM, Sessions, check, memory};
 use trefoil_mpc::program::Reveal;
 use trefoil_prg::Pair;
+use trefoil_testkit::World;
+use trefoil_testkit::record::frames;
+use trefoil_testkit::small::{input, network, weights};
 use trefoil_testkit::uniform::Report;
 
 /// Tests that spend part of the 1e-6: five here, three over other links.
@@ -82,6 +87,22 @@ fn lengths_are_the_same_whatever_input_and_model() {
         assert!(s.all.iter().flat_map(|x| &x.shapes).all(|shape| *shape == first), "a request of another shape");
         assert!(s.all.iter().all(|x| x.carol == 0), "carol received something");
     }
+}
+
+/// What carol sends follows from her seeds alone: neither input nor model changes a byte.
+#[test]
+fn carol_deals_the_same_whatever_input_and_model() {
+    let p = network(Reveal::Label).unwrap();
+    let deal = |which: u64, model: u64| {
+        let mut world = World::new(41);
+        let shared = world.share(&p, &weights(&p, model).unwrap()).unwrap();
+        let (mut links, t) = memory().recorded();
+        world.run_over(&shared, 1, &input(6, which), &mut links).unwrap();
+        frames(&t.carol)
+    };
+    let first = deal(0, 0);
+    assert!(first.len() > 5 && first.iter().all(|f| f.sent));
+    assert!(first == deal(1, 0) && first == deal(0, 1));
 }
 
 /// The same seeds give the same bytes: a finding can be looked at again.

@@ -120,6 +120,19 @@ impl<'a> Producer<'a> {
         Self { alice, bob, link, tag: 0, buffer: Vec::with_capacity(FRAME + FRAME / 2) }
     }
 
+    /// `bytes` more zero bytes at the buffer's end; a buffer that must grow is erased before it is given back.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let at = self.buffer.len();
+        if self.buffer.capacity() - at < bytes {
+            let mut grown = Vec::with_capacity(at + bytes);
+            grown.extend_from_slice(&self.buffer);
+            self.buffer.zeroize();
+            self.buffer = grown;
+        }
+        self.buffer.resize(at + bytes, 0);
+        &mut self.buffer[at..]
+    }
+
     fn flush(&mut self) -> Result<(), MpcError> {
         if !self.buffer.is_empty() {
             self.link.send(self.tag, &[&self.buffer])?;
@@ -174,12 +187,11 @@ impl Dealing for Producer<'_> {
         value(&mut v);
         let a = next(&mut draw.alice, n);
         v.iter_mut().zip(a.iter()).for_each(|(x, y)| *x = x.wrapping_sub(*y));
+        let room = self.room(packed_bytes(n, bits));
         if bits == 64 {
-            self.buffer.extend_from_slice(v.bytes());
+            room.copy_from_slice(v.bytes());
         } else {
-            let at = self.buffer.len();
-            self.buffer.resize(at + packed_bytes(n, bits), 0);
-            pack(&v, bits, &mut self.buffer[at..]);
+            pack(&v, bits, room);
         }
         if self.buffer.len() >= FRAME {
             self.flush()?;
@@ -192,7 +204,7 @@ impl Dealing for Producer<'_> {
         value(&mut v);
         let a = next(&mut draw.alice, n);
         v.iter_mut().zip(a.iter()).for_each(|(x, y)| *x ^= y);
-        self.buffer.extend_from_slice(v.bytes());
+        self.room(8 * n).copy_from_slice(v.bytes());
         if self.buffer.len() >= FRAME {
             self.flush()?;
         }

@@ -40,6 +40,7 @@ pub fn evaluate(
 ) -> Result<Outcome, MpcError> {
     let batch = material.batch;
     let infos = check(program, batch)?;
+    weights.check(program)?;
     if material.program != program.hash() || material.steps.len() != infos.len() {
         return Err(MpcError::Material(format!("lot {} was prepared for another program", material.lot)));
     }

@@ -6,7 +6,7 @@ use trefoil_link::Link;
 use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
 
-use super::argmax::deal_argmax;
+use super::argmax::{deal_argmax, pairs};
 use super::bilinear::{LinearStep, OfflineWeights, deal_linear, deal_matmul};
 use super::dealing::{AliceDealing, At, BobDealing, Counting, Dealing, Producer};
 use super::layout::Layout;
@@ -21,18 +21,28 @@ use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
 use crate::program::{Form, Op, Program, ValueInfo};
 
-/// Largest number of elements of one value over a whole batch.
-const MAX_BATCH_ELEMENTS: usize = 1 << 31;
+/// Most elements that all steps together may work on for a whole batch.
+const MAX_WORK: usize = 1 << 33;
 
 /// Checks a program together with a batch size.
 pub(crate) fn check(program: &Program, batch: usize) -> Result<Vec<ValueInfo>, MpcError> {
     let infos = program.infer()?;
-    let largest = infos.iter().map(ValueInfo::elements).max().unwrap_or(0);
-    if batch == 0 || batch.checked_mul(largest).is_none_or(|n| n > MAX_BATCH_ELEMENTS) {
-        let expected = format!("1 to {}", MAX_BATCH_ELEMENTS / largest.max(1));
+    let work =
+        program.steps.iter().zip(&infos).map(|(s, info)| width(&s.op, info, &infos)).fold(0, usize::saturating_add);
+    if batch == 0 || batch.checked_mul(work).is_none_or(|n| n > MAX_WORK) {
+        let expected = format!("1 to {} for a program of {work} elements", MAX_WORK / work.max(1));
         return Err(MpcError::Input { what: "the batch".into(), expected, got: batch.to_string() });
     }
     Ok(infos)
+}
+
+/// Elements that a step works on for one sample: its result's, or what it compares.
+fn width(op: &Op, info: &ValueInfo, infos: &[ValueInfo]) -> usize {
+    match op {
+        Op::MaxPool { pool, .. } => info.elements() * pool.window.0 * pool.window.1,
+        Op::Argmax { x, .. } => pairs(infos[*x].elements()),
+        _ => info.elements(),
+    }
 }
 
 /// The last step that reads each value.
@@ -188,6 +198,7 @@ pub fn deal(
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
     let infos = check(program, batch)?;
+    weights.check(program)?;
     walk(&mut Producer::new(alice, bob, link), program, &infos, batch, weights, |_, _, _| Ok(()))
 }
 
@@ -203,6 +214,7 @@ pub fn prepare(
 ) -> Result<Material, MpcError> {
     let began = Instant::now();
     let infos = check(program, batch)?;
+    weights.check(program)?;
     let role = if dealt.is_some() { Role::B } else { Role::A };
     let mut steps = Vec::with_capacity(infos.len());
     let mut keep = |i: usize, m: StepMaterial| {

@@ -30,18 +30,27 @@ pub struct EvaluatorWeights {
 impl EvaluatorWeights {
     /// Weights as they were kept. They must fit the program.
     pub fn new(program: &Program, held: Vec<HeldWeight>) -> Result<Self, MpcError> {
-        check_count(program, held.len())?;
-        let masked = masked_weights(program);
         let mut negated = Vec::with_capacity(held.len());
-        for ((spec, w), masked) in program.weights.iter().zip(&held).zip(masked) {
+        for w in &held {
+            let negate = |d: &Tensor| {
+                let values = d.data().iter().map(|v| v.wrapping_neg()).collect();
+                Tensor::new(d.shape().to_vec(), values).map_err(shape)
+            };
+            negated.push(w.delta.as_ref().map(negate).transpose()?);
+        }
+        let weights = Self { held, negated };
+        weights.check(program)?;
+        Ok(weights)
+    }
+
+    /// Whether these are weights of `program`: of its shapes, and opened where they enter its products.
+    pub(crate) fn check(&self, program: &Program) -> Result<(), MpcError> {
+        check_count(program, self.held.len())?;
+        for ((spec, w), masked) in program.weights.iter().zip(&self.held).zip(masked_weights(program)) {
             check_shape(&spec.name, &spec.shape, w.share.shape())?;
             match (&w.delta, masked) {
-                (Some(d), true) => {
-                    check_shape(&spec.name, &spec.shape, d.shape())?;
-                    let values = d.data().iter().map(|v| v.wrapping_neg()).collect();
-                    negated.push(Some(Tensor::new(d.shape().to_vec(), values).map_err(shape)?));
-                }
-                (None, false) => negated.push(None),
+                (Some(d), true) => check_shape(&spec.name, &spec.shape, d.shape())?,
+                (None, false) => {}
                 (has, _) => {
                     let got = if has.is_some() { "opened" } else { "not opened" };
                     return Err(MpcError::Input {
@@ -52,7 +61,7 @@ impl EvaluatorWeights {
                 }
             }
         }
-        Ok(Self { held, negated })
+        Ok(())
     }
 
     /// The tensors, to be kept.
@@ -77,12 +86,19 @@ pub struct ProducerWeights {
 impl ProducerWeights {
     /// Masks as they were kept. They must fit the program.
     pub fn new(program: &Program, masks: Vec<Tensor>) -> Result<Self, MpcError> {
-        check_count(program, masks.len())?;
-        for ((spec, m), masked) in program.weights.iter().zip(&masks).zip(masked_weights(program)) {
+        let weights = Self { masks };
+        weights.check(program)?;
+        Ok(weights)
+    }
+
+    /// Whether these are masks of `program`'s weights.
+    pub(crate) fn check(&self, program: &Program) -> Result<(), MpcError> {
+        check_count(program, self.masks.len())?;
+        for ((spec, m), masked) in program.weights.iter().zip(&self.masks).zip(masked_weights(program)) {
             let expected: &[usize] = if masked { &spec.shape } else { &[0] };
             check_shape(&spec.name, expected, m.shape())?;
         }
-        Ok(Self { masks })
+        Ok(())
     }
 
     /// The tensors, to be kept.
@@ -117,6 +133,7 @@ pub fn open_weights(
     carol: &Source,
     peer: &mut dyn Link,
 ) -> Result<EvaluatorWeights, MpcError> {
+    program.infer()?;
     check_count(program, shares.len())?;
     let masked = masked_weights(program);
     let mut net = Online::new(role, peer);
@@ -142,6 +159,7 @@ pub fn open_weights(
 
 /// At the producer: the masks of a model's weights, from the sources of this upload's epoch. Nothing is sent.
 pub fn draw_weight_masks(program: &Program, alice: &Source, bob: &Source) -> Result<ProducerWeights, MpcError> {
+    program.infer()?;
     let mut masks = Vec::with_capacity(program.weights.len());
     for (i, (spec, masked)) in program.weights.iter().zip(masked_weights(program)).enumerate() {
         if !masked {
@@ -159,7 +177,7 @@ pub fn draw_weight_masks(program: &Program, alice: &Source, bob: &Source) -> Res
 
 fn weight_mask(source: &Source, weight: usize, n: usize) -> Result<Words, MpcError> {
     let mut words = Words::zeros(n);
-    At::step(weight)?.stream(source, Purpose::Lambda)?.fill(&mut words);
+    At::step(weight)?.stream(source, Purpose::WeightLambda)?.fill(&mut words);
     Ok(words)
 }
 

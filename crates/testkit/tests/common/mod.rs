@@ -1,5 +1,6 @@
 //! Sessions of the small network, and the checks that clean and planted views go through alike.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, reason = "every test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::sync::Arc;
 
@@ -256,6 +257,11 @@ pub fn check(s: &Sessions) -> Report {
         for (n, m) in [(0, 1), (0, 2), (1, 2)] {
             report.add(opened[n][kind].0.against(&opened[m][kind].0, ALARM));
         }
+    }
+    // The two shares of different elements; those of one element add up to the answer.
+    let [alice, bob] = [0, 1].map(|from| s.payload(from, 0).0);
+    for by in 1..alice.positions() {
+        report.add(alice.against(&bob.rotated(by, &alice), ALARM));
     }
     for from in [0, 1] {
         report.add(s.payload(from, 0).check());
