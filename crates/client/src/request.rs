@@ -14,7 +14,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// How long the second reply may take after the first was an answer.
 const AFTER_ANSWER: Duration = Duration::from_secs(4);
 /// How long the second reply may take after a failure: who failed is reported within 5 s.
-const AFTER_FAILURE: Duration = Duration::from_secs(2);
+const AFTER_FAILURE: Duration = Duration::from_millis(1500);
 
 /// A reply and the payload that follows an answer.
 pub(crate) type Got = (Reply, Vec<u8>);

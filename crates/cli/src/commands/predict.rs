@@ -127,8 +127,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// File and place of every sample, and the values of all.
-fn read(args: &Args, shape: &[usize]) -> anyhow::Result<(Vec<(String, usize)>, Vec<f32>)> {
+/// A file and the number of a sample in it.
+type Place = (String, usize);
+
+/// Where every sample is from, and the values of all.
+fn read(args: &Args, shape: &[usize]) -> anyhow::Result<(Vec<Place>, Vec<f32>)> {
     let resize = match args.resize {
         ResizeHow::Exact => Resize::Exact,
         ResizeHow::Stretch => Resize::Stretch,

@@ -103,7 +103,7 @@ impl Servers {
     }
 
     /// The arguments with the way to the servers as `who`.
-    pub(crate) fn with<'a>(&self, who: &str, args: &[&'a str]) -> Vec<String> {
+    pub(crate) fn with(&self, who: &str, args: &[&str]) -> Vec<String> {
         let config = self.path("cluster.toml").display().to_string();
         let identity = if self.tls { self.path(who).display().to_string() } else { who.to_owned() };
         let access = ["--config".to_owned(), config, "--identity".to_owned(), identity];
