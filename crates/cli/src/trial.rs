@@ -63,15 +63,17 @@ impl Trial {
         }
         let clients = ["owner:owner".to_owned(), "client".to_owned()];
         let settings = Settings { lanes: options.lanes, ..Settings::default() };
+        let children = Children::new(temporary.as_ref().map(|t| t.path().to_owned()))?;
         let mut tries = 1;
         loop {
             let cluster = trial(&folder, options.transport, free_ports()?, &clients, settings.clone(), true)?;
             write_cluster(&folder.join("cluster.toml"), &cluster, true)?;
-            match launch(&folder, options.pool_mb) {
-                Ok(children) => return Ok(Self { children, cluster, folder, _temporary: temporary }),
+            match launch(&folder, options.pool_mb, &children) {
+                Ok(()) => return Ok(Self { children, cluster, folder, _temporary: temporary }),
                 Err(e) if tries == TRIES => return Err(e),
                 Err(_) => tries += 1,
             }
+            stop(&children.0);
             for party in Party::ALL {
                 // Sealed under a key that is replaced, if it was made at all.
                 let _ = std::fs::remove_dir_all(folder.join(format!("{party}.store")));
@@ -120,13 +122,18 @@ impl Trial {
 struct Children(Arc<Mutex<Vec<(Party, Child)>>>);
 
 impl Children {
-    fn new() -> anyhow::Result<Self> {
+    /// None yet. A signal stops them, removes the folder `temporary` and ends this process.
+    fn new(temporary: Option<PathBuf>) -> anyhow::Result<Self> {
         let children = Self(Arc::default());
         let shared = children.0.clone();
         let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 stop(&shared);
+                if let Some(folder) = temporary {
+                    // What cannot be removed is left to the system.
+                    let _ = std::fs::remove_dir_all(folder);
+                }
                 std::process::exit(128 + signal);
             }
         });
@@ -159,8 +166,7 @@ fn stop(children: &Mutex<Vec<(Party, Child)>>) {
     }
 }
 
-fn launch(folder: &Path, pool_mb: u64) -> anyhow::Result<Children> {
-    let children = Children::new()?;
+fn launch(folder: &Path, pool_mb: u64, children: &Children) -> anyhow::Result<()> {
     let mut waiting = Vec::new();
     for party in Party::ALL {
         let mut child = spawn(folder, party, pool_mb).with_context(|| format!("cannot start {party}"))?;
@@ -174,7 +180,7 @@ fn launch(folder: &Path, pool_mb: u64) -> anyhow::Result<Children> {
             bail!("{party} did not start:{}", last_words(folder, party));
         }
     }
-    Ok(children)
+    Ok(())
 }
 
 fn spawn(folder: &Path, party: Party, pool_mb: u64) -> anyhow::Result<Child> {

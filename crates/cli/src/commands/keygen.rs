@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// With --all: plain TCP instead of TLS (loopback only, no keys)
     #[arg(long, requires = "all")]
     tcp: bool,
+    /// How long a certificate is valid
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
     /// Replace what is there
     #[arg(long)]
     force: bool,
@@ -95,7 +98,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (Some(out), force) = (&args.out, args.force) else { bail!("where to? give --out DIR") };
     create_folder(out)?;
     let Some(name) = &args.name else { return everything(&args, out) };
-    let identity = identity(name, out, force)?;
+    let identity = identity(name, out, args.days, force)?;
     output::line(format!("{}.key stays on this host; hand out {}.crt", path(out, name), path(out, name)))?;
     output::line(format!("fingerprint {}", identity.fingerprint()))
 }
@@ -109,8 +112,8 @@ fn create_folder(out: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes an identity; a server's with its store key.
-fn identity(name: &str, out: &Path, force: bool) -> anyhow::Result<Identity> {
-    let identity = Identity::generate(name, DEFAULT_DAYS)?;
+fn identity(name: &str, out: &Path, days: u32, force: bool) -> anyhow::Result<Identity> {
+    let identity = Identity::generate(name, days)?;
     identity.write(out, force).context("not made (--force replaces)")?;
     if Party::from_str(name).is_ok() {
         store_key(&out.join(format!("{name}.storekey")), force)?;
@@ -173,7 +176,7 @@ pub(crate) fn trial(
 ) -> anyhow::Result<Cluster> {
     let certificate = |name: &str| -> anyhow::Result<Option<Fingerprint>> {
         match transport {
-            Transport::Tls => Ok(Some(identity(name, out, force)?.fingerprint())),
+            Transport::Tls => Ok(Some(identity(name, out, DEFAULT_DAYS, force)?.fingerprint())),
             Transport::Tcp if Party::from_str(name).is_ok() => {
                 store_key(&out.join(format!("{name}.storekey")), force).map(|()| None)
             }
@@ -267,13 +270,13 @@ mod tests {
     #[test]
     fn a_private_key_is_no_certificate() {
         let dir = tempfile::tempdir().unwrap();
-        let made = identity("alice", dir.path(), false).unwrap();
+        let made = identity("alice", dir.path(), 90, false).unwrap();
         assert_eq!(fingerprint(&dir.path().join("alice.crt")).unwrap(), made.fingerprint());
         let e = fingerprint(&dir.path().join("alice.key")).unwrap_err().to_string();
         assert!(e.contains("not a certificate"), "{e}");
         let key = std::fs::read_to_string(dir.path().join("alice.storekey")).unwrap();
         assert!(key.trim().len() == 64 && key.trim().bytes().all(|b| b.is_ascii_hexdigit()));
-        assert!(identity("alice", dir.path(), false).is_err());
-        identity("alice", dir.path(), true).unwrap();
+        assert!(identity("alice", dir.path(), 90, false).is_err());
+        identity("alice", dir.path(), 90, true).unwrap();
     }
 }

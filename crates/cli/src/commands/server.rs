@@ -2,14 +2,15 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 use trefoil_prg::Party;
+use trefoil_proto::identity::Validity;
 use trefoil_proto::{Identity, Transport};
 use trefoil_server::seal::{KeySource, StoreKey};
 use trefoil_server::{Server, ServerConfig};
@@ -18,7 +19,9 @@ use crate::access::{load_cluster, split};
 use crate::output;
 
 /// A certificate that expires within so many days is warned of.
-const EXPIRY_DAYS: u32 = 30;
+const EXPIRY_DAYS: u64 = 30;
+/// How often certificates are looked at.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long requests under way may take to finish at the end.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long a peer may be silent in the middle of a request.
@@ -81,10 +84,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             Some(Identity::load(&dir, &name)?)
         }
     };
-    if let Some(id) = identity.as_ref().filter(|i| i.expires_within(EXPIRY_DAYS)) {
-        let days = days_left(id);
-        tracing::warn!(party = %party, days, "the certificate is about to expire or has: make a new one and put it in the cluster file");
-    }
     let store = args.store.unwrap_or_else(|| format!("{party}.store").into());
     let source = match (args.store_key_command, args.store_key) {
         (Some(command), _) => KeySource::Command(command),
@@ -93,6 +92,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     };
     let key = StoreKey::load(&source, &store)?;
     let pool_bytes = args.pool_mb.saturating_mul(1_000_000);
+    let validity = identity.as_ref().map(Identity::validity);
     let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence: SILENCE, probe: None };
     let (stop, stopped) = channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
@@ -100,9 +100,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     output::line(format!("trefoil: {party} ready on {}", server.address()))?;
     let by_signal = stop.clone();
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
             // The other end is gone only when the process ends anyway.
             let _ = by_signal.send("a signal");
+        }
+        if let Some(again) = signals.next() {
+            std::process::exit(128 + again);
         }
     });
     if args.until_stdin_closes {
@@ -113,7 +117,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let _ = stop.send("the end of standard input");
         });
     }
-    let why = stopped.recv().unwrap_or("nothing left to wait for");
+    let why = loop {
+        if let Some(v) = validity {
+            warn_of_expiry(party, v);
+        }
+        match stopped.recv_timeout(DAY) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(why) => break why,
+            Err(RecvTimeoutError::Disconnected) => break "nothing left to wait for",
+        }
+    };
     tracing::info!(party = %party, why, "stopping: requests under way are finished");
     server.drain(DRAIN);
     Ok(())
@@ -123,9 +136,14 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
-fn days_left(identity: &Identity) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    identity.validity().until.saturating_sub(now) / (24 * 60 * 60)
+/// Warns of a certificate that expires within [`EXPIRY_DAYS`], and of one that has.
+fn warn_of_expiry(party: Party, validity: Validity) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let days = Duration::from_secs(validity.until).saturating_sub(now).as_secs() / DAY.as_secs();
+    if days < EXPIRY_DAYS {
+        let advice = "make a new identity and put its certificate in every cluster file";
+        tracing::warn!(party = %party, days, advice, "the certificate is about to expire, or has");
+    }
 }
 
 /// The store key that `keygen` put beside the identity.

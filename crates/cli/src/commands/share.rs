@@ -35,7 +35,7 @@ pub(crate) struct Args {
     name: String,
     #[command(flatten)]
     access: Access,
-    /// Who may query it, and what may be revealed to them (repeat it) [default: every client of the cluster file]
+    /// Who may query it, and what may be revealed to them (repeat it; yourself too, to evaluate it) [default: every client of the cluster file]
     #[arg(long, value_name = "CLIENT[=logits,label]")]
     allow: Vec<String>,
     /// What may be revealed where --allow does not say [default: logits,label, or logits where a label is impossible]

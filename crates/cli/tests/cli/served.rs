@@ -62,6 +62,75 @@ fn a_model_is_shared_queried_evaluated_and_removed() {
 }
 
 #[test]
+fn eight_clients_at_once_get_the_answers_of_one() {
+    let s = served(true);
+    let images = format!("{}/images.npy", s.path("digits").display());
+    let args = ["predict", "--model", "d", &images, "--reveal", "label", "--batch", "3", "--json"];
+    let labels = |text: &str| -> Vec<Value> {
+        json(text)["predictions"].as_array().unwrap().iter().map(|p| p["label"].clone()).collect()
+    };
+    let alone = labels(&s.run("client", &args));
+    std::thread::scope(|t| {
+        let all: Vec<_> = (0..8).map(|_| t.spawn(|| labels(&s.run("client", &args)))).collect();
+        all.into_iter().for_each(|one| assert_eq!(one.join().unwrap(), alone));
+    });
+}
+
+#[test]
+fn material_ahead_is_used_without_carol() {
+    let mut s = served(false);
+    let digits = s.path("digits").display().to_string();
+    let one = s.path("one.npy");
+    write_npy(&one, &[28, 28], &[100.0; 784]);
+    let share = ["share", "net:D", "--as", "ready", "--reveal", "label", "--ahead", "2", "--samples", &digits];
+    s.run("owner", &share);
+    let ready = || json(&s.run("client", &["models", "--json"]))[1]["ready"].as_u64();
+    let until = Instant::now() + Duration::from_secs(20);
+    while ready() != Some(2) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let predict = ["predict", "--model", "ready", one.to_str().unwrap(), "--json"];
+    let before = json(&s.run("client", &predict));
+    assert_eq!((before["reveal"].as_str(), before["bytes_offline"].as_u64()), (Some("label"), Some(0)));
+    while ready() != Some(2) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut carol = s.take("carol");
+    carol.kill().unwrap();
+    carol.wait().unwrap();
+    for _ in 0..2 {
+        assert_eq!(json(&s.run("client", &predict))["predictions"], before["predictions"]);
+    }
+    s.fails("client", &predict, "carol");
+}
+
+#[test]
+fn a_certificate_about_to_expire_is_warned_of() {
+    let mut s = served(true);
+    for (days, warned) in [("29", true), ("60", false)] {
+        s.take("carol").kill().unwrap();
+        std::fs::remove_file(s.path("carol.log")).unwrap();
+        let keys = s.path("").display().to_string();
+        let storekey = std::fs::read(s.path("carol.storekey")).unwrap();
+        common::run(&["keygen", "carol", "--out", &keys, "--days", days, "--force"]);
+        std::fs::write(s.path("carol.storekey"), storekey).unwrap();
+        let at = |p: &str, port: &str| format!("127.0.0.1:{port}={}", s.path(&format!("{p}.crt")).display());
+        let text = std::fs::read_to_string(s.path("cluster.toml")).unwrap();
+        let ports: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("address = \"127.0.0.1:")).collect();
+        let port = |i: usize| ports[i].trim_end_matches('"');
+        let [a, b, c] = [at("alice", port(0)), at("bob", port(1)), at("carol", port(2))];
+        let file = s.path("cluster.toml").display().to_string();
+        common::run(&["keygen", "cluster", "--alice", &a, "--bob", &b, "--carol", &c, "--out", &file, "--force"]);
+        s.launch("carol");
+        let until = Instant::now() + Duration::from_secs(2);
+        while !s.log("carol").contains("about to expire") && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(s.log("carol").contains("about to expire"), warned, "{days}: {}", s.log("carol"));
+    }
+}
+
+#[test]
 fn wrong_input_is_named_and_nothing_breaks() {
     let s = served(false);
     let at = |n: &str| s.path(n).display().to_string();
