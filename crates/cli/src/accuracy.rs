@@ -32,18 +32,19 @@ pub(crate) struct Totals {
 impl Totals {
     /// Adds a request.
     pub(crate) fn add(&mut self, p: &Prediction) {
+        let add = |to: &mut u64, n: u64| *to = to.saturating_add(n);
         self.steps.resize(self.steps.len().max(p.alice.steps.len()), StepReport::default());
         for ((sum, alice), bob) in self.steps.iter_mut().zip(&p.alice.steps).zip(&p.bob.steps) {
-            sum.nanos += alice.nanos;
-            sum.rounds += alice.rounds;
-            sum.online += alice.online;
-            sum.offline += bob.offline;
-            self.rounds += alice.rounds;
-            self.bytes_online += alice.online;
-            self.bytes_offline += bob.offline;
+            add(&mut sum.nanos, alice.nanos);
+            add(&mut sum.rounds, alice.rounds);
+            add(&mut sum.online, alice.online);
+            add(&mut sum.offline, bob.offline);
+            add(&mut self.rounds, alice.rounds);
+            add(&mut self.bytes_online, alice.online);
+            add(&mut self.bytes_offline, bob.offline);
         }
-        self.revealed += p.revealed;
-        self.bytes_online += p.revealed;
+        add(&mut self.revealed, p.revealed);
+        add(&mut self.bytes_online, p.revealed);
     }
 }
 

@@ -10,10 +10,15 @@ use serde::Serialize;
 /// Writes a text and a line break to standard output at once.
 pub(crate) fn line(text: impl AsRef<str>) -> anyhow::Result<()> {
     let mut out = stdout().lock();
-    out.write_all(text.as_ref().as_bytes())?;
+    out.write_all(printable(text.as_ref()).as_bytes())?;
     out.write_all(b"\n")?;
     out.flush()?;
     Ok(())
+}
+
+/// A text that commands no terminal: names and reasons may come from elsewhere.
+fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "?")
 }
 
 /// Writes a value as one line of JSON.
@@ -31,7 +36,7 @@ pub(crate) fn chain(e: &anyhow::Error) -> String {
             let _ = write!(text, ": {cause}");
         }
     }
-    text
+    printable(&text)
 }
 
 /// A bar over `steps` on a terminal, nothing elsewhere.
@@ -79,6 +84,11 @@ mod tests {
     fn causes_are_said_once() {
         let e = anyhow!("no such file").context("cluster.toml: no such file").context("cannot read the cluster file");
         assert_eq!(chain(&e), "cannot read the cluster file: cluster.toml: no such file");
+    }
+
+    #[test]
+    fn no_terminal_is_commanded() {
+        assert_eq!(chain(&anyhow!("bob refused: \x1b[2Jgone\r\nnext")), "bob refused: ?[2Jgone?\nnext");
     }
 
     #[test]

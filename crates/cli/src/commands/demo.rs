@@ -199,7 +199,7 @@ fn table(info: &ModelInfo, accuracy: &Accuracy, set: &Samples, batch: usize) -> 
     let mut all_as_planned = true;
     for (i, l) in planned.iter().enumerate() {
         let due = |f: fn(&Layer) -> u64| f(l) * whole as u64 + last.get(i).map_or(0, f);
-        let steps = &t.steps[l.steps.clone()];
+        let steps = t.steps.get(l.steps.clone()).unwrap_or_default();
         let sum = |f: fn(&trefoil_proto::control::StepReport) -> u64| steps.iter().map(f).sum::<u64>();
         let revealed = if l.steps.end == t.steps.len() { t.revealed } else { 0 };
         let (rounds, online, offline) = (sum(|s| s.rounds), sum(|s| s.online) + revealed, sum(|s| s.offline));

@@ -1,5 +1,5 @@
 //! Running the binary.
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -159,4 +159,17 @@ pub(crate) fn write_npy(path: &Path, shape: &[usize], values: &[f32]) {
     bytes.extend_from_slice(header.as_bytes());
     values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A folder or file beside the workspace that a test can do without; says so where it is not there.
+pub(crate) fn shared(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("TREFOIL_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let path = root.join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    // Not by a macro: the test harness would keep it to itself.
+    let _ = writeln!(std::io::stderr(), "skipped: no {name} in the folder of shared data");
+    None
 }

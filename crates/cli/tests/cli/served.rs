@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{self, Servers, trefoil, write_npy};
+use crate::common::{self, Servers, shared, trefoil, write_npy};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -256,4 +256,32 @@ fn servers_end_with_the_process_that_started_them() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(stopped());
+}
+
+#[test]
+fn a_stopped_demo_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo =
+        trefoil(&["demo", "--count", "100000"]).env("TMPDIR", dir.path()).stdout(Stdio::null()).spawn().unwrap();
+    let running = || std::fs::read_dir(dir.path()).unwrap().flatten().any(|d| d.path().join("carol.log").is_file());
+    let until = Instant::now() + Duration::from_secs(30);
+    while !running() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(running());
+    assert!(Command::new("kill").arg("-TERM").arg(demo.id().to_string()).status().unwrap().success());
+    assert_eq!(demo.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_tutorials_own_weights_give_7_2_1() {
+    let (Some(model), Some(mnist)) = (shared("data/models/short-conv-mnist.h5"), shared("data/mnist")) else { return };
+    let (model, mnist) = (model.to_str().unwrap(), mnist.to_str().unwrap());
+    let text = common::run(&["demo", "--model", model, "--data", mnist, "--count", "3"]);
+    assert!(text.contains("predicted   7  2  1\n"), "{text}");
+    let args = ["demo", "--model", model, "--data", mnist, "--count", "300", "--batch", "50", "--json"];
+    let result = json(&common::run(&args));
+    assert!(result["label_agreement"].as_f64().unwrap() > 0.999, "{result}");
+    assert!(result["max_logit_error"].as_f64().unwrap() < 0.01, "{result}");
 }
