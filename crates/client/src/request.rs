@@ -11,6 +11,8 @@ use crate::evaluator::Evaluator;
 const LISTEN: Duration = Duration::from_millis(20);
 /// How long bob's is.
 const GLANCE: Duration = Duration::from_millis(1);
+/// How long bob may take to say himself what failed when alice says that something did.
+const OWN_WORD: Duration = Duration::from_millis(300);
 /// How long the second reply may take after the first was an answer.
 const AFTER_ANSWER: Duration = Duration::from_secs(4);
 /// How long the second reply may take after a failure: who failed is reported within 5 s.
@@ -55,7 +57,15 @@ fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> 
     };
     let first = from_alice.as_ref().or(from_bob.as_ref());
     let failed = first.is_none_or(|f| f.is_err());
-    if first_is_alice && matches!(first, Some(Err(ClientError::Refused { .. }))) {
+    let refusal = match first {
+        Some(Err(ClientError::Refused { why, .. })) if first_is_alice => Some(*why),
+        _ => None,
+    };
+    if refusal == Some(Refusal::Unavailable) {
+        from_bob = look(bob, OWN_WORD);
+    }
+    let told = refusal.is_some() && from_bob.is_none();
+    if told {
         forget();
     }
     let deadline = Instant::now() + if failed { AFTER_FAILURE } else { AFTER_ANSWER };
@@ -63,19 +73,30 @@ fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> 
     let from_bob = from_bob.unwrap_or_else(|| bob.reply_by(deadline).and_then(|g| accepted(bob, g)));
     let in_step = |r: &Result<Got, ClientError>| matches!(r, Ok(_) | Err(ClientError::Refused { .. }));
     let usable = in_step(&from_alice) && in_step(&from_bob);
-    let (first, second) = if first_is_alice { (from_alice, from_bob) } else { (from_bob, from_alice) };
-    let outcome = match (first, second) {
-        (Ok(a), Ok(b)) => Ok(if first_is_alice { [a, b] } else { [b, a] }),
-        (Err(a), Err(b)) => Err(if explains(&b, &a) { b } else { a }),
+    let outcome = match (from_alice, from_bob) {
+        (Ok(a), Ok(b)) => Ok([a, b]),
+        (Err(a), Err(_)) if told => Err(a),
+        (Err(a), Err(b)) if first_is_alice => Err(explained(a, b)),
+        (Err(a), Err(b)) => Err(explained(b, a)),
         (Err(e), Ok(_)) | (Ok(_), Err(e)) => Err(e),
     };
     Replies { outcome, usable }
 }
 
-/// Whether `second` says more than `first`: a server seen dead says more than the other one's complaint about it.
-fn explains(second: &ClientError, first: &ClientError) -> bool {
-    let complaint = matches!(first, ClientError::Refused { why: Refusal::Unavailable, .. });
-    complaint && matches!(second, ClientError::Lost { .. })
+/// What two failures amount to: a server seen dead says more than the other one's complaint about it, and of two
+/// complaints either may name the cause.
+fn explained(first: ClientError, second: ClientError) -> ClientError {
+    use ClientError::{Lost, Refused};
+    let unavailable = Refusal::Unavailable;
+    match (first, second) {
+        (Refused { why, .. }, second @ Lost { .. }) if why == unavailable => second,
+        (Refused { party, why, reason }, Refused { party: other, why: and, reason: more })
+            if (why, and) == (unavailable, unavailable) && reason != more =>
+        {
+            Refused { party, why, reason: format!("{reason} ({other}: {more})") }
+        }
+        (first, _) => first,
+    }
 }
 
 fn look(e: &mut Evaluator, wait: Duration) -> Option<Result<Got, ClientError>> {

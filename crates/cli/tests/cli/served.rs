@@ -201,6 +201,33 @@ fn a_killed_server_is_named_in_time_and_models_outlive_a_restart() {
 }
 
 #[test]
+fn a_server_killed_in_the_middle_of_requests_is_named_in_time() {
+    let mut s = served(true);
+    let many = s.path("many").display().to_string();
+    common::run(&["data", "digits", "--count", "20000", "--out", &many]);
+    for party in ["carol", "bob", "alice"] {
+        let args = s.with("client", &["evaluate", "--model", "d", "--data", &many, "--batch", "20"]);
+        let mut client = trefoil(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let client = client.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let answered = s.log("alice").matches("answered").count();
+        let until = Instant::now() + Duration::from_secs(30);
+        while s.log("alice").matches("answered").count() < answered + 5 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut child = s.take(party);
+        child.kill().unwrap();
+        let killed = Instant::now();
+        child.wait().unwrap();
+        let out = client.wait_with_output().unwrap();
+        let (took, error) = (killed.elapsed(), String::from_utf8_lossy(&out.stderr).into_owned());
+        assert_eq!(out.status.code(), Some(1), "{error}");
+        assert!(took < Duration::from_secs(5) && error.contains(party), "{party} after {took:?}: {error}");
+        s.launch(party);
+        s.settled("client", &["evaluate", "--model", "d", "--data", &many, "--count", "5"]);
+    }
+}
+
+#[test]
 fn a_server_drains_on_sigterm() {
     let mut s = served(false);
     for party in ["carol", "alice", "bob"] {
