@@ -7,11 +7,12 @@ use trefoil_mpc::masked::output::{open_labels, open_values};
 use trefoil_mpc::program::{Op, Program, Reveal};
 use trefoil_prg::seed::random_bytes;
 use trefoil_prg::{Party, Seed};
-use trefoil_proto::control::{MAX_BULK, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, RunReport};
+use trefoil_proto::control::{
+    MAX_BULK, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, RunReport, SecretSeed,
+};
 use trefoil_proto::{Cluster, Identity, Transport};
 use trefoil_ring::{Tensor, Words};
 use trefoil_transport::{Security, Tls};
-use zeroize::Zeroize;
 
 use crate::ClientError;
 use crate::encoding::{EncodeError, encode_samples};
@@ -220,15 +221,11 @@ impl Client {
         &mut self,
         id: RequestId,
         seed: &Seed,
-        request: impl Fn(Vec<u8>) -> Request,
+        request: impl Fn(SecretSeed) -> Request,
         frames: &[&[u8]],
     ) -> Result<[(Reply, Vec<u8>); 2], ClientError> {
-        let mut to_alice = request(seed.expose().to_vec());
-        let replies = self.both([&to_alice, &request(Vec::new())], id, frames);
-        if let Request::Predict { seed, .. } | Request::Share { seed, .. } = &mut to_alice {
-            seed.zeroize();
-        }
-        replies
+        let to_alice = request(seed.expose().to_vec().into());
+        self.both([&to_alice, &request(Vec::new().into())], id, frames)
     }
 
     /// Asks both, and once more on new connections if one was lost: the same label gets the same answer.

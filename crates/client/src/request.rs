@@ -13,6 +13,8 @@ const LISTEN: Duration = Duration::from_millis(20);
 const GLANCE: Duration = Duration::from_millis(1);
 /// How long bob may take to say himself what failed when alice says that something did.
 const OWN_WORD: Duration = Duration::from_millis(300);
+/// How long a request may take: a little more than the servers allow themselves.
+const LONGEST: Duration = Duration::from_secs(660);
 /// How long the second reply may take after the first was an answer.
 const AFTER_ANSWER: Duration = Duration::from_secs(4);
 /// How long the second reply may take after a failure: who failed is reported within 5 s.
@@ -45,7 +47,11 @@ pub(crate) fn ask_both(
 
 fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> Replies {
     let (mut from_alice, mut from_bob) = (None, None);
+    let began = Instant::now();
     let first_is_alice = loop {
+        if began.elapsed() > LONGEST {
+            break true;
+        }
         if let Some(got) = look(alice, LISTEN) {
             from_alice = Some(got);
             break true;

@@ -57,7 +57,7 @@ fn serve(mut link: Box<dyn Link>, script: &Script, count: &AtomicUsize, dead: &A
     assert_eq!(opening, Opening::Client { name: "ann".into() });
     while let Ok(bytes) = link.recv_any(tag::REQUEST, LIMIT) {
         let request: Request = decode("request", &bytes).unwrap();
-        let to_bob = matches!(&request, Request::Predict { seed, .. } if seed.is_empty());
+        let to_bob = matches!(&request, Request::Predict { seed, .. } if seed.expose().is_empty());
         let share = if to_bob { link.recv_any(tag::SHARES, LIMIT).unwrap() } else { Vec::new() };
         match script(count.fetch_add(1, Ordering::SeqCst), &request, &share) {
             Act::Reply(reply) => link.send(tag::REPLY, &[&encode(&reply)]).unwrap(),
@@ -77,7 +77,7 @@ fn serve(mut link: Box<dyn Link>, script: &Script, count: &AtomicUsize, dead: &A
 /// Alice's honest answer: of a network that does nothing, her share is the answer.
 fn alice(request: &Request) -> Act {
     let Request::Predict { seed, batch, .. } = request else { return Act::Close };
-    let seed = Seed::from_bytes(seed.as_slice().try_into().unwrap());
+    let seed = Seed::from_bytes(seed.expose().try_into().unwrap());
     Act::Answer(alice_share(&seed, SIZE * *batch as usize).bytes().to_vec())
 }
 

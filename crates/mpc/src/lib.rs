@@ -5,6 +5,7 @@
 pub mod cost;
 pub mod error;
 pub mod ideal;
+pub mod limits;
 pub mod masked;
 pub mod program;
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trefoil_ring::geometry::{Conv2d, GeometryError, Pads, Pool2d};
 
+use crate::limits;
+
 /// Version of the protocol and of this format: part of the hash that all parties compare.
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -17,9 +19,6 @@ pub const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Largest number of steps, and of secret tensors: each numbers its messages and draws.
 pub const MAX_STEPS: usize = 1 << 16;
-
-/// Most fraction bits that a value may have.
-const MAX_SCALE: u32 = 60;
 
 /// A value of the program: the output of the step with this index.
 pub type ValueId = usize;
@@ -337,7 +336,8 @@ pub struct ProgramError {
 impl Program {
     /// Checks every step and gives each value's shape, scale and form. A program from a peer is trusted only after this.
     pub fn infer(&self) -> Result<Vec<ValueInfo>, ProgramError> {
-        self.check_sizes()?;
+        let whole = |op: &str, reason| ProgramError { step: 0, op: op.into(), layer: String::new(), reason };
+        limits::outline(self).map_err(|e| whole("all", e))?;
         let mut values: Vec<ValueInfo> = Vec::with_capacity(self.steps.len());
         for (i, step) in self.steps.iter().enumerate() {
             let fail =
@@ -349,33 +349,26 @@ impl Program {
             }
             values.push(info);
         }
+        if values.is_empty() {
+            return Err(whole("none", "no steps".into()));
+        }
+        if limits::largest_batch(self, &values) == 0 {
+            return Err(whole("all", "one sample takes more memory or computation than a run may".into()));
+        }
         Ok(values)
     }
 
-    /// What holds of the program as a whole: how many steps, and how large its secret tensors are.
-    fn check_sizes(&self) -> Result<(), ProgramError> {
-        let fail = |reason| Err(ProgramError { step: 0, op: "none".into(), layer: String::new(), reason });
-        if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
-            return fail(format!("{} steps: must be 1 to {MAX_STEPS}", self.steps.len()));
-        }
-        if self.weights.len() > MAX_STEPS {
-            return fail(format!("{} weights: at most {MAX_STEPS}", self.weights.len()));
-        }
-        for w in &self.weights {
-            let n = trefoil_ring::tensor::elements(&w.shape).unwrap_or(usize::MAX);
-            if n == 0 || n > MAX_ELEMENTS {
-                return fail(format!(
-                    "weights {} of shape {:?}: must have 1 to {MAX_ELEMENTS} elements",
-                    w.name, w.shape
-                ));
-            }
-        }
-        Ok(())
+    /// Checks the program and gives the largest batch that it may be run on: larger ones could exhaust a server.
+    pub fn largest_batch(&self) -> Result<usize, ProgramError> {
+        Ok(limits::largest_batch(self, &self.infer()?))
     }
 
     fn infer_step(&self, index: usize, op: &Op, values: &[ValueInfo]) -> Result<ValueInfo, String> {
         if matches!(op, Op::Input) != (index == 0) {
             return Err("the input is step 0 and only step 0".into());
+        }
+        if matches!(op, Op::Reveal { .. }) && index + 1 != self.steps.len() {
+            return Err("a reveal is the last step and only the last step".into());
         }
         let get = |id: ValueId| values.get(id).ok_or_else(|| format!("value {id} does not exist yet"));
         let of_form = |id: ValueId, form: Form| {
@@ -431,7 +424,7 @@ impl Program {
                         map.weight_shape()
                     ));
                 }
-                let scale = grown_scale(v, w.scale)?;
+                let scale = more_bits(v, w.scale)?;
                 if let Some(b) = bias {
                     let b = self.weights.get(*b).ok_or_else(|| format!("bias {b} does not exist"))?;
                     if b.shape != [map.outputs()] || b.scale != scale {
@@ -493,11 +486,11 @@ impl Program {
                 if *extra > 20 {
                     return Err(format!("{extra} more fraction bits: at most 20"));
                 }
-                Ok(ValueInfo { shape: pooled(v, pool)?, scale: grown_scale(v, *extra)?, form: v.form })
+                Ok(ValueInfo { shape: pooled(v, pool)?, scale: more_bits(v, *extra)?, form: v.form })
             }
             Op::Scale { x, extra, .. } => {
                 let v = arithmetic(*x)?;
-                Ok(ValueInfo { scale: grown_scale(v, *extra)?, ..v.clone() })
+                Ok(ValueInfo { scale: more_bits(v, *extra)?, ..v.clone() })
             }
             Op::Offset { x, .. } => Ok(arithmetic(*x)?.clone()),
             Op::Add { x, y } => {
@@ -589,6 +582,12 @@ impl Program {
         let mut p = self.clone();
         let values = p.infer()?;
         let last = values.len() - 1;
+        check_window(window).map_err(|reason| ProgramError {
+            step: last + 1,
+            op: "argmax".into(),
+            layer: "output".into(),
+            reason,
+        })?;
         let v = &values[last];
         let mut push = |op| p.steps.push(Step { layer: "output".into(), op });
         match what {
@@ -623,18 +622,17 @@ pub fn index_bits(n: usize) -> usize {
     n.next_power_of_two().trailing_zeros().max(1) as usize
 }
 
+/// The scale of a value with `more` fraction bits.
+fn more_bits(v: &ValueInfo, more: u32) -> Result<u32, String> {
+    let scale = v.scale.checked_add(more).filter(|s| *s <= 60);
+    scale.ok_or_else(|| format!("{more} more fraction bits at scale {}: at most 60 in all", v.scale))
+}
+
 fn check_window(w: Window) -> Result<(), String> {
-    if w.k < 2 || w.k > 64 || w.lo > 64 - w.k {
+    if !(2..=64).contains(&w.k) || w.lo > 64 - w.k {
         return Err(format!("window of {} bits from bit {}", w.k, w.lo));
     }
     Ok(())
-}
-
-fn grown_scale(v: &ValueInfo, extra: u32) -> Result<u32, String> {
-    match v.scale.checked_add(extra) {
-        Some(scale) if scale <= MAX_SCALE => Ok(scale),
-        _ => Err(format!("{extra} more fraction bits at scale {}: at most {MAX_SCALE} in all", v.scale)),
-    }
 }
 
 fn pooled(v: &ValueInfo, pool: &Pool2d) -> Result<Vec<usize>, String> {
@@ -642,9 +640,5 @@ fn pooled(v: &ValueInfo, pool: &Pool2d) -> Result<Vec<usize>, String> {
         return Err(format!("pool over {:?} x {} on a value of shape {:?}", pool.input, pool.channels, v.shape));
     }
     let (h, w) = pool.output().map_err(|e| e.to_string())?;
-    let read = trefoil_ring::tensor::elements(&[h, w, pool.channels, pool.window.0, pool.window.1]);
-    if read.is_err() || read.is_ok_and(|n| n > MAX_ELEMENTS) {
-        return Err(format!("windows of {:?} at {h} x {w} places hold more than {MAX_ELEMENTS} elements", pool.window));
-    }
     Ok(vec![h, w, pool.channels])
 }

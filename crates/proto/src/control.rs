@@ -3,11 +3,14 @@
 //! Encoded with postcard, each in one frame; bulk data follows in frames of its own. Whoever decodes one has bounded
 //! its length first, and nothing in it is trusted before it is checked.
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trefoil_mpc::program::{Program, Reveal, Window};
 use trefoil_nn::graph::Post;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Frame tags of the control plane. Steps of a program use lower numbers.
 pub mod tag {
@@ -159,6 +162,29 @@ pub struct ModelInfo {
     pub ready: u32,
 }
 
+/// The seed of alice's share on its way to her. Erased on drop, not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct SecretSeed(Vec<u8>);
+
+impl SecretSeed {
+    /// The secret bytes, as many as the sender gave.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for SecretSeed {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for SecretSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretSeed({} bytes)", self.0.len())
+    }
+}
+
 /// A label that the client chose: repeats of an answered request get the stored bytes again.
 pub type RequestId = [u8; 16];
 
@@ -180,7 +206,7 @@ pub enum Request {
         /// What is to be revealed.
         reveal: Reveal,
         /// Alice: the seed of her share. Bob: empty.
-        seed: Vec<u8>,
+        seed: SecretSeed,
     },
     /// Share a model. Shares go as in `Predict`, all tensors one after the other.
     Share {
@@ -189,7 +215,7 @@ pub enum Request {
         /// The public description.
         manifest: Box<Manifest>,
         /// Alice: the seed of her shares. Bob: empty.
-        seed: Vec<u8>,
+        seed: SecretSeed,
     },
     /// To bob: a request that alice did not admit.
     Forget {
@@ -329,6 +355,8 @@ pub enum Command {
         epochs: Vec<u64>,
         /// Epochs of uploads under way.
         uploading: Vec<u64>,
+        /// What is staged with this epoch or a higher one is younger than this inventory: it stays.
+        below: u64,
         /// To bob: lots whose material alice still has; he drops the others.
         ready: Vec<u64>,
     },
@@ -399,6 +427,15 @@ mod tests {
         bytes.push(0);
         assert!(decode::<Status>("status", &bytes).unwrap_err().reason.contains("left over"));
         assert!(decode::<Status>("status", &[77]).is_err());
+    }
+
+    #[test]
+    fn a_seed_is_not_shown() {
+        let manifest = b"the seed".to_vec();
+        let seed = SecretSeed::from(manifest.clone());
+        assert_eq!(format!("{seed:?}"), "SecretSeed(8 bytes)");
+        assert_eq!(decode::<SecretSeed>("seed", &encode(&seed)).unwrap().expose(), manifest);
+        assert_eq!(encode(&seed), encode(&manifest));
     }
 
     #[test]

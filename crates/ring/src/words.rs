@@ -20,13 +20,20 @@ impl Words {
 
     /// Appends words; a buffer that must grow is erased before it is given back.
     pub fn extend(&mut self, words: &[u64]) {
-        if self.0.capacity() - self.0.len() < words.len() {
-            let mut grown = Vec::with_capacity((self.0.len() + words.len()).max(2 * self.0.capacity()));
+        self.grow(words.len()).copy_from_slice(words);
+    }
+
+    /// Appends `n` zeros and gives them to be filled.
+    pub fn grow(&mut self, n: usize) -> &mut [u64] {
+        let len = self.0.len();
+        if self.0.capacity() - len < n {
+            let mut grown = Vec::with_capacity((len + n).max(2 * self.0.capacity()));
             grown.extend_from_slice(&self.0);
             erase(&mut self.0);
             self.0 = grown;
         }
-        self.0.extend_from_slice(words);
+        self.0.resize(len + n, 0);
+        &mut self.0[len..]
     }
 
     /// No words, with room for `n`.

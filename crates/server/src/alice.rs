@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use trefoil_link::{Link, Phase};
+use trefoil_mpc::masked::input::alice_share;
 use trefoil_mpc::masked::weights::open_weights;
 use trefoil_mpc::masked::{EvaluatorWeights, Material, Outcome, Role, evaluate, prepare};
 use trefoil_prg::Party;
@@ -139,6 +140,7 @@ impl Lane<'_> {
                     Err(f) => (None, Err(f)),
                 };
                 self.core.pool.finish(kind, material);
+                self.core.forget_removed(kind.0);
                 if made.is_err() {
                     std::thread::sleep(IDLE);
                 }
@@ -201,10 +203,13 @@ impl Lane<'_> {
     }
 
     fn inventory(core: &Core, desk: &Desk, link: &mut dyn Link) -> Result<Vec<u64>, LaneError> {
-        // The uploads first: one that ends in between stands in both lists.
-        let uploading = lock(&desk.uploading).iter().map(|(e, _)| *e).collect();
+        // The uploads first: one that ends in between stands in both lists. One that begins later is not below.
+        let (uploading, below) = {
+            let uploading = lock(&desk.uploading);
+            (uploading.iter().map(|(e, _)| *e).collect(), core.store.next_lot())
+        };
         let epochs = core.models.all().iter().map(|m| m.epoch).collect();
-        match Self::ask(link, &Command::Inventory { epochs, uploading, ready: core.pool.lots() })? {
+        match Self::ask(link, &Command::Inventory { epochs, uploading, below, ready: core.pool.lots() })? {
             Status::Missing(epochs) => Ok(epochs),
             Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
             _ => Ok(vec![]),
@@ -378,7 +383,8 @@ impl Lane<'_> {
         report.offline = nanos(material.time());
         self.core.reached(Point::Prepared);
         let online = Instant::now();
-        let share = p.share.clone();
+        let share =
+            alice_share(&p.seed, p.batch as usize * p.model.public.program.input_shape.iter().product::<usize>());
         let outcome = evaluate(&plan.program, share, &p.model.weights, material, self.bob.as_mut());
         let outcome = outcome.map_err(|e| Fault::of(&e, Party::Bob))?;
         report.online = nanos(online.elapsed());
@@ -430,9 +436,8 @@ impl Lane<'_> {
 
     fn upload(&mut self, u: Upload) -> Result<(), Fault> {
         self.need_carol()?;
-        let epoch = self.core.store.take_lot()?;
         let name = u.manifest.name.clone();
-        {
+        let epoch = {
             let mut uploading = lock(&self.desk.uploading);
             if self.core.models.named(&name).is_some() || uploading.iter().any(|(_, n)| *n == name) {
                 return Err(Fault::Refused(
@@ -440,8 +445,10 @@ impl Lane<'_> {
                     format!("a model named {name} exists: remove it first or choose another name"),
                 ));
             }
+            let epoch = self.core.store.take_lot()?;
             uploading.push((epoch, name));
-        }
+            epoch
+        };
         let done = self.upload_as(u, epoch);
         lock(&self.desk.uploading).retain(|(e, _)| *e != epoch);
         if done.is_err() && self.core.models.get(epoch).is_none() {

@@ -22,6 +22,8 @@ use crate::session::{Session, agree, hear, say};
 
 /// How long alice's command may be ahead of the client's half.
 const HALF: Duration = Duration::from_secs(4);
+/// What a client hears when alice withdrew.
+const CANCELLED: &str = "alice cancelled: another server did not agree";
 
 struct Lane<'a> {
     core: &'a Core,
@@ -97,19 +99,16 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.session().map(|()| None),
-            Command::Inventory { epochs, uploading, ready } => {
+            Command::Inventory { epochs, uploading, below, ready } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
-                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading).map_err(Fault::Own)?;
+                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below).map_err(Fault::Own)?;
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),
             Command::Run { id: None, terms, .. } => self.fill(&terms),
             Command::Upload { id, owner, epoch, manifest_hash, .. } => self.upload(id, &owner, epoch, manifest_hash),
             Command::Commit { epoch } => {
-                let missing = self.core.reconcile(&self.core.models, &[epoch], &[epoch]).map_err(Fault::Own)?;
-                if !missing.is_empty() {
-                    return Err(Fault::Own(format!("model {epoch} is not staged here")));
-                }
+                self.core.commit(&self.core.models, epoch).map_err(Fault::Own)?;
                 self.core.reached(Point::Committed);
                 Ok(Some(Status::Ok))
             }
@@ -165,6 +164,7 @@ impl Lane<'_> {
         if let Some(difference) = own.difference(terms) {
             return Err(refused(Refusal::Mismatch, format!("bob and alice differ in {difference}")));
         }
+        plan.fits(terms.batch)?;
         if dealt && terms.lot < self.floor {
             let reason = format!("lot {} does not increase: bob is at {}", terms.lot, self.floor);
             return Err(refused(Refusal::Mismatch, reason));
@@ -173,8 +173,7 @@ impl Lane<'_> {
     }
 
     fn burn(&mut self, lot: u64) -> Result<(), Fault> {
-        self.core.store.burn(lot, self.floor)?;
-        self.floor = lot + 1;
+        self.floor = self.core.store.burn(lot, self.floor)?;
         self.core.reached(Point::Burnt);
         Ok(())
     }
@@ -207,13 +206,17 @@ impl Lane<'_> {
             link.meter().take();
         }
         self.core.pool.put((terms.epoch, terms.reveal, terms.batch), material);
+        self.core.forget_removed(terms.epoch);
         Ok(Some(Status::Ok))
     }
 
     fn run_request(&mut self, id: RequestId, terms: &Terms, ahead: bool) -> Result<(), Fault> {
+        // Alice has given up her part of this material already: whatever comes, nobody will use bob's part again.
+        let kind = (terms.epoch, terms.reveal, terms.batch);
+        let material = if ahead { self.core.pool.take_lot(kind, terms.lot) } else { None };
         let half = self.halves.take(&id, HALF);
         let half = half.ok_or_else(|| refused(Refusal::Unavailable, "bob has not received his half of the request"))?;
-        match self.run_half(&half, terms, ahead) {
+        match self.run_half(&half, terms, ahead, material) {
             // Alice will try another lot or tell the client; either way this half may still be wanted.
             Err(Fault::Refused(why, reason)) => {
                 if why == Refusal::Mismatch && ahead {
@@ -229,7 +232,7 @@ impl Lane<'_> {
                 Err(Fault::Evaluator(fault.refusal().1))
             }
             Ok(None) => {
-                answer(&half, Err((Refusal::Unavailable, "alice cancelled: another server did not agree".into())));
+                answer(&half, Err((Refusal::Unavailable, CANCELLED.into())));
                 Ok(())
             }
             Ok(Some(given)) => {
@@ -244,6 +247,7 @@ impl Lane<'_> {
         half: &Waiting,
         terms: &Terms,
         ahead: bool,
+        material: Option<Material>,
     ) -> Result<Option<(Arc<Vec<u8>>, RunReport)>, Fault> {
         let Half::Predict { epoch, batch, reveal, share } = &half.half else {
             return Err(refused(Refusal::Invalid, "the client sent bob another kind of request"));
@@ -259,8 +263,6 @@ impl Lane<'_> {
         if !model.public.reveals_to(&half.client).contains(reveal) {
             return Err(refused(Refusal::Denied, format!("{} may not be shown {reveal:?} of this model", half.client)));
         }
-        let kind = (terms.epoch, terms.reveal, terms.batch);
-        let material = if ahead { self.core.pool.take_lot(kind, terms.lot) } else { None };
         if ahead && material.is_none() {
             return Err(refused(Refusal::Mismatch, format!("bob has no material of lot {}", terms.lot)));
         }
@@ -312,7 +314,9 @@ impl Lane<'_> {
         let sender = half.answer.clone();
         let done = self.upload_half(half, owner, epoch, hash);
         let reply = match &done {
-            Ok(_) => Ok(Default::default()),
+            Ok(Some(_)) => Ok(Default::default()),
+            // Alice, who cancelled, waits for no status.
+            Ok(None) => Err((Refusal::Unavailable, CANCELLED.into())),
             Err(fault) => Err(fault.refusal()),
         };
         // An owner that is gone hears nothing: nothing is lost by that.
@@ -340,7 +344,7 @@ impl Lane<'_> {
         }
         let source = session.source(Party::Carol, epoch).map_err(evaluator)?;
         if !self.agree_and_wait()? {
-            return Err(refused(Refusal::Unavailable, "alice cancelled: carol did not agree"));
+            return Ok(None);
         }
         self.burn(epoch)?;
         let weights = open_weights(Role::B, &manifest.program, shares, &source, self.alice.as_mut());

@@ -89,8 +89,8 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.set_up().map(|()| None),
-            Command::Inventory { epochs, uploading, .. } => {
-                let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading).map_err(Fault::Own)?;
+            Command::Inventory { epochs, uploading, below, .. } => {
+                let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below).map_err(Fault::Own)?;
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { terms, .. } => self.deal(&terms).map(|()| None),
@@ -110,10 +110,7 @@ impl Lane<'_> {
                 Ok(Some(Status::Ok))
             }
             Command::Commit { epoch } => {
-                let missing = self.core.reconcile(&self.core.masks, &[epoch], &[epoch]).map_err(Fault::Own)?;
-                if !missing.is_empty() {
-                    return Err(Fault::Own(format!("model {epoch} is not staged here")));
-                }
+                self.core.commit(&self.core.masks, epoch).map_err(Fault::Own)?;
                 self.core.reached(Point::Committed);
                 Ok(Some(Status::Ok))
             }
@@ -160,8 +157,7 @@ impl Lane<'_> {
         self.core.reached(Point::Agreed);
         match hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)? {
             Command::Go => {
-                self.core.store.burn(lot, self.floor)?;
-                self.floor = lot + 1;
+                self.floor = self.core.store.burn(lot, self.floor)?;
                 self.core.reached(Point::Burnt);
                 Ok(true)
             }
@@ -181,6 +177,7 @@ impl Lane<'_> {
         if let Some(difference) = own.difference(terms) {
             return Err(refused(Refusal::Mismatch, format!("carol and alice differ in {difference}")));
         }
+        plan.fits(terms.batch)?;
         if !self.agree_and_wait(terms.lot)? {
             return Ok(());
         }

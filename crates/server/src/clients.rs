@@ -11,23 +11,26 @@ use trefoil_mpc::program::Reveal;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
 use trefoil_proto::control::{
-    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, decode, tag,
+    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, SecretSeed, decode, encode, tag,
 };
 use trefoil_proto::identity::check_name;
 use trefoil_ring::{Tensor, Words};
+use zeroize::Zeroizing;
 
 use crate::alice::Desk;
 use crate::core::Core;
 use crate::error::LaneError;
 use crate::halves::{Answered, Half, Halves};
 use crate::jobs::{Answer, Job, Predict, Upload, Work};
-use crate::models::{Model, plans};
+use crate::models::{Model, check_manifest, plans};
 use crate::session::say;
 
 /// A connection without a request is closed after this.
 const UNUSED: Duration = Duration::from_secs(600);
 /// Shares must come without a longer pause than this.
 const PAUSE: Duration = Duration::from_secs(30);
+/// Characters of a refusal's reason, in logs and replies: it may quote what the client sent.
+const REASON: usize = 1000;
 /// The longest a request may take, queueing included.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -53,7 +56,7 @@ impl Counter<'_> {
     pub(crate) fn serve(&self, link: &mut dyn Link, client: &str) {
         loop {
             link.set_timeout(Some(UNUSED));
-            let Ok(bytes) = link.recv_any(tag::REQUEST, MAX_CONTROL) else { return };
+            let Ok(bytes) = link.recv_any(tag::REQUEST, MAX_CONTROL).map(Zeroizing::new) else { return };
             let _working = self.core.work();
             link.set_timeout(Some(PAUSE));
             let outcome = match decode("request", &bytes) {
@@ -63,6 +66,7 @@ impl Counter<'_> {
             let response = match outcome {
                 Ok(Ok(response)) => response,
                 Ok(Err((why, reason))) => {
+                    let reason: String = reason.chars().take(REASON).collect();
                     tracing::warn!(client, ?why, reason, "refused");
                     (Reply::Refused { why, reason }, None)
                 }
@@ -149,11 +153,10 @@ impl Counter<'_> {
         if !model.public.reveals_to(client).contains(&reveal) {
             return refused(Refusal::Denied, format!("{client} may not be shown {reveal:?} of {name}"));
         }
-        let per_sample = model.public.program.input_shape.iter().product::<usize>();
-        let most = MAX_BULK / 8 / per_sample.max(1);
-        if batch == 0 || batch as usize > most {
-            return refused(Refusal::Invalid, format!("a batch of {batch}: 1 to {most}"));
-        }
+        let Some(plan) = model.plan(reveal) else {
+            return refused(Refusal::Invalid, format!("the model {name} cannot reveal {reveal:?}"));
+        };
+        plan.fits(batch).map_err(|fault| fault.refusal())?;
         Ok(model)
     }
 
@@ -165,7 +168,16 @@ impl Counter<'_> {
             );
         }
         check_name(&manifest.name).or_else(|e| refused(Refusal::Invalid, e.to_string()))?;
-        plans(&manifest.program, manifest.window).or_else(|e| refused(Refusal::Invalid, e))?;
+        check_manifest(manifest).or_else(|e| refused(Refusal::Invalid, e))?;
+        // Every client must be able to read the list of all models in one message.
+        let listed = |m: &Manifest| encode(m).len() + 1024;
+        let all: usize = self.core.models.all().iter().map(|m| listed(&m.public)).sum();
+        if all + listed(manifest) > MAX_CONTROL {
+            return refused(
+                Refusal::Invalid,
+                "the servers' list of models is full: share a smaller one or remove some",
+            );
+        }
         if elements(manifest).is_none_or(|n| n > MAX_BULK / 8) {
             return refused(Refusal::Invalid, format!("more than {} weights", MAX_BULK / 8));
         }
@@ -198,14 +210,13 @@ impl Counter<'_> {
         model: Arc<Model<EvaluatorWeights>>,
         batch: u32,
         reveal: Reveal,
-        seed: Vec<u8>,
+        seed: SecretSeed,
     ) -> Result<Response, Refused> {
         if let Some(response) = self.repeat(client, &id) {
             return Ok(response);
         }
-        let n = batch as usize * model.public.program.input_shape.iter().product::<usize>();
-        let share = alice_share(&read_seed(seed)?, n);
-        let work = Predict { id, client: client.into(), model, batch, reveal, share };
+        let seed = read_seed(&seed)?;
+        let work = Predict { id, client: client.into(), model, batch, reveal, seed };
         let answer = self.enqueue(Work::Predict(Box::new(work)))?;
         self.answer(client, id, answer)
     }
@@ -243,17 +254,18 @@ impl Counter<'_> {
         client: &str,
         id: RequestId,
         manifest: Box<Manifest>,
-        seed: Vec<u8>,
+        seed: SecretSeed,
     ) -> Result<Response, Refused> {
         let total = elements(&manifest).unwrap_or(0);
-        let mut all = alice_share(&read_seed(seed)?, total).into_vec();
+        let all = alice_share(&read_seed(&seed)?, total);
+        let mut left = &all[..];
         let mut shares = Vec::with_capacity(manifest.program.weights.len());
-        for spec in manifest.program.weights.iter().rev() {
-            let n: usize = spec.shape.iter().product();
-            let data = all.split_off(all.len().saturating_sub(n));
-            shares.push(Tensor::new(spec.shape.clone(), data).or_else(|e| refused(Refusal::Invalid, e.to_string()))?);
+        for spec in &manifest.program.weights {
+            let (data, more) = left.split_at(spec.shape.iter().product());
+            let tensor = Tensor::new(spec.shape.clone(), data.to_vec());
+            shares.push(tensor.or_else(|e| refused(Refusal::Invalid, e.to_string()))?);
+            left = more;
         }
-        shares.reverse();
         let answer = self.enqueue(Work::Upload(Upload { id, owner: client.into(), manifest, shares }))?;
         self.finish(&answer)
     }
@@ -291,10 +303,10 @@ impl Counter<'_> {
     }
 }
 
-fn read_seed(seed: Vec<u8>) -> Result<Seed, Refused> {
-    match <[u8; 32]>::try_from(seed) {
+fn read_seed(seed: &SecretSeed) -> Result<Seed, Refused> {
+    match <[u8; 32]>::try_from(seed.expose()) {
         Ok(bytes) => Ok(Seed::from_bytes(bytes)),
-        Err(bytes) => refused(Refusal::Invalid, format!("a seed of {} bytes where 32 are due", bytes.len())),
+        Err(_) => refused(Refusal::Invalid, format!("a seed of {} bytes where 32 are due", seed.expose().len())),
     }
 }
 

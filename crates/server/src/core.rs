@@ -20,11 +20,14 @@ pub(crate) const SETUP: Duration = Duration::from_secs(5);
 /// How long a lane without work waits before it looks around.
 pub(crate) const IDLE: Duration = Duration::from_millis(200);
 
+/// Connections that one client may have, so that none keeps the others out.
+const PER_CLIENT: usize = 128;
+
 /// A connection that can be ended from outside.
 #[derive(PartialEq, Eq, Hash)]
 enum Line {
     Lane(Party, u32),
-    Client(u64),
+    Client(String, u64),
 }
 
 /// Shared by the threads of one server.
@@ -177,16 +180,21 @@ impl Core {
         }
     }
 
-    /// Remembers how to end a client's connection from outside; the number forgets it again.
-    pub(crate) fn watch_client(&self, closer: Closer) -> u64 {
+    /// Remembers how to end a client's connection from outside; the number forgets it again. `None` if this client has
+    /// too many connections.
+    pub(crate) fn watch_client(&self, name: &str, closer: Closer) -> Option<u64> {
+        let mut closers = lock(&self.closers);
+        if closers.keys().filter(|l| matches!(l, Line::Client(n, _) if n == name)).count() >= PER_CLIENT {
+            return None;
+        }
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
-        lock(&self.closers).insert(Line::Client(number), closer);
-        number
+        closers.insert(Line::Client(name.into(), number), closer);
+        Some(number)
     }
 
     /// Forgets a client's connection that has ended.
-    pub(crate) fn client_left(&self, number: u64) {
-        lock(&self.closers).remove(&Line::Client(number));
+    pub(crate) fn client_left(&self, name: &str, number: u64) {
+        lock(&self.closers).remove(&Line::Client(name.into(), number));
     }
 
     /// Ends every link, so that whoever waits on one wakes up.
@@ -214,20 +222,34 @@ impl Core {
         Ok(())
     }
 
-    /// Follows alice's inventory: commits what is staged and exists, drops what is staged and does not. Gives the
-    /// epochs that this party lacks.
+    /// Makes a staged model permanent and known.
+    pub(crate) fn commit<W: Parts>(&self, models: &Registry<W>, epoch: u64) -> Result<(), String> {
+        self.store.commit(epoch).map_err(|e| e.to_string())?;
+        models.insert(Model::restore(self.store.load(epoch).map_err(|e| e.to_string())?)?);
+        Ok(())
+    }
+
+    /// Drops material of a model that was removed while the material was being prepared.
+    pub(crate) fn forget_removed(&self, epoch: u64) {
+        if self.models.get(epoch).is_none() {
+            self.pool.retain(|kind, _| kind.0 != epoch);
+        }
+    }
+
+    /// Follows alice's inventory: commits what is staged and exists, drops what is staged and does not, save what may
+    /// be younger than the inventory (`below`). Gives the epochs that this party lacks.
     pub(crate) fn reconcile<W: Parts>(
         &self,
         models: &Registry<W>,
         epochs: &[u64],
         uploading: &[u64],
+        below: u64,
     ) -> Result<Vec<u64>, String> {
         let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
         for epoch in staged {
             if epochs.contains(&epoch) {
-                self.store.commit(epoch).map_err(|e| e.to_string())?;
-                models.insert(Model::restore(self.store.load(epoch).map_err(|e| e.to_string())?)?);
-            } else if !uploading.contains(&epoch) {
+                self.commit(models, epoch)?;
+            } else if epoch < below && !uploading.contains(&epoch) {
                 self.store.erase(epoch).map_err(|e| e.to_string())?;
             }
         }

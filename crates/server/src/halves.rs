@@ -87,6 +87,11 @@ impl Halves {
 
 type Given = (Arc<Vec<u8>>, RunReport);
 
+/// About what an answer takes in memory, its report and its places in the maps included.
+fn size((payload, report): &Given) -> usize {
+    payload.len() + size_of_val(&report.steps[..]) + 512
+}
+
 /// Answers given: a repeat of the same request by the same client gets the same bytes, never a new evaluation.
 #[derive(Default)]
 pub(crate) struct Answered(Mutex<Kept>);
@@ -102,18 +107,42 @@ impl Answered {
     pub(crate) fn keep(&self, client: &str, id: RequestId, answer: Given) {
         let mut kept = lock(&self.0);
         let key = (client.to_owned(), id);
-        kept.bytes += answer.0.len();
-        kept.order.push_back(key.clone());
-        kept.given.insert(key, answer);
+        kept.bytes += size(&answer);
+        match kept.given.insert(key.clone(), answer) {
+            Some(older) => kept.bytes -= size(&older),
+            None => kept.order.push_back(key),
+        }
         while kept.bytes > KEPT {
             let Some(oldest) = kept.order.pop_front() else { break };
-            if let Some((payload, _)) = kept.given.remove(&oldest) {
-                kept.bytes -= payload.len();
+            if let Some(answer) = kept.given.remove(&oldest) {
+                kept.bytes -= size(&answer);
             }
         }
     }
 
     pub(crate) fn get(&self, client: &str, id: &RequestId) -> Option<Given> {
         lock(&self.0).given.get(&(client.to_owned(), *id)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_kept_are_bounded_however_small_they_are() {
+        let answered = Answered::default();
+        let give = |i: u32| {
+            let mut id = RequestId::default();
+            id[..4].copy_from_slice(&i.to_le_bytes());
+            answered.keep("ann", id, (Arc::new(vec![0; 8]), RunReport::default()));
+        };
+        let most = (KEPT / 520) as u32;
+        (0..most + 1000).for_each(give);
+        // The same one again counts once.
+        (0..100).for_each(|_| give(most + 999));
+        let kept = lock(&answered.0);
+        assert!(kept.given.len() <= most as usize && kept.given.len() == kept.order.len());
+        assert_eq!(kept.bytes, kept.given.values().map(size).sum::<usize>());
     }
 }

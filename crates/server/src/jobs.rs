@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use trefoil_mpc::Reveal;
 use trefoil_mpc::masked::EvaluatorWeights;
+use trefoil_prg::Seed;
 use trefoil_proto::control::{Manifest, Refusal, RequestId, RunReport};
-use trefoil_ring::{Tensor, Words};
+use trefoil_ring::Tensor;
 
 use crate::core::lock;
 use crate::models::Model;
@@ -23,7 +24,8 @@ pub(crate) struct Predict {
     pub(crate) model: Arc<Model<EvaluatorWeights>>,
     pub(crate) batch: u32,
     pub(crate) reveal: Reveal,
-    pub(crate) share: Words,
+    /// Of alice's share, which a lane draws when it begins: what waits takes no room.
+    pub(crate) seed: Seed,
 }
 
 /// One upload that alice admitted.

@@ -240,9 +240,11 @@ fn meet(shared: &Shared, incoming: Incoming, lanes: u32) {
                 return tracing::warn!(%from, name, "clients do not talk to carol");
             }
             let Shared { desk, halves, answered, .. } = shared;
-            let number = core.watch_client(connection.closer);
+            let Some(number) = core.watch_client(&name, connection.closer) else {
+                return tracing::warn!(%from, name, "has too many connections");
+            };
             Counter { core, desk, halves, answered }.serve(connection.link.as_mut(), &name);
-            core.client_left(number);
+            core.client_left(&name, number);
         }
     }
 }

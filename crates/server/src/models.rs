@@ -6,15 +6,27 @@ use std::sync::{Arc, RwLock};
 use trefoil_mpc::masked::weights::{HeldWeight, masked_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
 use trefoil_mpc::program::{Program, Reveal, Window};
-use trefoil_proto::control::{Manifest, decode, encode};
+use trefoil_proto::control::{InputEncoding, MAX_BULK, Manifest, Refusal, decode, encode};
 use trefoil_ring::Tensor;
 
+use crate::error::Fault;
 use crate::store::{StoredModel, StoredTensor};
 
-/// A program that ends in a reveal, and the hash that all parties compare.
+/// A program that ends in a reveal, the hash that all parties compare, and the largest batch it may be run on.
 pub(crate) struct Plan {
     pub(crate) program: Program,
     pub(crate) hash: [u8; 32],
+    pub(crate) most: usize,
+}
+
+impl Plan {
+    /// Refuses batches that no server can hold.
+    pub(crate) fn fits(&self, batch: u32) -> Result<(), Fault> {
+        if (1..=self.most).contains(&(batch as usize)) {
+            return Ok(());
+        }
+        Err(Fault::Refused(Refusal::Invalid, format!("a batch of {batch}: 1 to {}", self.most)))
+    }
 }
 
 /// A party's part of a model's tensors.
@@ -106,13 +118,41 @@ pub(crate) struct Model<W: Parts> {
     plans: Vec<(Reveal, Arc<Plan>)>,
 }
 
+/// Kinds of material that one model may ask for, and how much of each.
+const AHEAD: (usize, u32) = (16, 1024);
+
+/// Checks what an owner says about a model beside its program: what would do harm later to others.
+pub(crate) fn check_manifest(m: &Manifest) -> Result<(), String> {
+    let plans = plans(&m.program, m.window)?;
+    let InputEncoding { scale, offset, low, high } = m.input;
+    if ![scale, offset, low, high].iter().all(|v| v.is_finite()) || low > high {
+        return Err(format!("an input encoding of scale {scale}, offset {offset}, range {low} to {high}"));
+    }
+    if m.ahead.len() > AHEAD.0 {
+        return Err(format!("{} kinds of material to keep ready: at most {}", m.ahead.len(), AHEAD.0));
+    }
+    for a in &m.ahead {
+        let plan = plans.iter().find(|(r, _)| *r == a.reveal);
+        let (_, plan) = plan.ok_or_else(|| format!("material for {:?}, which this model cannot reveal", a.reveal))?;
+        plan.fits(a.batch).map_err(|f| f.refusal().1)?;
+        if a.count > AHEAD.1 {
+            return Err(format!("material for {} requests to keep ready: at most {}", a.count, AHEAD.1));
+        }
+    }
+    Ok(())
+}
+
 /// The plans of a program, one for each thing it can reveal. Fails if it can reveal nothing.
 pub(crate) fn plans(program: &Program, window: Window) -> Result<Vec<(Reveal, Arc<Plan>)>, String> {
     let mut plans = Vec::new();
     let mut why = String::new();
     for reveal in [Reveal::Logits, Reveal::Label] {
         match program.ending_in(reveal, window) {
-            Ok(p) => plans.push((reveal, Arc::new(Plan { hash: p.hash(), program: p }))),
+            Ok(p) => {
+                let inputs = p.input_shape.iter().product::<usize>().max(1);
+                let most = p.largest_batch().map_err(|e| e.to_string())?.min(MAX_BULK / 8 / inputs);
+                plans.push((reveal, Arc::new(Plan { hash: p.hash(), program: p, most })));
+            }
             Err(e) => why = e.to_string(),
         }
     }

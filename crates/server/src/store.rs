@@ -42,6 +42,9 @@ pub enum StoreError {
     /// Another server uses the store.
     #[error("{0}: in use by another server")]
     InUse(String),
+    /// No number is left for another lot.
+    #[error("lot {0}: no higher number is left")]
+    Exhausted(u64),
     /// A lot that is burnt.
     #[error("lot {lot} is burnt: the next is {next} or higher")]
     Burnt {
@@ -110,14 +113,14 @@ impl Store {
 
     /// The lowest lot that is not burnt.
     pub fn next_lot(&self) -> u64 {
-        self.mark.lock().map_or(u64::MAX, |m| m.next)
+        self.mark.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next
     }
 
     /// Takes the next lot: it is burnt, on disk, when this returns.
     pub fn take_lot(&self) -> Result<u64, StoreError> {
         let mut mark = self.locked()?;
         let lot = mark.next;
-        self.burn_below(&mut mark, lot + 1)?;
+        self.burn_below(&mut mark, after(lot)?)?;
         Ok(lot)
     }
 
@@ -127,14 +130,17 @@ impl Store {
         if next > mark.next { self.burn_below(&mut mark, next) } else { Ok(()) }
     }
 
-    /// Burns a lot that alice numbered, on disk, before this returns. `floor` is the caller's own lower bound.
-    pub fn burn(&self, lot: u64, floor: u64) -> Result<(), StoreError> {
+    /// Burns a lot that alice numbered, on disk, before this returns. `floor` is the caller's own lower bound; its next
+    /// one is returned.
+    pub fn burn(&self, lot: u64, floor: u64) -> Result<u64, StoreError> {
         let mut mark = self.locked()?;
         if lot < floor {
             return Err(StoreError::Burnt { lot, next: floor });
         }
-        let next = mark.next.max(lot + 1);
-        self.burn_below(&mut mark, next)
+        let floor = after(lot)?;
+        let next = mark.next.max(floor);
+        self.burn_below(&mut mark, next)?;
+        Ok(floor)
     }
 
     fn locked(&self) -> Result<std::sync::MutexGuard<'_, Mark>, StoreError> {
@@ -176,11 +182,12 @@ impl Store {
     /// Makes a staged model permanent.
     pub(crate) fn commit(&self, epoch: u64) -> Result<(), StoreError> {
         let (from, to) = (self.path(epoch, true), self.path(epoch, false));
-        if !from.exists() && to.exists() {
-            return Ok(());
+        match fs::rename(&from, &to) {
+            // Another lane was faster.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
+            Err(e) => Err(io_error(&from)(e)),
+            Ok(()) => sync_folder(&to),
         }
-        fs::rename(&from, &to).map_err(io_error(&from))?;
-        sync_folder(&to)
     }
 
     /// Erases a model, staged or not: overwritten, then removed.
@@ -223,6 +230,10 @@ impl Store {
         plain.zeroize();
         model
     }
+}
+
+fn after(lot: u64) -> Result<u64, StoreError> {
+    lot.checked_add(1).ok_or(StoreError::Exhausted(lot))
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
@@ -308,8 +319,11 @@ mod tests {
         let next = store.next_lot();
         assert!(next > after + 100_000);
         assert!(matches!(store.burn(5, next), Err(StoreError::Burnt { lot: 5, .. })));
-        store.burn(next + 5, next).unwrap();
+        assert_eq!(store.burn(next + 5, next).unwrap(), next + 6);
         assert_eq!(store.next_lot(), next + 6);
+        assert!(matches!(store.burn(u64::MAX, next), Err(StoreError::Exhausted(_))));
+        store.raise(u64::MAX).unwrap();
+        assert!(matches!(store.take_lot(), Err(StoreError::Exhausted(_))));
     }
 
     #[test]

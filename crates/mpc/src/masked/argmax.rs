@@ -146,7 +146,8 @@ pub(crate) fn deal_argmax<D: Dealing>(
         let mut shares = d.open_shares(at, Purpose::AndMonomial)?;
         let dealt: usize = sizes.iter().map(|&s| (1 << s) - 1 - s).sum();
         let m = &masks;
-        let monomials = d.deal_bits(&mut shares, n * dealt * words, |out| {
+        let mut monomials = Words::default();
+        d.deal_bits(&mut shares, n * dealt * words, &mut monomials, |out| {
             let mut planes = out.chunks_exact_mut(words);
             for class in m {
                 let mut first = 0;
@@ -164,7 +165,7 @@ pub(crate) fn deal_argmax<D: Dealing>(
         let mut opened = Words::default();
         if l + 1 < groups.len() {
             let mut draw = d.open_mask(at, Purpose::AndMask)?;
-            opened = d.mask_bits(&mut draw, n * sizes.len() * words);
+            d.mask_bits(&mut draw, n * sizes.len() * words, &mut opened);
             if D::COMPUTES {
                 masks = split(&opened, n, words);
             }

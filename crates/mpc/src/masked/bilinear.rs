@@ -83,13 +83,13 @@ pub(crate) fn deal_linear<D: Dealing>(
 ) -> Result<Words, MpcError> {
     let mut draw = d.open_shares(at, Purpose::Product)?;
     let group = PIECE.div_ceil(step.outputs);
-    let mut h = Words::with_capacity(if D::COMPUTES { batch * step.outputs } else { 0 });
+    let mut h = D::room(batch * step.outputs);
     for first in (0..batch).step_by(group) {
         let samples = group.min(batch - first);
         let rows = first * step.inputs..(first + samples) * step.inputs;
-        h.extend(&d.deal(&mut draw, samples * step.outputs, 64, |out| {
+        d.deal(&mut draw, samples * step.outputs, 64, &mut h, |out| {
             weights.mask_product(step, samples, &lambda[rows], out);
-        })?);
+        })?;
     }
     if !h.is_empty() {
         weights.local_terms(step, batch, lambda, &mut h);
@@ -122,7 +122,8 @@ pub(crate) fn deal_matmul<D: Dealing>(
     y: &[u64],
 ) -> Result<MatMulMaterial, MpcError> {
     let mut draw = d.open_shares(at, Purpose::Product)?;
-    let product = d.deal(&mut draw, batch * m * n, 64, |out| {
+    let mut product = D::room(batch * m * n);
+    d.deal(&mut draw, batch * m * n, 64, &mut product, |out| {
         for ((x, y), out) in x.chunks_exact(m * k).zip(y.chunks_exact(k * n)).zip(out.chunks_exact_mut(m * n)) {
             matmul(m, k, n, x, y, out);
         }

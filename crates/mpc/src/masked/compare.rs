@@ -59,14 +59,19 @@ pub(crate) fn deal_compare<D: Dealing>(
         let at = at.level(l)?;
         levels.push((d.open_mask(at, Purpose::NodeMask)?, d.open_shares(at, Purpose::NodeMonomial)?));
     }
+    let all = n.div_ceil(64);
+    let level_room =
+        |l: &Level| LevelMaterial { masks: D::room(l.opened() * all), monomials: D::room(l.dealt() * all) };
     let mut m = CompareMaterial {
-        levels: layout.levels.iter().map(|_| LevelMaterial::default()).collect(),
-        ..Default::default()
+        leaf: D::room(layout.leaf_planes() * all),
+        levels: layout.levels.iter().map(level_room).collect(),
+        top: D::room(all),
+        sign: D::room(all),
     };
     let mut planes = Words::default();
     for (start, len, words) in chunks(n) {
         let bits = &mut planes;
-        let leaves = d.deal_bits(&mut leaf, layout.leaf_planes() * words, |out| {
+        d.deal_bits(&mut leaf, layout.leaf_planes() * words, &mut m.leaf, |out| {
             let mut wires = Words::zeros(len);
             lambda(start, &mut wires);
             wires.iter_mut().for_each(|w| *w = !*w);
@@ -74,18 +79,17 @@ pub(crate) fn deal_compare<D: Dealing>(
             to_planes(&wires, lo, k, bits);
             leaf_monomials(layout, words, bits, out);
         })?;
-        m.leaf.extend(&leaves);
         for ((level, (masks, monomials)), material) in layout.levels.iter().zip(&mut levels).zip(&mut m.levels) {
-            let mu = d.mask_bits(masks, level.opened() * words);
-            let dealt = d.deal_bits(monomials, level.dealt() * words, |out| node_monomials(level, words, &mu, out))?;
-            material.masks.extend(&mu);
-            material.monomials.extend(&dealt);
+            let first = material.masks.len();
+            d.mask_bits(masks, level.opened() * words, &mut material.masks);
+            let mu = &material.masks[first..];
+            d.deal_bits(monomials, level.dealt() * words, &mut material.monomials, |out| {
+                node_monomials(level, words, mu, out);
+            })?;
         }
         let bits = &planes;
-        let t = d.deal_bits(&mut top, words, |out| out.copy_from_slice(&bits[(k as usize - 1) * words..]))?;
-        m.top.extend(&t);
-        let s = d.mask_bits(&mut sign, words);
-        m.sign.extend(&s);
+        d.deal_bits(&mut top, words, &mut m.top, |out| out.copy_from_slice(&bits[(k as usize - 1) * words..]))?;
+        d.mask_bits(&mut sign, words, &mut m.sign);
     }
     Ok(m)
 }
@@ -153,10 +157,9 @@ pub(crate) fn compare(
         let mut bits = Words::zeros(k * words);
         to_planes(&wires, lo, k as u32, &mut bits);
         let size = layout.leaf_planes() * words;
-        let mut out = Words::zeros((2 * pairs - 1) * words);
-        leaf_pairs(role, layout, words, &bits, &material.leaf[leaf..leaf + size], &mut scratch, &mut out);
+        let out = shares.grow((2 * pairs - 1) * words);
+        leaf_pairs(role, layout, words, &bits, &material.leaf[leaf..leaf + size], &mut scratch, out);
         leaf += size;
-        shares.extend(&out);
         sign.extend(&bits[(k - 1) * words..]);
     }
     for (level, held) in layout.levels.iter().zip(&material.levels) {
@@ -166,17 +169,15 @@ pub(crate) fn compare(
         shares = Words::with_capacity(next * n.div_ceil(64));
         for (_, _, words) in chunks(n) {
             let (opened, monomials) = (level.opened() * words, level.dealt() * words);
-            let mut out = Words::zeros(next * words);
             let held = Held {
                 words,
                 public: &public[at..at + opened],
                 masks: &held.masks[at..at + opened],
                 monomials: &held.monomials[dealt..dealt + monomials],
             };
-            level_pairs(role, level, &held, &mut scratch, &mut out);
+            level_pairs(role, level, &held, &mut scratch, shares.grow(next * words));
             at += opened;
             dealt += monomials;
-            shares.extend(&out);
         }
     }
     // b = NOT (carry XOR top bit of delta XOR top bit of NOT lambda); the public part is A's.

@@ -64,11 +64,13 @@ pub(crate) struct Draw {
     bob: Option<Stream>,
 }
 
-/// Who interprets the offline phase. Vectors returned are shares at an evaluator, whole values at the producer
-/// (masks) or nothing (dealt values at the producer, everything at the counter).
+/// Who interprets the offline phase. Words appended are shares at an evaluator, whole values at the producer (masks)
+/// or nothing (dealt values at the producer, everything at the counter).
 pub(crate) trait Dealing {
     /// Whether this party computes with its masks (the counter does not).
     const COMPUTES: bool = true;
+    /// Whether this party keeps what is dealt.
+    const KEEPS: bool = true;
 
     /// Begins a step: frames that follow carry its number.
     fn begin_step(&mut self, _step: usize) {}
@@ -82,15 +84,32 @@ pub(crate) trait Dealing {
     /// The next `n` words of a ring mask.
     fn mask(&mut self, draw: &mut Draw, n: usize) -> Words;
 
-    /// The next `n` words of bit masks.
-    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words;
+    /// Appends the next `n` words of bit masks.
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words);
 
-    /// Deals `n` ring values modulo 2^bits; `value` fills them in at the producer and runs nowhere else.
-    fn deal(&mut self, draw: &mut Draw, n: usize, bits: u32, value: impl FnOnce(&mut [u64]))
-    -> Result<Words, MpcError>;
+    /// Deals `n` ring values modulo 2^bits; `value` adds them to zeros at the producer and runs nowhere else.
+    fn deal(
+        &mut self,
+        draw: &mut Draw,
+        n: usize,
+        bits: u32,
+        out: &mut Words,
+        value: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError>;
 
-    /// Deals `n` words of bits; `value` fills them in at the producer and runs nowhere else.
-    fn deal_bits(&mut self, draw: &mut Draw, n: usize, value: impl FnOnce(&mut [u64])) -> Result<Words, MpcError>;
+    /// Deals `n` words of bits; `value` sets them at the producer and runs nowhere else.
+    fn deal_bits(
+        &mut self,
+        draw: &mut Draw,
+        n: usize,
+        out: &mut Words,
+        value: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError>;
+
+    /// Room for `n` words of material at a party that keeps it.
+    fn room(n: usize) -> Words {
+        Words::with_capacity(if Self::KEEPS { n } else { 0 })
+    }
 
     /// Ends a step: what is buffered is sent, or must have been used up.
     fn end_step(&mut self) -> Result<(), MpcError> {
@@ -98,12 +117,43 @@ pub(crate) trait Dealing {
     }
 }
 
+fn fill(stream: &mut Option<Stream>, words: &mut [u64]) {
+    if let Some(s) = stream {
+        s.fill(words);
+    }
+}
+
 fn next(stream: &mut Option<Stream>, n: usize) -> Words {
     let mut words = Words::zeros(n);
-    if let Some(s) = stream {
-        s.fill(&mut words);
-    }
+    fill(stream, &mut words);
     words
+}
+
+/// `bytes` more zero bytes at the buffer's end; a buffer that must grow is erased before it is given back.
+fn room(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    let at = buffer.len();
+    if buffer.capacity() - at < bytes {
+        let mut grown = Vec::with_capacity(at + bytes);
+        grown.extend_from_slice(buffer);
+        buffer.zeroize();
+        *buffer = grown;
+    }
+    buffer.resize(at + bytes, 0);
+    &mut buffer[at..]
+}
+
+/// Room for values that are computed and sent, reused from one to the next.
+#[derive(Default)]
+struct Room(Words);
+
+impl Room {
+    fn zeros(&mut self, n: usize) -> &mut [u64] {
+        if self.0.len() < n {
+            self.0 = Words::zeros(n);
+        }
+        self.0[..n].fill(0);
+        &mut self.0[..n]
+    }
 }
 
 /// Carol: draws everything, computes what is dealt, sends bob the corrections.
@@ -113,24 +163,25 @@ pub(crate) struct Producer<'a> {
     link: &'a mut dyn Link,
     tag: Tag,
     buffer: Vec<u8>,
+    values: Room,
+    shares: Room,
 }
 
 impl<'a> Producer<'a> {
     pub(crate) fn new(alice: &'a Source, bob: &'a Source, link: &'a mut dyn Link) -> Self {
-        Self { alice, bob, link, tag: 0, buffer: Vec::with_capacity(FRAME + FRAME / 2) }
+        Self {
+            alice,
+            bob,
+            link,
+            tag: 0,
+            buffer: Vec::with_capacity(2 * FRAME),
+            values: Room::default(),
+            shares: Room::default(),
+        }
     }
 
-    /// `bytes` more zero bytes at the buffer's end; a buffer that must grow is erased before it is given back.
-    fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let at = self.buffer.len();
-        if self.buffer.capacity() - at < bytes {
-            let mut grown = Vec::with_capacity(at + bytes);
-            grown.extend_from_slice(&self.buffer);
-            self.buffer.zeroize();
-            self.buffer = grown;
-        }
-        self.buffer.resize(at + bytes, 0);
-        &mut self.buffer[at..]
+    fn flush_if_full(&mut self) -> Result<(), MpcError> {
+        if self.buffer.len() >= FRAME { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), MpcError> {
@@ -149,6 +200,8 @@ impl Drop for Producer<'_> {
 }
 
 impl Dealing for Producer<'_> {
+    const KEEPS: bool = false;
+
     fn begin_step(&mut self, step: usize) {
         self.tag = step as Tag;
         self.link.meter().enter(Phase::Offline, step);
@@ -169,11 +222,12 @@ impl Dealing for Producer<'_> {
         a
     }
 
-    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words {
-        let mut a = next(&mut draw.alice, n);
-        let b = next(&mut draw.bob, n);
-        a.iter_mut().zip(b.iter()).for_each(|(x, y)| *x ^= y);
-        a
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words) {
+        let b = self.shares.zeros(n);
+        fill(&mut draw.bob, b);
+        let a = out.grow(n);
+        fill(&mut draw.alice, a);
+        a.iter_mut().zip(b).for_each(|(x, y)| *x ^= *y);
     }
 
     fn deal(
@@ -181,34 +235,37 @@ impl Dealing for Producer<'_> {
         draw: &mut Draw,
         n: usize,
         bits: u32,
+        _: &mut Words,
         value: impl FnOnce(&mut [u64]),
-    ) -> Result<Words, MpcError> {
-        let mut v = Words::zeros(n);
-        value(&mut v);
-        let a = next(&mut draw.alice, n);
-        v.iter_mut().zip(a.iter()).for_each(|(x, y)| *x = x.wrapping_sub(*y));
-        let room = self.room(packed_bytes(n, bits));
+    ) -> Result<(), MpcError> {
+        let v = self.values.zeros(n);
+        value(v);
+        let a = self.shares.zeros(n);
+        fill(&mut draw.alice, a);
+        v.iter_mut().zip(a).for_each(|(x, y)| *x = x.wrapping_sub(*y));
+        let room = room(&mut self.buffer, packed_bytes(n, bits));
         if bits == 64 {
-            room.copy_from_slice(v.bytes());
+            room.copy_from_slice(bytemuck::cast_slice(v));
         } else {
-            pack(&v, bits, room);
+            pack(v, bits, room);
         }
-        if self.buffer.len() >= FRAME {
-            self.flush()?;
-        }
-        Ok(Words::default())
+        self.flush_if_full()
     }
 
-    fn deal_bits(&mut self, draw: &mut Draw, n: usize, value: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
-        let mut v = Words::zeros(n);
-        value(&mut v);
-        let a = next(&mut draw.alice, n);
-        v.iter_mut().zip(a.iter()).for_each(|(x, y)| *x ^= y);
-        self.room(8 * n).copy_from_slice(v.bytes());
-        if self.buffer.len() >= FRAME {
-            self.flush()?;
-        }
-        Ok(Words::default())
+    fn deal_bits(
+        &mut self,
+        draw: &mut Draw,
+        n: usize,
+        _: &mut Words,
+        value: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError> {
+        let v = self.values.zeros(n);
+        value(v);
+        let a = self.shares.zeros(n);
+        fill(&mut draw.alice, a);
+        v.iter_mut().zip(a).for_each(|(x, y)| *x ^= *y);
+        room(&mut self.buffer, 8 * n).copy_from_slice(bytemuck::cast_slice(v));
+        self.flush_if_full()
     }
 
     fn end_step(&mut self) -> Result<(), MpcError> {
@@ -234,16 +291,31 @@ impl Dealing for AliceDealing<'_> {
         next(&mut draw.alice, n)
     }
 
-    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words {
-        next(&mut draw.alice, n)
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words) {
+        fill(&mut draw.alice, out.grow(n));
     }
 
-    fn deal(&mut self, draw: &mut Draw, n: usize, _: u32, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
-        Ok(next(&mut draw.alice, n))
+    fn deal(
+        &mut self,
+        draw: &mut Draw,
+        n: usize,
+        _: u32,
+        out: &mut Words,
+        _: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError> {
+        fill(&mut draw.alice, out.grow(n));
+        Ok(())
     }
 
-    fn deal_bits(&mut self, draw: &mut Draw, n: usize, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
-        Ok(next(&mut draw.alice, n))
+    fn deal_bits(
+        &mut self,
+        draw: &mut Draw,
+        n: usize,
+        out: &mut Words,
+        _: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError> {
+        fill(&mut draw.alice, out.grow(n));
+        Ok(())
     }
 }
 
@@ -300,24 +372,35 @@ impl Dealing for BobDealing<'_> {
         next(&mut draw.bob, n)
     }
 
-    fn mask_bits(&mut self, draw: &mut Draw, n: usize) -> Words {
-        next(&mut draw.bob, n)
+    fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words) {
+        fill(&mut draw.bob, out.grow(n));
     }
 
-    fn deal(&mut self, _: &mut Draw, n: usize, bits: u32, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
-        let mut words = Words::zeros(n);
+    fn deal(
+        &mut self,
+        _: &mut Draw,
+        n: usize,
+        bits: u32,
+        out: &mut Words,
+        _: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError> {
         if n > 0 {
-            unpack(self.take(packed_bytes(n, bits))?, bits, &mut words);
+            unpack(self.take(packed_bytes(n, bits))?, bits, out.grow(n));
         }
-        Ok(words)
+        Ok(())
     }
 
-    fn deal_bits(&mut self, _: &mut Draw, n: usize, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
-        let mut words = Words::zeros(n);
+    fn deal_bits(
+        &mut self,
+        _: &mut Draw,
+        n: usize,
+        out: &mut Words,
+        _: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError> {
         if n > 0 {
-            words.bytes_mut().copy_from_slice(self.take(8 * n)?);
+            bytemuck::cast_slice_mut(out.grow(n)).copy_from_slice(self.take(8 * n)?);
         }
-        Ok(words)
+        Ok(())
     }
 
     fn end_step(&mut self) -> Result<(), MpcError> {
@@ -354,6 +437,7 @@ impl Counting {
 
 impl Dealing for Counting {
     const COMPUTES: bool = false;
+    const KEEPS: bool = false;
 
     fn open_mask(&mut self, _: At, _: Purpose) -> Result<Draw, MpcError> {
         Ok(Draw { alice: None, bob: None })
@@ -367,18 +451,23 @@ impl Dealing for Counting {
         Words::default()
     }
 
-    fn mask_bits(&mut self, _: &mut Draw, _: usize) -> Words {
-        Words::default()
-    }
+    fn mask_bits(&mut self, _: &mut Draw, _: usize, _: &mut Words) {}
 
-    fn deal(&mut self, _: &mut Draw, n: usize, bits: u32, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+    fn deal(
+        &mut self,
+        _: &mut Draw,
+        n: usize,
+        bits: u32,
+        _: &mut Words,
+        _: impl FnOnce(&mut [u64]),
+    ) -> Result<(), MpcError> {
         self.add(packed_bytes(n, bits));
-        Ok(Words::default())
+        Ok(())
     }
 
-    fn deal_bits(&mut self, _: &mut Draw, n: usize, _: impl FnOnce(&mut [u64])) -> Result<Words, MpcError> {
+    fn deal_bits(&mut self, _: &mut Draw, n: usize, _: &mut Words, _: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
         self.add(8 * n);
-        Ok(Words::default())
+        Ok(())
     }
 
     fn end_step(&mut self) -> Result<(), MpcError> {

@@ -38,11 +38,13 @@ pub(crate) struct Online<'a> {
     link: &'a mut dyn Link,
     step: usize,
     exchange: Tag,
+    /// What the peer sent last; room reused from one exchange to the next.
+    theirs: Words,
 }
 
 impl<'a> Online<'a> {
     pub(crate) fn new(role: Role, link: &'a mut dyn Link) -> Self {
-        Self { role, link, step: 0, exchange: 0 }
+        Self { role, link, step: 0, exchange: 0, theirs: Words::default() }
     }
 
     pub(crate) fn begin_step(&mut self, step: usize) {
@@ -52,11 +54,14 @@ impl<'a> Online<'a> {
     }
 
     /// One round: sends `mine`, which must be masked, and gives what the peer sent.
-    pub(crate) fn exchange(&mut self, mine: &[u64]) -> Result<Words, MpcError> {
-        let mut theirs = Words::zeros(mine.len());
+    fn exchange(&mut self, mine: &[u64]) -> Result<&[u64], MpcError> {
+        if self.theirs.len() < mine.len() {
+            self.theirs = Words::zeros(mine.len());
+        }
+        let theirs = &mut self.theirs[..mine.len()];
         let tag = self.step as Tag * EXCHANGES + self.exchange;
         self.exchange += 1;
-        self.link.exchange(tag, &[bytemuck::cast_slice(mine)], theirs.bytes_mut())?;
+        self.link.exchange(tag, &[bytemuck::cast_slice(mine)], bytemuck::cast_slice_mut(theirs))?;
         Ok(theirs)
     }
 
@@ -64,7 +69,7 @@ impl<'a> Online<'a> {
     pub(crate) fn open(&mut self, mut share: Words, lambda: &[u64]) -> Result<Words, MpcError> {
         share.iter_mut().zip(lambda).for_each(|(z, l)| *z = z.wrapping_add(*l));
         let theirs = self.exchange(&share)?;
-        share.iter_mut().zip(theirs.iter()).for_each(|(z, t)| *z = z.wrapping_add(*t));
+        share.iter_mut().zip(theirs).for_each(|(z, t)| *z = z.wrapping_add(*t));
         Ok(share)
     }
 
@@ -72,7 +77,7 @@ impl<'a> Online<'a> {
     pub(crate) fn open_bits(&mut self, mut share: Words, mask: &[u64]) -> Result<Words, MpcError> {
         share.iter_mut().zip(mask).for_each(|(z, m)| *z ^= m);
         let theirs = self.exchange(&share)?;
-        share.iter_mut().zip(theirs.iter()).for_each(|(z, t)| *z ^= t);
+        share.iter_mut().zip(theirs).for_each(|(z, t)| *z ^= t);
         Ok(share)
     }
 }

@@ -6,7 +6,7 @@ use trefoil_link::Link;
 use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
 
-use super::argmax::{deal_argmax, pairs};
+use super::argmax::deal_argmax;
 use super::bilinear::{LinearStep, OfflineWeights, deal_linear, deal_matmul};
 use super::dealing::{AliceDealing, At, BobDealing, Counting, Dealing, Producer};
 use super::layout::Layout;
@@ -21,28 +21,15 @@ use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
 use crate::program::{Form, Op, Program, ValueInfo};
 
-/// Most elements that all steps together may work on for a whole batch.
-const MAX_WORK: usize = 1 << 33;
-
 /// Checks a program together with a batch size.
 pub(crate) fn check(program: &Program, batch: usize) -> Result<Vec<ValueInfo>, MpcError> {
     let infos = program.infer()?;
-    let work =
-        program.steps.iter().zip(&infos).map(|(s, info)| width(&s.op, info, &infos)).fold(0, usize::saturating_add);
-    if batch == 0 || batch.checked_mul(work).is_none_or(|n| n > MAX_WORK) {
-        let expected = format!("1 to {} for a program of {work} elements", MAX_WORK / work.max(1));
+    let most = crate::limits::largest_batch(program, &infos);
+    if !(1..=most).contains(&batch) {
+        let expected = format!("1 to {most}");
         return Err(MpcError::Input { what: "the batch".into(), expected, got: batch.to_string() });
     }
     Ok(infos)
-}
-
-/// Elements that a step works on for one sample: its result's, or what it compares.
-fn width(op: &Op, info: &ValueInfo, infos: &[ValueInfo]) -> usize {
-    match op {
-        Op::MaxPool { pool, .. } => info.elements() * pool.window.0 * pool.window.1,
-        Op::Argmax { x, .. } => pairs(infos[*x].elements()),
-        _ => info.elements(),
-    }
 }
 
 /// The last step that reads each value.

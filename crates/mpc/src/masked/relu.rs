@@ -59,29 +59,30 @@ pub(crate) fn deal_select<D: Dealing>(
     beta: &[u64],
 ) -> Result<SelectMaterial, MpcError> {
     let mut betas = d.open_shares(at, Purpose::Beta)?;
-    let mut m = SelectMaterial::default();
+    let mut m = SelectMaterial { beta: D::room(n), beta_value: D::room(n), ..Default::default() };
     if f == 0 {
         let mut products = d.open_shares(at, Purpose::BetaLambda)?;
         for (start, len, _) in chunks(n) {
-            m.beta.extend(&d.deal(&mut betas, len, 64, |out| fill(out, start, |i| bit(beta, i)))?);
+            d.deal(&mut betas, len, 64, &mut m.beta, |out| fill(out, start, |i| bit(beta, i)))?;
             let product = |i: usize| lambda[i] & bit(beta, i).wrapping_neg();
-            m.beta_value.extend(&d.deal(&mut products, len, 64, |out| fill(out, start, product))?);
+            d.deal(&mut products, len, 64, &mut m.beta_value, |out| fill(out, start, product))?;
         }
         m.value.extend(lambda);
         return Ok(m);
     }
+    (m.value, m.top, m.beta_top) = (D::room(n), D::room(n), D::room(n));
     let mut taus = d.open_shares(at, Purpose::Tau)?;
     let mut beta_taus = d.open_shares(at, Purpose::BetaTau)?;
     let mut tops = d.open_shares(at, Purpose::Top)?;
     let mut beta_tops = d.open_shares(at, Purpose::BetaTop)?;
     for (start, len, _) in chunks(n) {
-        m.beta.extend(&d.deal(&mut betas, len, 64, |out| fill(out, start, |i| bit(beta, i)))?);
-        m.value.extend(&d.deal(&mut taus, len, 64, |out| fill(out, start, |i| lambda[i] >> f))?);
+        d.deal(&mut betas, len, 64, &mut m.beta, |out| fill(out, start, |i| bit(beta, i)))?;
+        d.deal(&mut taus, len, 64, &mut m.value, |out| fill(out, start, |i| lambda[i] >> f))?;
         let beta_tau = |i: usize| (lambda[i] >> f) & bit(beta, i).wrapping_neg();
-        m.beta_value.extend(&d.deal(&mut beta_taus, len, 64, |out| fill(out, start, beta_tau))?);
-        m.top.extend(&d.deal(&mut tops, len, f, |out| fill(out, start, |i| lambda[i] >> 63))?);
+        d.deal(&mut beta_taus, len, 64, &mut m.beta_value, |out| fill(out, start, beta_tau))?;
+        d.deal(&mut tops, len, f, &mut m.top, |out| fill(out, start, |i| lambda[i] >> 63))?;
         let beta_top = |i: usize| (lambda[i] >> 63) & bit(beta, i);
-        m.beta_top.extend(&d.deal(&mut beta_tops, len, f, |out| fill(out, start, beta_top))?);
+        d.deal(&mut beta_tops, len, f, &mut m.beta_top, |out| fill(out, start, beta_top))?;
     }
     Ok(m)
 }

@@ -44,13 +44,13 @@ pub(crate) fn deal_truncate<D: Dealing>(
 ) -> Result<TruncateMaterial, MpcError> {
     let mut tau = d.open_shares(at, Purpose::Tau)?;
     let mut top = d.open_shares(at, Purpose::Top)?;
-    let mut m = TruncateMaterial::default();
+    let mut m = TruncateMaterial { tau: D::room(n), top: D::room(n) };
     for (start, len, _) in chunks(n) {
         let fill = |out: &mut [u64], shift: u32| {
             out.iter_mut().zip(&lambda[start..start + len]).for_each(|(o, l)| *o = l >> shift);
         };
-        m.tau.extend(&d.deal(&mut tau, len, 64, |out| fill(out, f))?);
-        m.top.extend(&d.deal(&mut top, len, f, |out| fill(out, 63))?);
+        d.deal(&mut tau, len, 64, &mut m.tau, |out| fill(out, f))?;
+        d.deal(&mut top, len, f, &mut m.top, |out| fill(out, 63))?;
     }
     Ok(m)
 }

@@ -49,6 +49,7 @@ pub(super) fn measure(case: &Case, runs: u32, transport: Transport, bar: &Progre
         m.bytes_offline = p.bob.steps.iter().map(|s| s.offline).sum();
         m.peak_rss_bytes = m.peak_rss_bytes.max(p.alice.peak_rss).max(p.bob.peak_rss);
     }
+    m.peak_rss_bytes = m.peak_rss_bytes.max(trial.peak_rss(Party::Carol));
     owner.remove("live")?;
     owner.share(&case.manifest("ahead", READY), &case.weights)?;
     for run in 0..=runs {
@@ -65,7 +66,6 @@ pub(super) fn measure(case: &Case, runs: u32, transport: Transport, bar: &Progre
             });
         }
     }
-    m.peak_rss_bytes = m.peak_rss_bytes.max(trial.peak_rss(Party::Carol));
     Ok(m)
 }
 

@@ -1,0 +1,143 @@
+//! What a program may cost: bounds checked before anything of it is allocated or computed.
+//!
+//! A program comes from an owner and a batch from a client; neither is trusted. The bounds count generously what an
+//! evaluator holds and computes for one sample, so that no value, pool window or batch can exhaust a server.
+
+use crate::program::{Linear, Op, Program, ValueInfo};
+
+/// Most steps, and most tensors, of a program. (Frame tags on the evaluators' link hold 2^20 steps.)
+pub const MAX_STEPS: usize = 1 << 14;
+/// Longest name of a layer or tensor, in bytes.
+pub const MAX_NAME: usize = 256;
+/// Most words that one run may hold, values and material together: 8 GiB.
+pub const MAX_WORDS: u64 = 1 << 30;
+/// Most products of words that one run may compute at an evaluator, offline or online.
+pub const MAX_PRODUCTS: u64 = 1 << 42;
+
+/// Words that a comparison and the selection after it take for each element, rounded up.
+const COMPARED: u64 = 16;
+
+/// Checks what needs no shapes: how many steps and tensors there are, and their names.
+pub(crate) fn outline(program: &Program) -> Result<(), String> {
+    for (what, n) in [("steps", program.steps.len()), ("tensors", program.weights.len())] {
+        if n > MAX_STEPS {
+            return Err(format!("{n} {what}: at most {MAX_STEPS}"));
+        }
+    }
+    let names = program.steps.iter().map(|s| &s.layer).chain(program.weights.iter().map(|w| &w.name));
+    match names.into_iter().find(|n| n.len() > MAX_NAME || n.chars().any(char::is_control)) {
+        Some(n) => Err(format!("a name of {} bytes: at most {MAX_NAME}, without control characters", n.len())),
+        None => Ok(()),
+    }
+}
+
+/// The largest batch that a program of these values may be run on; 0 if one sample is too much.
+pub(crate) fn largest_batch(program: &Program, values: &[ValueInfo]) -> usize {
+    let (mut words, mut products) = (1u64, 1u64);
+    for (step, info) in program.steps.iter().zip(values) {
+        let (w, p) = load(&step.op, values, info.elements() as u64);
+        words = words.saturating_add(w);
+        products = products.saturating_add(p);
+    }
+    usize::try_from((MAX_WORDS / words).min(MAX_PRODUCTS / products)).unwrap_or(usize::MAX)
+}
+
+/// Words held and products computed for one sample of a step whose value has `n` elements.
+fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
+    let of = |x: usize| values.get(x).map_or(0, |v| v.elements() as u64);
+    let times = |a: u64, factors: &[usize]| factors.iter().fold(a, |a, f| a.saturating_mul(*f as u64));
+    match op {
+        Op::Linear { x, map: Linear::Dense { outputs, .. }, .. } => (2 * n, times(of(*x), &[*outputs])),
+        Op::Linear { map: Linear::Conv(g), .. } => {
+            (2 * n, times(n, &[g.kernel.0, g.kernel.1, g.in_channels / g.groups.max(1)]))
+        }
+        Op::MatMul { x, y } => {
+            let inner = values.get(*x).and_then(|v| v.shape.last()).copied().unwrap_or(0);
+            (2 * n + of(*x) + of(*y), times(n, &[inner]))
+        }
+        Op::Truncate { .. } | Op::Open { .. } => (4 * n, n),
+        Op::Relu { .. } => (COMPARED * n, n),
+        Op::MaxPool { pool, .. } => (times(2 * COMPARED * n, &[pool.window.0, pool.window.1]), n),
+        Op::AveragePool { pool, .. } => (n, times(n, &[pool.window.0, pool.window.1])),
+        Op::Argmax { x, .. } => (of(*x).saturating_mul(of(*x)).saturating_mul(COMPARED), n),
+        _ => (n, n),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trefoil_ring::geometry::{Pads, Pool2d};
+
+    use super::*;
+    use crate::program::{Reveal, Step, WeightSpec, Window};
+
+    const WINDOW: Window = Window { lo: 0, k: 32 };
+
+    fn program(input_shape: Vec<usize>, ops: Vec<Op>) -> Program {
+        let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: "l".into(), op }).collect();
+        Program { fraction_bits: 16, input_shape, weights: vec![], steps }
+    }
+
+    fn reason(p: &Program) -> String {
+        p.infer().unwrap_err().reason
+    }
+
+    #[test]
+    fn blow_ups_are_refused() {
+        let pool =
+            Pool2d { input: (2000, 2000), channels: 1, window: (1000, 1000), stride: (1, 1), pads: Pads::default() };
+        let max = Op::MaxPool { x: 1, pool, window: WINDOW };
+        assert!(reason(&program(vec![2000, 2000, 1], vec![Op::Open { x: 0 }, max])).contains("one sample"));
+        let half = 1 << 40;
+        let pads = Pads { top: half, bottom: half, left: half, right: half };
+        let pool = Pool2d { input: (1, 1), channels: 1, window: (half + 1, half + 1), stride: (half, half), pads };
+        let max = Op::MaxPool { x: 1, pool, window: WINDOW };
+        assert!(reason(&program(vec![1, 1, 1], vec![Op::Open { x: 0 }, max])).contains("one sample"));
+        assert!(reason(&program(vec![1], vec![Op::Open { x: 0 }; MAX_STEPS])).contains("steps"));
+    }
+
+    #[test]
+    fn numbers_that_would_wrap_are_refused() {
+        let wide = Window { lo: u32::MAX - 1, k: 2 };
+        assert!(
+            reason(&program(vec![4], vec![Op::Open { x: 0 }, Op::Argmax { x: 1, window: wide }])).contains("window")
+        );
+        assert!(
+            reason(&program(vec![4], vec![Op::Scale { x: 0, factor: 1, extra: u32::MAX }])).contains("fraction bits")
+        );
+        let map = Linear::Dense { inputs: 4, outputs: 1 };
+        let dense = Op::Linear { x: 1, weights: 0, bias: None, map };
+        let mut p = program(vec![4], vec![Op::Open { x: 0 }, dense]);
+        p.weights.push(WeightSpec { name: "w".into(), shape: vec![4, 1], scale: u32::MAX });
+        assert!(reason(&p).contains("fraction bits"));
+        for window in [Window { lo: 0, k: u32::MAX }, Window { lo: u32::MAX, k: 2 }, Window { lo: 0, k: 1 }] {
+            assert!(program(vec![4], vec![]).ending_in(Reveal::Label, window).is_err());
+        }
+    }
+
+    #[test]
+    fn a_reveal_ends_a_program() {
+        let early = program(vec![4], vec![Op::Reveal { x: 0, shift: 0 }, Op::Open { x: 1 }]);
+        assert!(reason(&early).contains("last step"));
+        let ended = program(vec![4], vec![]).ending_in(Reveal::Logits, WINDOW).unwrap();
+        assert!(ended.ending_in(Reveal::Label, WINDOW).is_err());
+    }
+
+    #[test]
+    fn names_are_short_and_printable() {
+        for name in ["x".repeat(MAX_NAME + 1), "a\nb".into()] {
+            let mut p = program(vec![4], vec![]);
+            p.steps[0].layer = name;
+            assert!(reason(&p).contains("name of"));
+        }
+    }
+
+    #[test]
+    fn the_largest_batch_follows_from_the_sizes() {
+        let p = program(vec![1000], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window: WINDOW }]);
+        let most = p.largest_batch().unwrap();
+        assert!((10_000..1_000_000).contains(&most), "{most}");
+        assert!(crate::cost::cost(&p, most).is_ok());
+        assert!(crate::cost::cost(&p, most + 1).is_err() && crate::cost::cost(&p, 0).is_err());
+    }
+}
