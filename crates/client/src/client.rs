@@ -146,7 +146,8 @@ impl Client {
         let size = values[0].elements();
         let outputs = values[values.len() - 1].elements();
         let program = program.ending_in(reveal, *window)?;
-        let Some(announced) = u32::try_from(batch).ok().filter(|_| batch.checked_mul(size) == Some(samples.len()))
+        let Some(announced) =
+            u32::try_from(batch).ok().filter(|b| *b > 0 && batch.checked_mul(size) == Some(samples.len()))
         else {
             return Err(EncodeError::Count { got: samples.len(), batch, size }.into());
         };

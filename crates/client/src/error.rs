@@ -49,8 +49,8 @@ pub enum ClientError {
         /// The cause.
         source: LinkError,
     },
-    /// A server does not answer although the other one has.
-    #[error("{party} is silent although the other evaluator has answered: is it alive?")]
+    /// A server does not answer in time, or although the other one has.
+    #[error("{party} does not answer: is it alive?")]
     Silent {
         /// The server.
         party: Party,

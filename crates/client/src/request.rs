@@ -11,12 +11,14 @@ use crate::evaluator::Evaluator;
 const LISTEN: Duration = Duration::from_millis(20);
 /// How long bob's is.
 const GLANCE: Duration = Duration::from_millis(1);
+/// How long bob may take to say himself what failed when alice says that something did.
+const OWN_WORD: Duration = Duration::from_millis(300);
 /// How long a request may take: a little more than the servers allow themselves.
 const LONGEST: Duration = Duration::from_secs(660);
 /// How long the second reply may take after the first was an answer.
 const AFTER_ANSWER: Duration = Duration::from_secs(4);
 /// How long the second reply may take after a failure: who failed is reported within 5 s.
-const AFTER_FAILURE: Duration = Duration::from_secs(2);
+const AFTER_FAILURE: Duration = Duration::from_millis(1500);
 
 /// A reply and the payload that follows an answer.
 pub(crate) type Got = (Reply, Vec<u8>);
@@ -61,7 +63,15 @@ fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> 
     };
     let first = from_alice.as_ref().or(from_bob.as_ref());
     let failed = first.is_none_or(|f| f.is_err());
-    if first_is_alice && matches!(first, Some(Err(ClientError::Refused { .. }))) {
+    let refusal = match first {
+        Some(Err(ClientError::Refused { why, .. })) if first_is_alice => Some(*why),
+        _ => None,
+    };
+    if refusal == Some(Refusal::Unavailable) {
+        from_bob = look(bob, OWN_WORD);
+    }
+    let told = refusal.is_some() && from_bob.is_none();
+    if told {
         forget();
     }
     let deadline = Instant::now() + if failed { AFTER_FAILURE } else { AFTER_ANSWER };
@@ -69,29 +79,28 @@ fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> 
     let from_bob = from_bob.unwrap_or_else(|| bob.reply_by(deadline).and_then(|g| accepted(bob, g)));
     let in_step = |r: &Result<Got, ClientError>| matches!(r, Ok(_) | Err(ClientError::Refused { .. }));
     let usable = in_step(&from_alice) && in_step(&from_bob);
-    let (first, second) = if first_is_alice { (from_alice, from_bob) } else { (from_bob, from_alice) };
-    let outcome = match (first, second) {
-        (Ok(a), Ok(b)) => Ok(if first_is_alice { [a, b] } else { [b, a] }),
-        (Err(a), Err(b)) => Err(if explains(&b, &a) { b } else { both_say(a, b) }),
+    let outcome = match (from_alice, from_bob) {
+        (Ok(a), Ok(b)) => Ok([a, b]),
+        (Err(a), Err(_)) if told => Err(a),
+        (Err(a), Err(b)) if first_is_alice => Err(explained(a, b)),
+        (Err(a), Err(b)) => Err(explained(b, a)),
         (Err(e), Ok(_)) | (Ok(_), Err(e)) => Err(e),
     };
     Replies { outcome, usable }
 }
 
-/// Whether `second` says more than `first`: a server seen dead says more than the other one's complaint about it.
-fn explains(second: &ClientError, first: &ClientError) -> bool {
-    let complaint = matches!(first, ClientError::Refused { why: Refusal::Unavailable, .. });
-    complaint && matches!(second, ClientError::Lost { .. })
-}
-
-/// What both refused for: where each blames another, only the two together tell who failed.
-fn both_say(first: ClientError, second: ClientError) -> ClientError {
-    use ClientError::Refused;
+/// What two failures amount to: a server seen dead says more than the other one's complaint about it, and of two
+/// complaints either may name the cause.
+fn explained(first: ClientError, second: ClientError) -> ClientError {
+    use ClientError::{Lost, Refused};
+    let unavailable = Refusal::Unavailable;
     match (first, second) {
-        (
-            Refused { party, why: Refusal::Unavailable, reason },
-            Refused { party: other, why: Refusal::Unavailable, reason: more },
-        ) => Refused { party, why: Refusal::Unavailable, reason: format!("{reason} ({other} says: {more})") },
+        (Refused { why, .. }, second @ Lost { .. }) if why == unavailable => second,
+        (Refused { party, why, reason }, Refused { party: other, why: and, reason: more })
+            if (why, and) == (unavailable, unavailable) && reason != more =>
+        {
+            Refused { party, why, reason: format!("{reason} ({other}: {more})") }
+        }
         (first, _) => first,
     }
 }

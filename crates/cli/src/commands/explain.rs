@@ -1,0 +1,269 @@
+//! `explain`: what will run, what it costs on a given link, what is revealed to whom.
+
+use anyhow::Context;
+use serde::Serialize;
+use trefoil_client::Reveal;
+use trefoil_nn::compile::{Compiled, compile};
+use trefoil_nn::range::{self, How, RangeReport};
+
+use crate::model::ModelArgs;
+use crate::output;
+use crate::plan::{Layer, Network, layers};
+use crate::table::Table;
+
+/// Arguments of `explain`.
+#[derive(clap::Args)]
+#[command(after_help = "Example: one image over a wide network\n  trefoil explain model.h5 --network wan\n\n\
+    Example: a built-in network, labels only, 32 images at once\n  trefoil explain net:B --reveal label --batch 32 --network 5ms,1gbit")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The link between the servers: lan (0.1 ms, 10 Gb/s), wan (40 ms, 352 Mb/s) or ROUNDTRIP,BANDWIDTH
+    #[arg(long, value_name = "LINK", default_value = "lan")]
+    network: Network,
+    /// Samples at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// What is revealed to the client
+    #[arg(long, value_name = "WHAT", default_value = "logits", value_parser = super::share::reveal)]
+    reveal: Reveal,
+    /// One JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Predicted<'a> {
+    #[serde(flatten)]
+    layer: &'a Layer,
+    predicted_online_s: f64,
+    predicted_offline_s: f64,
+}
+
+#[derive(Serialize)]
+struct Revealed {
+    recipient: &'static str,
+    purpose: String,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Learns {
+    party: &'static str,
+    learns: String,
+}
+
+#[derive(Serialize)]
+struct Wire {
+    layer: String,
+    operation: &'static str,
+    low: f64,
+    high: f64,
+    limit_low: f64,
+    limit_high: f64,
+    proved: bool,
+}
+
+#[derive(Serialize)]
+struct Explained<'a> {
+    model: String,
+    batch: u32,
+    network: Network,
+    layers: Vec<Predicted<'a>>,
+    rounds: u64,
+    bytes_online: u64,
+    bytes_offline: u64,
+    bytes_input: u64,
+    predicted_online_s: f64,
+    predicted_offline_s: f64,
+    reveals: Vec<Revealed>,
+    learns: Vec<Learns>,
+    fraction_bits: u32,
+    window_bits: u32,
+    ranges: Vec<Wire>,
+    notes: Vec<String>,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let graph = args.model.load()?;
+    let compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
+    let input = args.model.input.encoding();
+    let report =
+        range::check(&compiled, args.reveal, &(input.low..=input.high), None).context("the range of values")?;
+    let program = compiled.ending_in(args.reveal)?;
+    let layers = layers(&program, args.batch as usize)?;
+    let predicted = |layer| {
+        let (predicted_online_s, predicted_offline_s) = args.network.predict(layer);
+        Predicted { layer, predicted_online_s, predicted_offline_s }
+    };
+    let predicted: Vec<Predicted<'_>> = layers.iter().map(predicted).collect();
+    let sum = |f: fn(&Predicted<'_>) -> f64| predicted.iter().map(f).sum::<f64>();
+    let count = |f: fn(&Layer) -> u64| layers.iter().map(f).sum::<u64>();
+    let outputs = compiled.program.infer()?.last().map_or(0, |v| v.elements());
+    let revealed = trefoil_mpc::cost::cost(&program, args.batch as usize)?.iter().map(|c| c.revealed).sum();
+    let explained = Explained {
+        model: args.model.model.display().to_string(),
+        batch: args.batch,
+        network: args.network,
+        rounds: count(|l| l.rounds),
+        bytes_online: count(|l| l.bytes_online),
+        bytes_offline: count(|l| l.bytes_offline),
+        bytes_input: 8 * u64::from(args.batch) * program.input_shape.iter().product::<usize>() as u64,
+        predicted_online_s: sum(|p| p.predicted_online_s),
+        predicted_offline_s: sum(|p| p.predicted_offline_s),
+        layers: predicted,
+        reveals: vec![Revealed { recipient: "the client", purpose: purpose(args.reveal, outputs), bytes: revealed }],
+        learns: learns(args.reveal, outputs),
+        fraction_bits: args.model.fraction_bits,
+        window_bits: args.model.window_bits,
+        ranges: wires(&report),
+        notes: compiled.notes.iter().chain(&report.notes).cloned().collect(),
+    };
+    if args.json { output::json(&explained) } else { print(&explained, &compiled, &report) }
+}
+
+fn print(e: &Explained<'_>, compiled: &Compiled, report: &RangeReport) -> anyhow::Result<()> {
+    output::line(format!(
+        "{}: {} sample(s) at once, round trip {}, {:.0} Mb/s each way\n",
+        e.model,
+        e.batch,
+        output::time(e.network.round_trip_s),
+        e.network.bits_per_s / 1e6
+    ))?;
+    let mut t = Table::new(&[
+        "layer",
+        "operation",
+        "in",
+        "out",
+        ">rounds",
+        ">bytes online",
+        ">offline",
+        ">time online",
+        ">offline",
+    ]);
+    for p in &e.layers {
+        let l = p.layer;
+        t.row(vec![
+            l.layer.clone(),
+            l.operation.clone(),
+            shape(&l.input),
+            shape(&l.output),
+            l.rounds.to_string(),
+            output::bytes(l.bytes_online),
+            output::bytes(l.bytes_offline),
+            output::time(p.predicted_online_s),
+            output::time(p.predicted_offline_s),
+        ]);
+    }
+    t.row(vec![
+        "total".into(),
+        String::new(),
+        String::new(),
+        String::new(),
+        e.rounds.to_string(),
+        output::bytes(e.bytes_online),
+        output::bytes(e.bytes_offline),
+        output::time(e.predicted_online_s),
+        output::time(e.predicted_offline_s),
+    ]);
+    output::line(t.text())?;
+    output::line(format!(
+        "\nRounds and bytes are exact (bytes of all parties, frame headers included); times are estimates of the link and \
+         of one core's arithmetic.\nOffline work depends on no input and can be done ahead. The client sends {} of shares.",
+        output::bytes(e.bytes_input)
+    ))?;
+    output::line("\nRevealed")?;
+    for r in &e.reveals {
+        output::line(format!("  to {}: {} ({})", r.recipient, r.purpose, output::bytes(r.bytes)))?;
+    }
+    print_learns(&e.learns)?;
+    print_ranges(compiled, report)
+}
+
+fn print_learns(learns: &[Learns]) -> anyhow::Result<()> {
+    output::line("\nWhat each party learns")?;
+    learns.iter().try_for_each(|l| output::line(format!("  {:<7} {}", l.party, l.learns)))
+}
+
+/// Prints who learns what when `reveal` is revealed.
+pub(crate) fn print_disclosure(reveal: Reveal, outputs: usize) -> anyhow::Result<()> {
+    print_learns(&learns(reveal, outputs))
+}
+
+/// Prints the fixed point format, the ranges and the notes.
+pub(crate) fn print_ranges(compiled: &Compiled, report: &RangeReport) -> anyhow::Result<()> {
+    let o = compiled.options;
+    let most = f64::from(o.window_bits) - 1.0 - f64::from(o.fraction_bits);
+    output::line(format!(
+        "\nFixed point: {} fraction bits, steps of {:.2e}; compared values within +-{}",
+        o.fraction_bits,
+        (-f64::from(o.fraction_bits)).exp2(),
+        most.exp2()
+    ))?;
+    let mut t = Table::new(&["layer", "operation", ">lowest", ">highest", ">limit", "known"]);
+    for w in &report.wires {
+        t.row(vec![
+            w.layer.clone(),
+            w.op.into(),
+            number(w.low),
+            number(w.high),
+            format!("{:.4e}", w.limit_high),
+            match w.how {
+                How::Proved => "proved".into(),
+                How::Measured => format!("measured on {}", report.samples),
+            },
+        ]);
+    }
+    output::line(t.text())?;
+    for note in compiled.notes.iter().chain(&report.notes) {
+        output::line(format!("note: {note}"))?;
+    }
+    Ok(())
+}
+
+/// Three decimals, without a sign on zero.
+fn number(x: f64) -> String {
+    let text = format!("{x:.3}");
+    if text == "-0.000" { "0.000".into() } else { text }
+}
+
+fn wires(report: &RangeReport) -> Vec<Wire> {
+    let wire = |w: &range::WireRange| Wire {
+        layer: w.layer.clone(),
+        operation: w.op,
+        low: w.low,
+        high: w.high,
+        limit_low: w.limit_low,
+        limit_high: w.limit_high,
+        proved: w.how == How::Proved,
+    };
+    report.wires.iter().map(wire).collect()
+}
+
+fn purpose(reveal: Reveal, outputs: usize) -> String {
+    match reveal {
+        Reveal::Logits => format!("the {outputs} outputs of the last layer, truncated and re-randomised: the answer"),
+        Reveal::Label => format!("the index of the largest of {outputs} outputs and nothing else: the answer"),
+    }
+}
+
+fn learns(reveal: Reveal, outputs: usize) -> Vec<Learns> {
+    let evaluator = "the architecture and its shapes, who asks when and for how many samples, and masked values that \
+                     are uniformly random: nothing of inputs, weights or answers";
+    let learns = |party, learns: &str| Learns { party, learns: learns.into() };
+    vec![
+        learns("alice", evaluator),
+        learns("bob", evaluator),
+        learns(
+            "carol",
+            "the architecture, batch sizes and how often material is used: nothing that depends on any value",
+        ),
+        Learns { party: "client", learns: format!("the architecture and {}", purpose(reveal, outputs)) },
+        learns("owner", "nothing of any request"),
+    ]
+}
+
+/// A shape as 28x28x1.
+pub(crate) fn shape(s: &[usize]) -> String {
+    s.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
+}

@@ -1,0 +1,282 @@
+//! `keygen`: identities, store keys and the cluster file.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use trefoil_prg::{Party, Seed};
+use trefoil_proto::cluster::{Address, Client, Server, Settings};
+use trefoil_proto::identity::{DEFAULT_DAYS, Validity};
+use trefoil_proto::{Cluster, Fingerprint, Identity, Role, Transport};
+use zeroize::Zeroizing;
+
+use crate::output;
+
+/// Largest certificate file read.
+const MAX_CERTIFICATE: u64 = 64 << 10;
+
+/// Arguments of `keygen`.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Example: on each host, one identity; keys stay there, certificates (.crt) are handed round\n  \
+    trefoil keygen alice --out keys\n\n\
+    Example: the cluster file from the certificates\n  \
+    trefoil keygen cluster --alice a.example.org:9000=alice.crt --bob b.example.org:9000=bob.crt \\\n    \
+    --carol c.example.org:9000=carol.crt --client owner=owner.crt:owner --client ward-3=ward-3.crt --out cluster.toml\n\n\
+    Example: everything in one place, for a trial on this host\n  trefoil keygen --all --out trial"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// alice, bob, carol, or a client's name
+    #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
+    name: Option<String>,
+    /// Folder for NAME.key and NAME.crt (a server's also gets NAME.storekey)
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    /// All identities and the cluster file in one folder, for a trial on this host
+    #[arg(long)]
+    all: bool,
+    /// With --all: a client, with :owner if it may share models (repeat it) [default: owner:owner and client]
+    #[arg(long, value_name = "NAME[:owner]", requires = "all")]
+    client: Vec<String>,
+    /// With --all: alice's port; bob and carol get the next two
+    #[arg(long, value_name = "PORT", default_value_t = 9600, value_parser = clap::value_parser!(u16).range(1..65533))]
+    base_port: u16,
+    /// With --all: plain TCP instead of TLS (loopback only, no keys)
+    #[arg(long, requires = "all")]
+    tcp: bool,
+    /// How long a certificate is valid
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_DAYS, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Put the cluster file together from addresses and certificates
+    Cluster(ClusterArgs),
+}
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  trefoil keygen cluster --alice a.example.org:9000=alice.crt --bob b.example.org:9000=bob.crt \\\n    \
+    --carol c.example.org:9000=carol.crt --client owner=owner.crt:owner --client ward-3=ward-3.crt --out cluster.toml"
+)]
+struct ClusterArgs {
+    /// Where alice listens, and her certificate
+    #[arg(long, value_name = "HOST:PORT=CERTFILE")]
+    alice: String,
+    /// Where bob listens, and his certificate
+    #[arg(long, value_name = "HOST:PORT=CERTFILE")]
+    bob: String,
+    /// Where carol listens, and her certificate
+    #[arg(long, value_name = "HOST:PORT=CERTFILE")]
+    carol: String,
+    /// A client and its certificate, with :owner if it may share models (repeat it)
+    #[arg(long, value_name = "NAME=CERTFILE[:owner]")]
+    client: Vec<String>,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "cluster.toml")]
+    out: PathBuf,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Part::Cluster(c)) = args.part {
+        return cluster(&c);
+    }
+    let (Some(out), force) = (&args.out, args.force) else { bail!("where to? give --out DIR") };
+    create_folder(out)?;
+    let Some(name) = &args.name else { return everything(&args, out) };
+    let identity = identity(name, out, args.days, force)?;
+    output::line(format!("{}.key stays on this host; hand out {}.crt", path(out, name), path(out, name)))?;
+    output::line(format!("fingerprint {}", identity.fingerprint()))
+}
+
+fn path(out: &Path, name: &str) -> String {
+    out.join(name).display().to_string()
+}
+
+fn create_folder(out: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))
+}
+
+/// Makes an identity; a server's with its store key.
+fn identity(name: &str, out: &Path, days: u32, force: bool) -> anyhow::Result<Identity> {
+    let identity = Identity::generate(name, days)?;
+    identity.write(out, force).context("not made (--force replaces)")?;
+    if Party::from_str(name).is_ok() {
+        store_key(&out.join(format!("{name}.storekey")), force)?;
+    }
+    Ok(identity)
+}
+
+/// Writes a fresh store key: 64 hexadecimal digits that only the owner of the file may read.
+pub(crate) fn store_key(path: &Path, force: bool) -> anyhow::Result<()> {
+    if force && path.exists() {
+        std::fs::remove_file(path).with_context(|| path.display().to_string())?;
+    }
+    let seed = Seed::random()?;
+    let mut text = Zeroizing::new(String::with_capacity(65));
+    let digit = |d: u8| char::from_digit(u32::from(d), 16).unwrap_or('0');
+    for b in seed.expose() {
+        text.push(digit(b >> 4));
+        text.push(digit(b & 15));
+    }
+    text.push('\n');
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()));
+    written.with_context(|| format!("store key {}", path.display()))
+}
+
+fn client_roles(text: &str) -> (&str, Vec<Role>) {
+    match text.rsplit_once(':') {
+        Some((name, "owner")) => (name, vec![Role::Owner, Role::Client]),
+        _ => (text, vec![Role::Client]),
+    }
+}
+
+fn everything(args: &Args, out: &Path) -> anyhow::Result<()> {
+    let standard = ["owner:owner".to_owned(), "client".to_owned()];
+    let clients = if args.client.is_empty() { &standard[..] } else { &args.client };
+    let ports = [0, 1, 2].map(|i| args.base_port + i);
+    let transport = if args.tcp { Transport::Tcp } else { Transport::Tls };
+    let cluster = trial(out, transport, ports, clients, Settings::default(), args.force)?;
+    write_cluster(&out.join("cluster.toml"), &cluster, args.force)?;
+    let dir = out.display();
+    let (owner, _) = client_roles(&clients[0]);
+    output::line(format!("{dir}/cluster.toml and all keys are there: a trial on this host. In three terminals:"))?;
+    for p in Party::ALL {
+        let identity = if args.tcp { String::new() } else { format!(" --identity {dir}/{p}") };
+        output::line(format!(
+            "  trefoil server --party {p} --config {dir}/cluster.toml{identity} --store {dir}/{p}.store --store-key {dir}/{p}.storekey"
+        ))?;
+    }
+    output::line(format!("then\n  trefoil share MODEL --as NAME --config {dir}/cluster.toml --identity {dir}/{owner}"))
+}
+
+/// Makes identities and a cluster on this host; nothing but store keys for plain TCP.
+pub(crate) fn trial(
+    out: &Path,
+    transport: Transport,
+    ports: [u16; 3],
+    clients: &[String],
+    server: Settings,
+    force: bool,
+) -> anyhow::Result<Cluster> {
+    let certificate = |name: &str| -> anyhow::Result<Option<Fingerprint>> {
+        match transport {
+            Transport::Tls => Ok(Some(identity(name, out, DEFAULT_DAYS, force)?.fingerprint())),
+            Transport::Tcp if Party::from_str(name).is_ok() => {
+                store_key(&out.join(format!("{name}.storekey")), force).map(|()| None)
+            }
+            Transport::Tcp => Ok(None),
+        }
+    };
+    let party = |p: Party, port: u16| -> anyhow::Result<Server> {
+        Ok(Server { address: format!("127.0.0.1:{port}").parse()?, certificate: certificate(p.name())? })
+    };
+    let client = |text: &String| -> anyhow::Result<Client> {
+        let (name, roles) = client_roles(text);
+        Ok(Client { name: name.into(), certificate: certificate(name)?, roles })
+    };
+    let cluster = Cluster {
+        transport,
+        alice: party(Party::Alice, ports[0])?,
+        bob: party(Party::Bob, ports[1])?,
+        carol: party(Party::Carol, ports[2])?,
+        server,
+        client: clients.iter().map(client).collect::<anyhow::Result<_>>()?,
+    };
+    cluster.validate()?;
+    Ok(cluster)
+}
+
+fn cluster(args: &ClusterArgs) -> anyhow::Result<()> {
+    let server = |name: &str, text: &str| -> anyhow::Result<Server> {
+        let (address, file) =
+            text.split_once('=').with_context(|| format!("--{name} {text}: HOST:PORT=CERTFILE is due"))?;
+        let address: Address = address.parse().with_context(|| format!("--{name}"))?;
+        Ok(Server { address, certificate: Some(fingerprint(Path::new(file))?) })
+    };
+    let client = |text: &String| -> anyhow::Result<Client> {
+        let due = || format!("--client {text}: NAME=CERTFILE or NAME=CERTFILE:owner is due");
+        let (name, rest) = text.split_once('=').with_context(due)?;
+        let (file, roles) = client_roles(rest);
+        Ok(Client { name: name.into(), certificate: Some(fingerprint(Path::new(file))?), roles })
+    };
+    let cluster = Cluster {
+        transport: Transport::Tls,
+        alice: server("alice", &args.alice)?,
+        bob: server("bob", &args.bob)?,
+        carol: server("carol", &args.carol)?,
+        server: Settings::default(),
+        client: args.client.iter().map(client).collect::<anyhow::Result<_>>()?,
+    };
+    cluster.validate()?;
+    write_cluster(&args.out, &cluster, args.force)?;
+    output::line(format!("{}: the same file for all three servers and every client", args.out.display()))
+}
+
+/// Writes the cluster file, unless one is there.
+pub(crate) fn write_cluster(path: &Path, cluster: &Cluster, force: bool) -> anyhow::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    if force {
+        options.truncate(true)
+    } else {
+        options.create_new(true)
+    };
+    let written = options.open(path).and_then(|mut f| f.write_all(cluster.to_toml().as_bytes()));
+    written.with_context(|| format!("cannot write {} (--force replaces)", path.display()))
+}
+
+/// The fingerprint of a certificate file.
+fn fingerprint(path: &Path) -> anyhow::Result<Fingerprint> {
+    let shown = path.display();
+    let len = std::fs::metadata(path).with_context(|| format!("certificate {shown}"))?.len();
+    if len > MAX_CERTIFICATE {
+        bail!("{shown}: {len} bytes: no certificate is longer than {MAX_CERTIFICATE}");
+    }
+    let text = std::fs::read(path).with_context(|| format!("certificate {shown}"))?;
+    let block = pem::parse(&text).with_context(|| format!("{shown} is no certificate in PEM"))?;
+    if block.tag() != "CERTIFICATE" || Validity::of(block.contents()).is_none() {
+        bail!("{shown} holds a {}, not a certificate: give the .crt file", block.tag());
+    }
+    Ok(Fingerprint::of(block.contents()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_follow_the_name() {
+        assert_eq!(client_roles("ann"), ("ann", vec![Role::Client]));
+        assert_eq!(client_roles("ann:owner"), ("ann", vec![Role::Owner, Role::Client]));
+        assert_eq!(client_roles("a/b.crt:owner").0, "a/b.crt");
+    }
+
+    #[test]
+    fn a_private_key_is_no_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = identity("alice", dir.path(), 90, false).unwrap();
+        assert_eq!(fingerprint(&dir.path().join("alice.crt")).unwrap(), made.fingerprint());
+        let e = fingerprint(&dir.path().join("alice.key")).unwrap_err().to_string();
+        assert!(e.contains("not a certificate"), "{e}");
+        let key = std::fs::read_to_string(dir.path().join("alice.storekey")).unwrap();
+        assert!(key.trim().len() == 64 && key.trim().bytes().all(|b| b.is_ascii_hexdigit()));
+        assert!(identity("alice", dir.path(), 90, false).is_err());
+        identity("alice", dir.path(), 90, true).unwrap();
+    }
+}

@@ -1,0 +1,222 @@
+//! `predict`: private predictions for files.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+use trefoil_client::{Client, ModelInfo, Reveal};
+use trefoil_data::{Resize, load_input, write_npy};
+use trefoil_nn::graph::Post;
+
+use crate::access::Access;
+use crate::accuracy::Totals;
+use crate::output;
+
+/// Arguments of `predict`.
+#[derive(clap::Args)]
+#[command(after_help = "Example: the three most likely classes of two scans\n  \
+    trefoil predict --model mnist a.png b.png --identity keys/ward-3 --reveal probabilities --top 3\n\n\
+    Example: the logits of a whole array, as an array\n  \
+    trefoil predict --model mnist images.npy --identity keys/ward-3 --out logits.npy")]
+pub(crate) struct Args {
+    /// .npy, .npz, .png, .jpg, .csv or IDX files; each holds one sample or several
+    #[arg(value_name = "INPUT", required = true)]
+    inputs: Vec<PathBuf>,
+    /// The model's name
+    #[arg(long, value_name = "NAME")]
+    model: String,
+    #[command(flatten)]
+    access: Access,
+    /// What to ask for [default: logits if the owner allows them, else label]
+    #[arg(long)]
+    reveal: Option<Wanted>,
+    /// Print the K largest outputs of each sample
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Write all outputs (or the labels) to this .npy file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// How pictures of another size are brought to the model's
+    #[arg(long, default_value = "exact")]
+    resize: ResizeHow,
+    /// Samples sent at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// One JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    /// The outputs of the last layer
+    Logits,
+    /// The class alone: the servers reveal nothing else
+    Label,
+    /// The logits, turned into probabilities here
+    Probabilities,
+}
+
+/// How pictures of another size are brought to the model's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ResizeHow {
+    /// They are refused
+    Exact,
+    /// Width and height are scaled apart
+    Stretch,
+    /// Scaled with their proportions, the rest is black
+    Fit,
+}
+
+#[derive(Serialize)]
+struct One {
+    input: String,
+    index: usize,
+    label: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    top: Vec<(u32, f32)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<f32>,
+}
+
+#[derive(Serialize)]
+struct All {
+    model: String,
+    reveal: Wanted,
+    predictions: Vec<One>,
+    #[serde(flatten)]
+    totals: Totals,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let mut client = args.access.connect()?;
+    let model = client.model(&args.model)?;
+    let reveal = wanted(&client, &model, args.reveal)?;
+    let (names, data) = read(&args, &model.manifest.program.input_shape)?;
+    let answers = ask(&mut client, &model, reveal, &data, (names.len(), args.batch as usize))?;
+    if let Some(path) = &args.out {
+        match &answers.labels {
+            Some(labels) => {
+                let labels: Vec<f32> = labels.iter().map(|l| *l as f32).collect();
+                write_npy(path, &[labels.len()], &labels)?;
+            }
+            None => write_npy(path, &[names.len(), answers.outputs], &answers.values)?,
+        }
+    }
+    let one = |(i, (input, index)): (usize, (String, usize))| match &answers.labels {
+        Some(labels) => One { input, index, label: labels[i], top: Vec::new(), outputs: Vec::new() },
+        None => {
+            let outputs = answers.values[i * answers.outputs..][..answers.outputs].to_vec();
+            let top = top(&outputs, args.top as usize);
+            One { input, index, label: top[0].0, top, outputs }
+        }
+    };
+    let predictions: Vec<One> = names.into_iter().enumerate().map(one).collect();
+    if args.json {
+        return output::json(&All { model: args.model, reveal, predictions, totals: answers.totals });
+    }
+    for p in &predictions {
+        let shown: Vec<String> = match &p.top[..] {
+            [] => vec![p.label.to_string()],
+            top => top.iter().map(|(l, v)| format!("{l} ({v:.4})")).collect(),
+        };
+        output::line(format!("{}[{}]: {}", p.input, p.index, shown.join("  ")))?;
+    }
+    Ok(())
+}
+
+/// A file and the number of a sample in it.
+type Place = (String, usize);
+
+/// Where every sample is from, and the values of all.
+fn read(args: &Args, shape: &[usize]) -> anyhow::Result<(Vec<Place>, Vec<f32>)> {
+    let resize = match args.resize {
+        ResizeHow::Exact => Resize::Exact,
+        ResizeHow::Stretch => Resize::Stretch,
+        ResizeHow::Fit => Resize::Fit,
+    };
+    let (mut names, mut data) = (Vec::new(), Vec::new());
+    for path in &args.inputs {
+        let samples = load_input(path, shape, resize)?;
+        names.extend((0..samples.len()).map(|i| (path.display().to_string(), i)));
+        data.extend_from_slice(&samples.data);
+    }
+    if names.is_empty() {
+        bail!("the inputs hold no sample");
+    }
+    Ok((names, data))
+}
+
+/// What came back for all samples.
+struct Answers {
+    /// Outputs as asked for; empty where labels were.
+    values: Vec<f32>,
+    /// Outputs of one sample.
+    outputs: usize,
+    labels: Option<Vec<u32>>,
+    totals: Totals,
+}
+
+fn ask(
+    client: &mut Client,
+    model: &ModelInfo,
+    wanted: Wanted,
+    data: &[f32],
+    (samples, batch): (usize, usize),
+) -> anyhow::Result<Answers> {
+    let reveal = if wanted == Wanted::Label { Reveal::Label } else { Reveal::Logits };
+    let size = data.len() / samples;
+    let bar = output::progress("predicting", samples as u64);
+    let labels = (reveal == Reveal::Label).then(Vec::new);
+    let mut all = Answers { values: Vec::new(), outputs: 1, labels, totals: Totals::default() };
+    for (i, chunk) in data.chunks(size * batch).enumerate() {
+        let n = chunk.len() / size;
+        let p = client.predict(model, reveal, chunk, n);
+        let p = p.with_context(|| format!("samples {} to {} of {samples}", i * batch, i * batch + n - 1))?;
+        all.totals.add(&p);
+        all.outputs = p.outputs;
+        all.values.extend(p.logits.unwrap_or_default());
+        if let Some(l) = &mut all.labels {
+            l.extend(p.labels.unwrap_or_default());
+        }
+        bar.inc(n as u64);
+    }
+    bar.finish_and_clear();
+    if wanted == Wanted::Probabilities {
+        let post = if model.manifest.post == Post::None { Post::Softmax } else { model.manifest.post };
+        post.apply(&mut all.values, all.outputs);
+    }
+    Ok(all)
+}
+
+fn wanted(client: &Client, model: &ModelInfo, asked: Option<Wanted>) -> anyhow::Result<Wanted> {
+    if let Some(w) = asked {
+        return Ok(w);
+    }
+    match model.manifest.reveals_to(client.name()).first() {
+        Some(Reveal::Logits) => Ok(Wanted::Logits),
+        Some(Reveal::Label) => Ok(Wanted::Label),
+        None => bail!("{} may not query {}: ask its owner, {}", client.name(), model.manifest.name, model.owner),
+    }
+}
+
+/// The `k` largest, largest first, ties to the lower index.
+fn top(row: &[f32], k: usize) -> Vec<(u32, f32)> {
+    let mut all: Vec<(u32, f32)> = (0..).zip(row.iter().copied()).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all.truncate(k);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_first() {
+        assert_eq!(top(&[1.0, 3.0, 3.0, 2.0], 3), [(1, 3.0), (2, 3.0), (3, 2.0)]);
+        assert_eq!(top(&[1.0], 5).len(), 1);
+    }
+}

@@ -1,0 +1,155 @@
+//! `server`: one party, until it is told to stop.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+use trefoil_prg::Party;
+use trefoil_proto::identity::Validity;
+use trefoil_proto::{Identity, Transport};
+use trefoil_server::seal::{KeySource, StoreKey};
+use trefoil_server::{Server, ServerConfig};
+
+use crate::access::{load_cluster, split};
+use crate::output;
+
+/// A certificate that expires within so many days is warned of.
+const EXPIRY_DAYS: u64 = 30;
+/// How often certificates are looked at.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long requests under way may take to finish at the end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long a peer may be silent in the middle of a request.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Arguments of `server`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  trefoil server --party alice --config cluster.toml --identity keys/alice \\\n    \
+    --store /var/lib/trefoil --store-key keys/alice.storekey\n\n\
+    Example: the store key from a key manager\n  trefoil server --party bob --identity keys/bob --store-key-command 'vault read -field=key trefoil/bob'")]
+pub(crate) struct Args {
+    /// alice, bob or carol
+    #[arg(long, value_name = "NAME")]
+    party: Party,
+    /// The cluster file
+    #[arg(long, value_name = "FILE", default_value = "cluster.toml")]
+    config: PathBuf,
+    /// This party's key and certificate: DIR/NAME or DIR (not needed on plain TCP)
+    #[arg(long, value_name = "DIR/NAME")]
+    identity: Option<PathBuf>,
+    /// Folder where shares are kept, sealed [default: NAME.store]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// File with the store's key: 64 hexadecimal digits, mode 0600 [default: NAME.storekey beside the identity]
+    #[arg(long, value_name = "FILE", conflicts_with = "store_key_command")]
+    store_key: Option<PathBuf>,
+    /// Command that prints the store's key
+    #[arg(long, value_name = "CMD")]
+    store_key_command: Option<String>,
+    /// Memory for material that is kept ready, in MB
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pool_mb: u64,
+    /// Threads for linear algebra [default: the cluster file's, else one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// What is logged to standard error: error, warn, info, debug, or filters
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = filter)]
+    log: String,
+    /// Stop when standard input closes: a parent's death stops its servers
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&args.log)?).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
+    let party = args.party;
+    let cluster = load_cluster(&args.config)?;
+    let threads = args.threads.unwrap_or(cluster.server.threads);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
+    let identity = match (cluster.transport, &args.identity) {
+        (Transport::Tcp, _) => None,
+        (Transport::Tls, None) => {
+            bail!("the cluster uses TLS: give --identity DIR/{party} (made by `trefoil keygen {party}`)")
+        }
+        (Transport::Tls, Some(path)) => {
+            let (dir, name) = split(path, &[party.name()])?;
+            if name != party.name() {
+                bail!("--identity {} is not {party}'s", path.display());
+            }
+            Some(Identity::load(&dir, &name)?)
+        }
+    };
+    let store = args.store.unwrap_or_else(|| format!("{party}.store").into());
+    let source = match (args.store_key_command, args.store_key) {
+        (Some(command), _) => KeySource::Command(command),
+        (None, Some(file)) => KeySource::File(file),
+        (None, None) => KeySource::File(default_key(args.identity.as_deref(), party)?),
+    };
+    let key = StoreKey::load(&source, &store)?;
+    let pool_bytes = args.pool_mb.saturating_mul(1_000_000);
+    let validity = identity.as_ref().map(Identity::validity);
+    let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence: SILENCE, probe: None };
+    let (stop, stopped) = channel();
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
+    let server = Server::start(config)?;
+    output::line(format!("trefoil: {party} ready on {}", server.address()))?;
+    let by_signal = stop.clone();
+    std::thread::spawn(move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            // The other end is gone only when the process ends anyway.
+            let _ = by_signal.send("a signal");
+        }
+        if let Some(again) = signals.next() {
+            std::process::exit(128 + again);
+        }
+    });
+    if args.until_stdin_closes {
+        std::thread::spawn(move || {
+            let mut rest = [0; 64];
+            while matches!(std::io::stdin().read(&mut rest), Ok(n) if n > 0) {}
+            // As above.
+            let _ = stop.send("the end of standard input");
+        });
+    }
+    let why = loop {
+        if let Some(v) = validity {
+            warn_of_expiry(party, v);
+        }
+        match stopped.recv_timeout(DAY) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(why) => break why,
+            Err(RecvTimeoutError::Disconnected) => break "nothing left to wait for",
+        }
+    };
+    tracing::info!(party = %party, why, "stopping: requests under way are finished");
+    server.drain(DRAIN);
+    Ok(())
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
+}
+
+/// Warns of a certificate that expires within [`EXPIRY_DAYS`], and of one that has.
+fn warn_of_expiry(party: Party, validity: Validity) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let days = Duration::from_secs(validity.until).saturating_sub(now).as_secs() / DAY.as_secs();
+    if days < EXPIRY_DAYS {
+        let advice = "make a new identity and put its certificate in every cluster file";
+        tracing::warn!(party = %party, days, advice, "the certificate is about to expire, or has");
+    }
+}
+
+/// The store key that `keygen` put beside the identity.
+fn default_key(identity: Option<&Path>, party: Party) -> anyhow::Result<PathBuf> {
+    let beside = identity.map(|path| split(path, &[party.name()])).transpose()?;
+    let (dir, _) = beside.context("where is the store's key? give --store-key FILE or --store-key-command CMD")?;
+    Ok(dir.join(format!("{party}.storekey")))
+}

@@ -1,0 +1,122 @@
+//! A model argument: a file, or the name of a network that is built in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use trefoil_import::keras_h5;
+use trefoil_nn::build::{bench_net, demo_cnn};
+use trefoil_nn::compile::CompileOptions;
+use trefoil_nn::graph::Graph;
+use trefoil_proto::control::InputEncoding;
+
+/// A model and how it is brought to fixed point.
+#[derive(Args)]
+pub(crate) struct ModelArgs {
+    /// A Keras HDF5 file; or net:A, B, C, D, S, T or demo: built-in networks with random weights, to plan with
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// The architecture (model.to_json()) of a file that holds weights only
+    #[arg(long, value_name = "JSON")]
+    pub(crate) architecture: Option<PathBuf>,
+    /// Fraction bits of fixed point
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) fraction_bits: u32,
+    /// Bits that a comparison reads
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) window_bits: u32,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+}
+
+/// How inputs are brought to the model's scale.
+#[derive(Args)]
+pub(crate) struct InputArgs {
+    /// Factor on every input value
+    #[arg(long, value_name = "X", default_value = "1/255", value_parser = number, allow_hyphen_values = true)]
+    scale: f64,
+    /// Added after the factor
+    #[arg(long, value_name = "X", default_value = "0", value_parser = number, allow_hyphen_values = true)]
+    offset: f64,
+    /// Range of inputs after scaling [default: where 0 to 255 come to lie]
+    #[arg(long, value_name = "LO..HI", value_parser = range, allow_hyphen_values = true)]
+    range: Option<(f64, f64)>,
+}
+
+impl ModelArgs {
+    /// Reads the model.
+    pub(crate) fn load(&self) -> anyhow::Result<Graph> {
+        load(&self.model, self.architecture.as_deref())
+    }
+
+    /// The options of fixed point.
+    pub(crate) fn options(&self) -> CompileOptions {
+        CompileOptions { fraction_bits: self.fraction_bits, window_bits: self.window_bits }
+    }
+}
+
+impl InputArgs {
+    /// The encoding that the arguments say.
+    pub(crate) fn encoding(&self) -> InputEncoding {
+        let end = 255.0 * self.scale + self.offset;
+        let (low, high) = self.range.unwrap_or((self.offset.min(end), self.offset.max(end)));
+        InputEncoding { scale: self.scale, offset: self.offset, low, high }
+    }
+}
+
+/// Reads a model file, or builds a network.
+pub(crate) fn load(path: &Path, architecture: Option<&Path>) -> anyhow::Result<Graph> {
+    if let Some(name) = path.to_str().and_then(|p| p.strip_prefix("net:")) {
+        return match name {
+            "demo" => Ok(demo_cnn(1)),
+            _ => bench_net(name, 1).context("the built-in networks are net:A, B, C, D, S, T and demo"),
+        };
+    }
+    let graph = match architecture {
+        Some(json) => keras_h5::load_with_architecture(path, json),
+        None => keras_h5::load(path),
+    };
+    graph.with_context(|| format!("cannot use the model {}", path.display()))
+}
+
+/// A number or a fraction such as 1/255.
+fn number(text: &str) -> Result<f64, String> {
+    let one = |t: &str| t.trim().parse::<f64>().map_err(|e| format!("{t:?}: {e}"));
+    let value = match text.split_once('/') {
+        Some((a, b)) => one(a)? / one(b)?,
+        None => one(text)?,
+    };
+    if value.is_finite() { Ok(value) } else { Err("must be a finite number".into()) }
+}
+
+/// Two numbers in order.
+fn range(text: &str) -> Result<(f64, f64), String> {
+    let (low, high) = text.split_once("..").ok_or("LO..HI is due, such as -1..1")?;
+    let (low, high) = (number(low)?, number(high.trim_start_matches('='))?);
+    if low < high { Ok((low, high)) } else { Err(format!("{low} is not below {high}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_ranges() {
+        assert_eq!(number("1/255"), Ok(1.0 / 255.0));
+        assert_eq!(range("-1..1"), Ok((-1.0, 1.0)));
+        assert_eq!(range("0..=2"), Ok((0.0, 2.0)));
+        for bad in ["1..1", "2..1", "1", "a..b", "nan..1", "0..inf"] {
+            assert!(range(bad).is_err(), "{bad}");
+        }
+        assert!(number("1/0").is_err());
+    }
+
+    #[test]
+    fn the_range_follows_the_scale() {
+        let input = InputArgs { scale: 1.0 / 127.5, offset: -1.0, range: None };
+        let e = input.encoding();
+        assert_eq!((e.low, e.high), (-1.0, 1.0));
+        let e = InputArgs { scale: 1.0 / 255.0, offset: 0.0, range: None }.encoding();
+        assert_eq!(e, InputEncoding::default());
+    }
+}

@@ -1,0 +1,7 @@
+//! The binary as its users call it.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod plain;
+mod served;
