@@ -3,7 +3,7 @@
 //! A program comes from an owner and a batch from a client; neither is trusted. The bounds count generously what an
 //! evaluator holds and computes for one sample, so that no value, pool window or batch can exhaust a server.
 
-use crate::program::{Linear, Op, Program, ValueInfo};
+use crate::program::{Linear, MAX_ELEMENTS, Op, Program, ValueInfo};
 
 /// Most steps, and most tensors, of a program. (Frame tags on the evaluators' link hold 2^20 steps.)
 pub const MAX_STEPS: usize = 1 << 14;
@@ -22,6 +22,12 @@ pub(crate) fn outline(program: &Program) -> Result<(), String> {
     for (what, n) in [("steps", program.steps.len()), ("tensors", program.weights.len())] {
         if n > MAX_STEPS {
             return Err(format!("{n} {what}: at most {MAX_STEPS}"));
+        }
+    }
+    for w in &program.weights {
+        let n = trefoil_ring::tensor::elements(&w.shape).unwrap_or(usize::MAX);
+        if n == 0 || n > MAX_ELEMENTS {
+            return Err(format!("weights {} of shape {:?}: must have 1 to {MAX_ELEMENTS} elements", w.name, w.shape));
         }
     }
     let names = program.steps.iter().map(|s| &s.layer).chain(program.weights.iter().map(|w| &w.name));
