@@ -130,7 +130,15 @@ pub enum ClientError {
         /// What to do.
         advice: &'static str,
     },
-    /// Weights that do not belong to the program.
+    /// Not the program's number of weights.
+    #[error("{got} weights given: the program has {expected}")]
+    Weights {
+        /// Tensors due.
+        expected: usize,
+        /// Tensors given.
+        got: usize,
+    },
+    /// A weight that does not belong to the program.
     #[error("weight {name}: shape {expected:?} is due, got {got:?}")]
     Weight {
         /// Its name.

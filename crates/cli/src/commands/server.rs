@@ -31,7 +31,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  trefoil server --party alice --config cluster.toml --identity keys/alice \\\n    \
     --store /var/lib/trefoil --store-key keys/alice.storekey\n\n\
-    Example: the store key from a key manager\n  trefoil server --party bob --identity keys/bob --store-key-command 'vault read -field=key trefoil/bob'")]
+    Example: the store key from a key manager\n  trefoil server --party bob --identity keys/bob --store-key-command 'get-key bob'")]
 pub(crate) struct Args {
     /// alice, bob or carol
     #[arg(long, value_name = "NAME")]
