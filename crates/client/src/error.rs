@@ -29,7 +29,7 @@ pub enum ClientError {
         known: Vec<String>,
     },
     /// No connection to a server.
-    #[error("{party}: {source}")]
+    #[error("no connection to {party}: {source}{}", if source.is_transient() { "; is it running, and is its address right?" } else { "" })]
     Connect {
         /// The server.
         party: Party,

@@ -16,9 +16,8 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
-
-/// Largest number of steps, and of secret tensors: each numbers its messages and draws.
-pub const MAX_STEPS: usize = 1 << 16;
+/// Most dimensions of one value, the batch not counted.
+pub const MAX_RANK: usize = 8;
 
 /// A value of the program: the output of the step with this index.
 pub type ValueId = usize;
@@ -343,6 +342,9 @@ impl Program {
             let fail =
                 |reason: String| ProgramError { step: i, op: step.op.name().into(), layer: step.layer.clone(), reason };
             let info = self.infer_step(i, &step.op, &values).map_err(fail)?;
+            if info.shape.len() > MAX_RANK {
+                return Err(fail(format!("{} dimensions: at most {MAX_RANK}", info.shape.len())));
+            }
             let count = trefoil_ring::tensor::elements(&info.shape).map_err(|e| fail(e.to_string()))?;
             if count == 0 || count > MAX_ELEMENTS {
                 return Err(fail(format!("{count} elements: must be 1 to {MAX_ELEMENTS}")));
@@ -442,9 +444,7 @@ impl Program {
             Op::MatMul { x, y } => {
                 let (a, b) = (of_form(*x, Form::Masked)?, of_form(*y, Form::Masked)?);
                 match (&a.shape[..], &b.shape[..]) {
-                    ([m, k], [l, n]) if k == l && a.scale + b.scale <= 60 => {
-                        Ok(additive(vec![*m, *n], a.scale + b.scale))
-                    }
+                    ([m, k], [l, n]) if k == l => Ok(additive(vec![*m, *n], more_bits(a, b.scale)?)),
                     _ => Err(format!(
                         "operands of shapes {:?} and {:?} at scales {} and {}",
                         a.shape, b.shape, a.scale, b.scale
@@ -579,8 +579,8 @@ impl Program {
     ///
     /// `window` is the window of one value; a label's comparisons, being of differences, read one bit more.
     pub fn ending_in(&self, what: Reveal, window: Window) -> Result<Program, ProgramError> {
+        let values = self.infer()?;
         let mut p = self.clone();
-        let values = p.infer()?;
         let last = values.len() - 1;
         check_window(window).map_err(|reason| ProgramError {
             step: last + 1,

@@ -4,7 +4,8 @@
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::masked::weights::{HeldWeight, draw_weight_masks};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
-use trefoil_mpc::program::{Linear, MAX_STEPS, Op, Program, Step, WeightSpec, Window};
+use trefoil_mpc::limits::MAX_STEPS;
+use trefoil_mpc::program::{Linear, Op, Program, Step, WeightSpec, Window};
 use trefoil_mpc::{MpcError, Reveal};
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_ring::Tensor;
@@ -23,8 +24,8 @@ fn refused(p: &Program, why: &str) {
 fn a_reveal_ends_the_program() {
     let reveal = || Op::Reveal { x: 0, shift: 0 };
     assert!(program(vec![2], vec![], vec![reveal()]).infer().is_ok());
-    refused(&program(vec![2], vec![], vec![reveal(), Op::Open { x: 1 }]), "nothing may follow");
-    refused(&program(vec![2], vec![], vec![reveal(), reveal()]), "nothing may follow");
+    refused(&program(vec![2], vec![], vec![reveal(), Op::Open { x: 1 }]), "only the last step");
+    refused(&program(vec![2], vec![], vec![reveal(), reveal()]), "only the last step");
 }
 
 #[test]
@@ -42,10 +43,10 @@ fn sizes_that_overflow() {
     let p = |spec| program(vec![2], vec![spec], vec![Op::Open { x: 0 }, dense.clone()]);
     assert!(p(spec(&[2, 3], F)).infer().is_ok());
     refused(&p(spec(&[2, 3], u32::MAX)), "more fraction bits");
-    refused(&p(spec(&[1 << 40, 1 << 40], F)), "elements");
-    refused(&p(spec(&[0], F)), "elements");
+    refused(&p(spec(&[1 << 40, 1 << 40], F)), "must have");
+    refused(&p(spec(&[0], F)), "must have");
     let unused = Program { weights: vec![spec(&[1], F); MAX_STEPS + 1], ..program(vec![2], vec![], vec![]) };
-    refused(&unused, "weights");
+    refused(&unused, "tensors");
     let after = |op| program(vec![4, 4, 1], vec![], vec![Op::Open { x: 0 }, op]);
     for window in [Window { lo: u32::MAX, k: 2 }, Window { lo: 0, k: u32::MAX }, Window { lo: 0, k: 1 }] {
         refused(&after(Op::Relu { x: 1, shift: 0, window }), "window");
@@ -54,7 +55,7 @@ fn sizes_that_overflow() {
     let side = 1 << 40;
     let pads = Pads { top: side - 1, bottom: side - 1, left: side - 1, right: side - 1 };
     let pool = Pool2d { input: (4, 4), channels: 1, window: (side, side), stride: (side, side), pads };
-    refused(&after(Op::MaxPool { x: 1, pool, window: Window { lo: 0, k: 32 } }), "hold more than");
+    refused(&after(Op::MaxPool { x: 1, pool, window: Window { lo: 0, k: 32 } }), "one sample takes");
     let many = vec![Op::Offset { x: 0, units: 1 }; MAX_STEPS];
     refused(&program(vec![2], vec![], many), "steps");
     refused(&Program { steps: Vec::<Step>::new(), ..program(vec![2], vec![], vec![]) }, "steps");

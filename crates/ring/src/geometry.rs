@@ -35,6 +35,9 @@ pub enum GeometryError {
     Overflow,
 }
 
+/// Longest stride of a convolution: kernels step by it in whole images.
+const MAX_STRIDE: usize = 1 << 20;
+
 /// Zeros around the height and width of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Pads {
@@ -130,6 +133,9 @@ impl Conv2d {
         positive("kernel size", &[self.kernel.0, self.kernel.1])?;
         positive("stride", &[self.stride.0, self.stride.1])?;
         positive("dilation", &[self.dilation.0, self.dilation.1])?;
+        if self.stride.0.max(self.stride.1) > MAX_STRIDE {
+            return Err(GeometryError::Overflow);
+        }
         if !self.in_channels.is_multiple_of(self.groups) || !self.out_channels.is_multiple_of(self.groups) {
             return Err(GeometryError::Groups {
                 in_channels: self.in_channels,
@@ -219,6 +225,8 @@ mod tests {
         assert!(matches!(c.output(), Err(GeometryError::WindowTooLarge { .. })));
         c.stride = (0, 1);
         assert_eq!(c.output(), Err(GeometryError::Zero("stride")));
+        (c.kernel, c.stride) = ((5, 5), (usize::MAX, 1));
+        assert_eq!(c.output(), Err(GeometryError::Overflow));
     }
 
     #[test]

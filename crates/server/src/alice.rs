@@ -27,7 +27,7 @@ const FRESH: Duration = Duration::from_millis(50);
 /// How long a request waits for carol to call again.
 const CAROL: Duration = Duration::from_secs(1);
 /// How long requests wait while no lane is up.
-const NO_LANE: Duration = Duration::from_secs(3);
+pub(crate) const NO_LANE: Duration = Duration::from_secs(3);
 
 /// What alice's lanes share beside the core.
 pub(crate) struct Desk {
@@ -182,9 +182,13 @@ impl Lane<'_> {
     }
 
     fn ping(&mut self) -> Result<(), Fault> {
-        Self::ask(self.bob.as_mut(), &Command::Ping).map_err(evaluator)?;
+        let pong = |status| match status {
+            Status::Ok => Ok(()),
+            other => Err(LaneError::Protocol(format!("out of step: {other:?} to a ping"))),
+        };
+        Self::ask(self.bob.as_mut(), &Command::Ping).and_then(pong).map_err(evaluator)?;
         let carol = match &mut self.carol {
-            Some((link, _)) => Self::ask(link.as_mut(), &Command::Ping).map(|_| ()).map_err(producer),
+            Some((link, _)) => Self::ask(link.as_mut(), &Command::Ping).and_then(pong).map_err(producer),
             None => Ok(()),
         };
         self.settle(carol)
@@ -310,7 +314,8 @@ impl Lane<'_> {
     fn go(&mut self, carol: bool) -> Result<(), Fault> {
         say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)?;
         if let (Some((link, _)), true) = (&mut self.carol, carol) {
-            say(link.as_mut(), tag::COMMAND, &Command::Go).map_err(producer)?;
+            // Bob has begun by now: without carol the lane cannot go on.
+            say(link.as_mut(), tag::COMMAND, &Command::Go).map_err(|e| Fault::Evaluator(format!("carol: {e}")))?;
         }
         Ok(())
     }
@@ -454,6 +459,10 @@ impl Lane<'_> {
         if done.is_err() && self.core.models.get(epoch).is_none() {
             self.core.store.erase(epoch)?;
         }
+        if let Err(Fault::Producer(_) | Fault::Refused(..)) = &done {
+            // The lane goes on, and bob may have staged what will not be.
+            self.take_stock()?;
+        }
         done
     }
 
@@ -503,7 +512,13 @@ impl Lane<'_> {
 
     /// Hears from bob and carol that a step is done.
     fn everyone(&mut self, what: &str) -> Result<(), Fault> {
+        self.everyone_told(Ok(()), what)
+    }
+
+    /// The same, where carol may not have been told: bob is heard in any case, or he would be out of step.
+    fn everyone_told(&mut self, carol: Result<(), Fault>, what: &str) -> Result<(), Fault> {
         let bob = hear(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)?;
+        carol?;
         let carol = match &mut self.carol {
             Some((link, _)) => hear(link.as_mut(), tag::STATUS, "status").map_err(producer)?,
             None => return Err(Fault::Producer("no session with carol".into())),
@@ -517,10 +532,11 @@ impl Lane<'_> {
 
     fn tell_everyone(&mut self, command: &Command) -> Result<(), Fault> {
         say(self.bob.as_mut(), tag::COMMAND, command).map_err(evaluator)?;
-        if let Some((link, _)) = &mut self.carol {
-            say(link.as_mut(), tag::COMMAND, command).map_err(producer)?;
-        }
-        self.everyone("finish")
+        let carol = match &mut self.carol {
+            Some((link, _)) => say(link.as_mut(), tag::COMMAND, command).map_err(producer),
+            None => Err(Fault::Producer("no session with carol".into())),
+        };
+        self.everyone_told(carol, "finish")
     }
 
     /// Bob and carol first: alice's own part names the model until nobody else holds any.

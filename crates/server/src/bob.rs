@@ -25,6 +25,9 @@ const HALF: Duration = Duration::from_secs(4);
 /// What a client hears when alice withdrew.
 const CANCELLED: &str = "alice cancelled: another server did not agree";
 
+/// How much longer than carol may be silent alice may be.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 struct Lane<'a> {
     core: &'a Core,
     halves: &'a Halves,
@@ -61,19 +64,25 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
 }
 
 impl Lane<'_> {
+    /// The lane is up from alice's first word on: a call alone may wait at a host whose server hangs.
     fn run(&mut self) -> Result<(), Fault> {
+        let first = self.command()?;
         self.core.connected.fetch_add(1, Ordering::AcqRel);
-        let ended = self.follow();
+        let ended = self.follow(first);
         self.core.connected.fetch_sub(1, Ordering::AcqRel);
         ended
     }
 
-    fn follow(&mut self) -> Result<(), Fault> {
+    /// Alice's next command. She asks after bob every second, unless she herself waits for carol.
+    fn command(&mut self) -> Result<Command, Fault> {
+        self.alice.set_timeout(Some(self.core.silence + PATIENCE));
+        hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)
+    }
+
+    fn follow(&mut self, mut command: Command) -> Result<(), Fault> {
         loop {
-            self.alice.set_timeout(None);
-            let command: Command = hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)?;
             self.alice.set_timeout(Some(self.core.silence));
-            let _working = self.core.work();
+            let working = self.core.work();
             let status = match self.obey(command) {
                 Ok(status) => status,
                 Err(Fault::Refused(why, reason)) => {
@@ -91,6 +100,8 @@ impl Lane<'_> {
             if let Some(status) = status {
                 say(self.alice.as_mut(), tag::STATUS, &status).map_err(evaluator)?;
             }
+            drop(working);
+            command = self.command()?;
         }
     }
 

@@ -1,7 +1,8 @@
 //! Clients and owners at an evaluator: one thread a connection, one request at a time, every reply bounded in time.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use trefoil_link::Link;
@@ -11,14 +12,14 @@ use trefoil_mpc::program::Reveal;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
 use trefoil_proto::control::{
-    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, SecretSeed, decode, encode, tag,
+    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, RunReport, SecretSeed, decode, encode, tag,
 };
 use trefoil_proto::identity::check_name;
 use trefoil_ring::{Tensor, Words};
 use zeroize::Zeroizing;
 
-use crate::alice::Desk;
-use crate::core::Core;
+use crate::alice::{Desk, NO_LANE};
+use crate::core::{Core, IDLE};
 use crate::error::LaneError;
 use crate::halves::{Answered, Half, Halves};
 use crate::jobs::{Answer, Job, Predict, Upload, Work};
@@ -184,19 +185,39 @@ impl Counter<'_> {
         Ok(())
     }
 
-    fn answer(
+    fn answer(&self, client: &str, id: RequestId, answer: Receiver<Answer>) -> Result<Response, Refused> {
+        let (payload, report) = self.wait(client, id, &answer)?;
+        self.answered.keep(client, id, (payload.clone(), report.clone()));
+        Ok((Reply::Answer(Box::new(report)), Some(payload)))
+    }
+
+    /// Waits for a lane's answer; at bob no longer than alice is there to ask for it.
+    fn wait(
         &self,
         client: &str,
         id: RequestId,
-        answer: std::sync::mpsc::Receiver<Answer>,
-    ) -> Result<Response, Refused> {
-        let (payload, report) = match answer.recv_timeout(LONGEST) {
-            Ok(answer) => answer?,
-            Err(RecvTimeoutError::Timeout) => return refused(Refusal::Unavailable, "no answer in time"),
-            Err(RecvTimeoutError::Disconnected) => return refused(Refusal::Unavailable, "the request was given up"),
-        };
-        self.answered.keep(client, id, (payload.clone(), report.clone()));
-        Ok((Reply::Answer(Box::new(report)), Some(payload)))
+        answer: &Receiver<Answer>,
+    ) -> Result<(Arc<Vec<u8>>, RunReport), Refused> {
+        let began = Instant::now();
+        let mut alone: Option<Instant> = None;
+        loop {
+            match answer.recv_timeout(IDLE) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return refused(Refusal::Unavailable, "the request was given up");
+                }
+                Err(RecvTimeoutError::Timeout) if began.elapsed() > LONGEST => {
+                    return refused(Refusal::Unavailable, "no answer in time");
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.core.party == Party::Alice || self.core.connected.load(Ordering::Acquire) > 0 {
+                alone = None;
+            } else if alone.get_or_insert_with(Instant::now).elapsed() > NO_LANE {
+                self.halves.forget(&id, client);
+                return refused(Refusal::Unavailable, "alice is not connected to bob");
+            }
+        }
     }
 
     fn repeat(&self, client: &str, id: &RequestId) -> Option<Response> {
@@ -221,7 +242,7 @@ impl Counter<'_> {
         self.answer(client, id, answer)
     }
 
-    fn enqueue(&self, work: Work) -> Result<std::sync::mpsc::Receiver<Answer>, Refused> {
+    fn enqueue(&self, work: Work) -> Result<Receiver<Answer>, Refused> {
         if self.core.draining() {
             return refused(Refusal::Unavailable, "alice is shutting down");
         }
@@ -267,7 +288,7 @@ impl Counter<'_> {
             left = more;
         }
         let answer = self.enqueue(Work::Upload(Upload { id, owner: client.into(), manifest, shares }))?;
-        self.finish(&answer)
+        self.finish(client, id, &answer)
     }
 
     fn bob_upload(
@@ -281,14 +302,11 @@ impl Counter<'_> {
         if !self.halves.put(id, client.into(), Half::Upload { manifest, shares }, answer) {
             return refused(Refusal::Busy, "busy: too many requests wait, or this one is already under way");
         }
-        self.finish(&receiver)
+        self.finish(client, id, &receiver)
     }
 
-    fn finish(&self, answer: &std::sync::mpsc::Receiver<Answer>) -> Result<Response, Refused> {
-        match answer.recv_timeout(LONGEST) {
-            Ok(done) => done.map(|_| (Reply::Done, None)),
-            Err(_) => refused(Refusal::Unavailable, "the request was given up"),
-        }
+    fn finish(&self, client: &str, id: RequestId, answer: &Receiver<Answer>) -> Result<Response, Refused> {
+        self.wait(client, id, answer).map(|_| (Reply::Done, None))
     }
 
     fn remove(&self, client: &str, name: &str) -> Result<Response, Refused> {
@@ -299,7 +317,7 @@ impl Counter<'_> {
             return refused(Refusal::UnknownModel, format!("{client} has shared no model {name}"));
         };
         let answer = self.enqueue(Work::Remove(model))?;
-        self.finish(&answer)
+        self.finish(client, RequestId::default(), &answer)
     }
 }
 

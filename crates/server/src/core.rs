@@ -203,9 +203,13 @@ impl Core {
         lock(&self.arrivals).drain().for_each(|(_, c)| c.closer.close());
     }
 
-    /// Reads every permanent model of the store; damaged ones are reported and left alone.
+    /// Reads every permanent model of the store; damaged ones are reported and left alone. What alice had only staged
+    /// was never committed by anyone: it is erased. Bob and carol ask her first.
     pub(crate) fn load_models(&self) -> Result<(), crate::store::StoreError> {
-        let (sealed, _) = self.store.epochs()?;
+        let (sealed, staged) = self.store.epochs()?;
+        if self.party == Party::Alice {
+            staged.into_iter().try_for_each(|epoch| self.store.erase(epoch))?;
+        }
         for epoch in sealed {
             let loaded = self.store.load(epoch).map_err(|e| e.to_string()).and_then(|stored| {
                 if self.party == Party::Carol {

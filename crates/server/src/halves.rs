@@ -43,11 +43,16 @@ pub(crate) struct Halves {
 }
 
 impl Halves {
-    /// Adds a half; `false` if too many wait or the id is in use.
+    /// Adds a half; `false` if too many wait or another client uses the id. The same client's repeat takes the place
+    /// of what it sent over a connection that it has lost since.
     pub(crate) fn put(&self, id: RequestId, client: String, half: Half, answer: Sender<Answer>) -> bool {
         let mut waiting = lock(&self.waiting);
         waiting.retain(|_, w| w.since.elapsed() < PATIENCE);
-        if waiting.len() >= WAITING || waiting.contains_key(&id) {
+        let taken = match waiting.get(&id) {
+            Some(w) => w.client != client,
+            None => waiting.len() >= WAITING,
+        };
+        if taken {
             return false;
         }
         waiting.insert(id, Waiting { client, half, answer, since: Instant::now() });

@@ -191,20 +191,30 @@ fn listen(shared: &Arc<Shared>, listener: &Listener, lanes: u32) {
                 continue;
             }
         };
-        if shared.connections.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS {
-            shared.connections.fetch_sub(1, Ordering::AcqRel);
+        let place = Place::take(shared);
+        if shared.connections.load(Ordering::Acquire) > CONNECTIONS {
             tracing::warn!(from = %incoming.address(), "too many connections: refused");
             continue;
         }
-        let s = shared.clone();
-        let spawned = spawn("connection", move || {
-            meet(&s, incoming, lanes);
-            s.connections.fetch_sub(1, Ordering::AcqRel);
-        });
-        if let Err(e) = spawned {
-            shared.connections.fetch_sub(1, Ordering::AcqRel);
+        if let Err(e) = spawn("connection", move || meet(&place.0, incoming, lanes)) {
             tracing::error!(reason = %e, "connection refused");
         }
+    }
+}
+
+/// One of the connections that a server holds; given back however its thread ends.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::AcqRel);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -128,6 +128,31 @@ fn eight_clients_at_once_get_the_answers_of_a_serial_run() {
 }
 
 #[test]
+fn uploads_at_once_do_not_disturb_each_other() {
+    let trial = Trial::start(Transport::Tcp, "lanes = 4");
+    let graph = network(6);
+    let compiled = compiled(&graph);
+    std::thread::scope(|s| {
+        for name in ["a", "b", "c", "d"] {
+            let (trial, compiled, graph) = (&trial, &compiled, &graph);
+            s.spawn(move || {
+                let (mut owner, mut ann) = (trial.client("owner"), trial.client("ann"));
+                for i in 0..8 {
+                    owner.share(&manifest(name, compiled, vec![]), &compiled.weights).unwrap();
+                    let infos = ann.models().unwrap();
+                    let model = infos.iter().find(|m| m.manifest.name == name).unwrap();
+                    check(&mut ann, model, graph, 1, i);
+                    owner.remove(name).unwrap();
+                }
+            });
+        }
+    });
+    for party in Party::ALL {
+        assert_eq!(std::fs::read_dir(trial.store(party).join("models")).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn a_drained_server_finishes_what_it_began() {
     let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
     let graph = network(5);

@@ -1,0 +1,77 @@
+//! Control messages from hostile peers, and what is done with a program before anything is computed with it.
+#![no_main]
+
+use std::fmt::Debug;
+
+use libfuzzer_sys::fuzz_target;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use trefoil_client::encode_samples;
+use trefoil_mpc::cost::cost;
+use trefoil_mpc::masked::weights::masked_weights;
+use trefoil_mpc::program::{Program, Reveal, Window};
+use trefoil_proto::agreement::Hello;
+use trefoil_proto::control::{Command, Manifest, Opening, Reply, Request, Status, decode, encode};
+
+/// Decodes; what decodes must survive being sent on.
+fn read<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) -> Option<T> {
+    let message: T = decode("message", bytes).ok()?;
+    let again = encode(&message);
+    assert_eq!(encode(&decode::<T>("message", &again).unwrap()), again);
+    Some(message)
+}
+
+fn program(program: &Program, window: Window) {
+    let Ok(values) = program.infer() else { return };
+    assert_eq!(values.len(), program.steps.len());
+    assert_eq!(masked_weights(program).len(), program.weights.len());
+    for reveal in [Reveal::Logits, Reveal::Label] {
+        let Ok(plan) = program.ending_in(reveal, window) else { continue };
+        assert_ne!(plan.hash(), program.hash());
+        for batch in [1, 1000, u32::MAX as usize] {
+            if let Ok(costs) = cost(&plan, batch) {
+                assert_eq!(costs.len(), plan.steps.len());
+            }
+        }
+    }
+}
+
+fn manifest(m: &Manifest) {
+    program(&m.program, m.window);
+    // Whatever the owner wrote: the encoding of a sample is refused or done.
+    let _ = encode_samples(&m.input, m.program.fraction_bits, &[0.0, 1.0, -1.0, 1e30], 2);
+    m.reveals_to("ann");
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    match kind % 7 {
+        0 => drop(read::<Opening>(bytes)),
+        1 => {
+            if let Some(Request::Share { manifest: m, .. }) = read(bytes) {
+                manifest(&m);
+            }
+        }
+        2 => {
+            if let Some(Reply::Models(models)) = read(bytes) {
+                models.iter().for_each(|m| manifest(&m.manifest));
+            }
+        }
+        3 => {
+            if let Some(Command::Upload { program: Some(p), .. }) = read(bytes) {
+                program(&p.0, p.1);
+            }
+        }
+        4 => drop(read::<Status>(bytes)),
+        5 => {
+            if let Some(m) = read::<Manifest>(bytes) {
+                manifest(&m);
+            }
+        }
+        _ => {
+            if let Ok(hello) = Hello::decode(bytes) {
+                assert_eq!(hello.encode(), bytes);
+            }
+        }
+    }
+});

@@ -1,0 +1,141 @@
+//! Writes the first inputs of each target to `corpus/`: real messages, frames and files.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use trefoil_link::frame;
+use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_nn::graph::Post;
+use trefoil_proto::control::{
+    Ahead, Command, Grant, InputEncoding, Manifest, ModelInfo, Opening, Refusal, Reply, Request, Status, Terms,
+    encode,
+};
+use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn program(input_shape: Vec<usize>, weights: Vec<(Vec<usize>, u32)>, ops: Vec<Op>) -> Program {
+    let weights = weights.into_iter().map(|(shape, scale)| WeightSpec { name: "w".into(), shape, scale }).collect();
+    let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: "l".into(), op }).collect();
+    Program { fraction_bits: 16, input_shape, weights, steps }
+}
+
+/// Programs that together hold every operation an owner may write.
+fn programs() -> Vec<Program> {
+    let window = Window { lo: 16, k: 32 };
+    let conv = Conv2d {
+        input: (4, 4),
+        in_channels: 1,
+        out_channels: 2,
+        kernel: (2, 2),
+        stride: (1, 1),
+        dilation: (1, 1),
+        pads: Pads { bottom: 1, right: 1, ..Pads::default() },
+        groups: 1,
+    };
+    let pool = Pool2d { input: (4, 4), channels: 2, window: (2, 2), stride: (2, 2), pads: Pads::default() };
+    let dense = Op::Linear { x: 8, weights: 2, bias: Some(3), map: Linear::Dense { inputs: 8, outputs: 3 } };
+    let image = vec![
+        Op::Open { x: 0 },
+        Op::Linear { x: 1, weights: 0, bias: Some(1), map: Linear::Conv(conv) },
+        Op::Open { x: 2 },
+        Op::Relu { x: 3, shift: 16, window },
+        Op::Open { x: 4 },
+        Op::MaxPool { x: 5, pool, window: Window { lo: 0, k: 33 } },
+        Op::Reshape { x: 6, shape: vec![8] },
+        Op::Open { x: 7 },
+        dense,
+    ];
+    let shapes = vec![(vec![2, 2, 1, 2], 16), (vec![2], 32), (vec![8, 3], 16), (vec![3], 32)];
+    let pads = Pads { top: 1, bottom: 1, left: 1, right: 1 };
+    let local = vec![
+        Op::Pad { x: 0, pads },
+        Op::Concat { xs: vec![1, 1], axis: 2 },
+        Op::AveragePool { x: 2, pool, extra: 2 },
+        Op::Scale { x: 3, factor: 3, extra: 2 },
+        Op::Offset { x: 4, units: -1 },
+        Op::Add { x: 4, y: 5 },
+        Op::Slice { x: 6, start: 0, len: 1 },
+        Op::Reshape { x: 7, shape: vec![2, 2] },
+        Op::Open { x: 8 },
+        Op::Truncate { x: 9, shift: 4 },
+        Op::Open { x: 10 },
+        Op::MatMul { x: 11, y: 11 },
+    ];
+    vec![program(vec![4, 4, 1], shapes, image), program(vec![2, 2, 1], vec![], local)]
+}
+
+fn control() -> Vec<Vec<u8>> {
+    let window = Window { lo: 16, k: 32 };
+    let mut all = vec![(0, encode(&Opening::Client { name: "ann".into() }))];
+    all.push((0, encode(&Opening::Lane { party: "bob".into(), lane: 3 })));
+    let terms =
+        Terms { client: "ann".into(), epoch: 3, plan: [7; 32], batch: 2, reveal: Reveal::Label, lot: 9 };
+    all.push((3, encode(&Command::Run { id: Some([1; 16]), terms, ahead: false })));
+    all.push((4, encode(&Status::Refused { why: Refusal::Busy, reason: "busy".into() })));
+    all.push((4, encode(&Status::Missing(vec![1, 2, 300]))));
+    for program in programs() {
+        let manifest = Manifest {
+            name: "m".into(),
+            program: program.clone(),
+            window,
+            input: InputEncoding::default(),
+            post: Post::Softmax,
+            grants: vec![Grant { client: "*".into(), reveals: vec![Reveal::Logits, Reveal::Label] }],
+            ahead: vec![Ahead { batch: 1, reveal: Reveal::Label, count: 2 }],
+        };
+        all.push((5, encode(&manifest)));
+        all.push((1, encode(&Request::Share { id: [2; 16], manifest: Box::new(manifest.clone()), seed: vec![3; 32] })));
+        let info = ModelInfo { epoch: 4, owner: "owner".into(), manifest, ready: 0 };
+        all.push((2, encode(&Reply::Models(vec![info]))));
+        let program = Some(Box::new((program, window)));
+        let upload =
+            Command::Upload { id: [1; 16], owner: "owner".into(), epoch: 4, manifest_hash: [5; 32], program };
+        all.push((3, encode(&upload)));
+    }
+    all.push((6, [vec![1], vec![9; 96]].concat()));
+    all.into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let frame = |tag, len: usize| [frame::encode(tag, len).to_vec(), vec![5; len]].concat();
+    let two = [frame(7, 2), frame(1, 40)].concat();
+    let script = [[0u8, 2, 1, 0, 0], [1, 2, 1, 0, 0], [0, 0x16, 1, 0, 0], [3, 0x16, 1, 0, 0]];
+    let mut all: Vec<Vec<u8>> = script.iter().map(|s| [s.as_slice(), &two].concat()).collect();
+    all.push([&[0u8, 2, 0, 0, 0][..], &frame(7, 2)[..9]].concat());
+    all
+}
+
+fn tables() -> Vec<Vec<u8>> {
+    let idx_images = [vec![0, 0, 8, 3], vec![0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2], vec![1, 2, 3, 4]].concat();
+    let idx_labels = [vec![0, 0, 8, 1, 0, 0, 0, 2], vec![3, 4]].concat();
+    let header = format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }");
+    let npy = [b"\x93NUMPY\x01\x00\x76\x00".to_vec(), header.into_bytes(), vec![0; 8]].concat();
+    let csv = b"a,b,label\n1,2.5,0\n-3,4e2,1\n".to_vec();
+    let kinds = [(0, idx_images), (1, idx_labels), (2, npy.clone()), (3, npy), (4, csv)];
+    kinds.into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
+}
+
+fn write(target: &str, inputs: impl IntoIterator<Item = Vec<u8>>) -> Result<()> {
+    let dir = Path::new("corpus").join(target);
+    fs::create_dir_all(&dir)?;
+    for (i, input) in inputs.into_iter().enumerate() {
+        fs::write(dir.join(format!("seed-{i}")), input)?;
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    write("control", control())?;
+    write("frame", frames())?;
+    write("tables", tables())?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir("../crates/import/tests/data")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "h5") {
+            files.push(fs::read(path)?);
+        }
+    }
+    write("model", files)
+}
