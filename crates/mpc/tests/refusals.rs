@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
 use trefoil_mpc::cost::cost;
+use trefoil_mpc::limits::MAX_STEPS;
 use trefoil_mpc::masked::weights::{HeldWeight, draw_weight_masks};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
-use trefoil_mpc::limits::MAX_STEPS;
-use trefoil_mpc::program::{Linear, Op, Program, Step, WeightSpec, Window};
+use trefoil_mpc::program::{Linear, MAX_RANK, Op, Program, Step, WeightSpec, Window};
 use trefoil_mpc::{MpcError, Reveal};
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_ring::Tensor;
@@ -56,6 +56,7 @@ fn sizes_that_overflow() {
     let pads = Pads { top: side - 1, bottom: side - 1, left: side - 1, right: side - 1 };
     let pool = Pool2d { input: (4, 4), channels: 1, window: (side, side), stride: (side, side), pads };
     refused(&after(Op::MaxPool { x: 1, pool, window: Window { lo: 0, k: 32 } }), "one sample takes");
+    refused(&program(vec![1; MAX_RANK + 1], vec![], vec![]), "dimensions");
     let many = vec![Op::Offset { x: 0, units: 1 }; MAX_STEPS];
     refused(&program(vec![2], vec![], many), "steps");
     refused(&Program { steps: Vec::<Step>::new(), ..program(vec![2], vec![], vec![]) }, "steps");

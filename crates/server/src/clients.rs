@@ -12,7 +12,8 @@ use trefoil_mpc::program::Reveal;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
 use trefoil_proto::control::{
-    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, RunReport, SecretSeed, decode, encode, tag,
+    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, RunReport, SecretSeed, decode,
+    encode, tag,
 };
 use trefoil_proto::identity::check_name;
 use trefoil_ring::{Tensor, Words};
