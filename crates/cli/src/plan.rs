@@ -8,8 +8,8 @@ use trefoil_mpc::program::{Linear, Op, Program, ValueInfo};
 
 /// Ring multiply-adds that a core does in a second: an estimate for a current server.
 const MULTIPLY_ADDS: f64 = 10e9;
-/// Comparisons that an evaluator does in a second, in either phase: an estimate for the same.
-const COMPARISONS: f64 = 8e6;
+/// Comparisons that an evaluator does in a second, online and offline: estimates for the same.
+const COMPARISONS: [f64; 2] = [8e6, 4e6];
 
 /// Consecutive steps of one layer.
 #[derive(Debug, Clone, Serialize)]
@@ -151,9 +151,9 @@ impl Network {
         let on_the_way = |bytes: f64| bytes * 8.0 / self.bits_per_s;
         // Both evaluators send at once, half of the bytes each; an answer takes half a round trip more.
         let trips = rounds as f64 + if revealed > 0 { 1.0 } else { 0.0 };
-        let compute = layer.work.multiply_adds / MULTIPLY_ADDS + layer.work.comparisons / COMPARISONS;
-        let online = trips * self.round_trip_s / 2.0 + on_the_way((online + revealed) as f64 / 2.0) + compute;
-        (online, on_the_way(offline as f64) + compute)
+        let compute = COMPARISONS.map(|c| layer.work.multiply_adds / MULTIPLY_ADDS + layer.work.comparisons / c);
+        let online = trips * self.round_trip_s / 2.0 + on_the_way((online + revealed) as f64 / 2.0) + compute[0];
+        (online, on_the_way(offline as f64) + compute[1])
     }
 }
 

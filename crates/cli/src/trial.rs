@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 use trefoil_client::{Client, ClientConfig, ClientError};
 use trefoil_prg::Party;
 use trefoil_proto::cluster::Settings;
@@ -73,7 +73,7 @@ impl Trial {
                 Err(e) if tries == TRIES => return Err(e),
                 Err(_) => tries += 1,
             }
-            stop(&children.0);
+            stop(&children.all);
             for party in Party::ALL {
                 // Sealed under a key that is replaced, if it was made at all.
                 let _ = std::fs::remove_dir_all(folder.join(format!("{party}.store")));
@@ -99,7 +99,7 @@ impl Trial {
         loop {
             match f() {
                 Err(e) if e.is_unavailable() && Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
-                done => return done.with_context(|| self.logs()),
+                done => return done.map_err(|e| anyhow!("{e}{}", self.logs())),
             }
         }
     }
@@ -111,22 +111,23 @@ impl Trial {
     }
 
     fn logs(&self) -> String {
-        format!(
-            "the trial's servers failed; their last words:{}",
-            Party::ALL.map(|p| last_words(&self.folder, p)).concat()
-        )
+        let words = Party::ALL.map(|p| last_words(&self.folder, p)).concat();
+        format!("\nlast words of the servers:{words}")
     }
 }
 
 /// Three children that are stopped when they are dropped, or when this process is told to stop.
-struct Children(Arc<Mutex<Vec<(Party, Child)>>>);
+struct Children {
+    all: Arc<Mutex<Vec<(Party, Child)>>>,
+    signals: Handle,
+}
 
 impl Children {
     /// None yet. A signal stops them, removes the folder `temporary` and ends this process.
     fn new(temporary: Option<PathBuf>) -> anyhow::Result<Self> {
-        let children = Self(Arc::default());
-        let shared = children.0.clone();
         let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
+        let children = Self { all: Arc::default(), signals: signals.handle() };
+        let shared = children.all.clone();
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 stop(&shared);
@@ -141,13 +142,14 @@ impl Children {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Vec<(Party, Child)>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Drop for Children {
     fn drop(&mut self) {
-        stop(&self.0);
+        stop(&self.all);
+        self.signals.close();
     }
 }
 

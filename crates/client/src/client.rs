@@ -17,7 +17,7 @@ use trefoil_transport::{Security, Tls};
 use crate::ClientError;
 use crate::encoding::{EncodeError, encode_samples};
 use crate::evaluator::Evaluator;
-use crate::request::{accepted, ask_both};
+use crate::request::{Asked, Got, accepted, ask_both};
 use crate::share::{Shared, split};
 
 /// How long a first connection may take.
@@ -102,7 +102,8 @@ impl Client {
     pub fn models(&mut self) -> Result<Vec<ModelInfo>, ClientError> {
         let mut tries = 1;
         loop {
-            let lists = self.both([&Request::Models, &Request::Models], RequestId::default(), &[])?;
+            let requests = [&Request::Models, &Request::Models];
+            let lists = self.both(&Asked { requests, id: RequestId::default(), shares: &[], longest: 0 })?;
             let [alice, bob] = named(lists, "a list of models", |reply| match reply {
                 Reply::Models(list) => Some(list),
                 _ => None,
@@ -159,7 +160,9 @@ impl Client {
             let Shared { id, seed, rest } = split(&words)?;
             let request =
                 |seed| Request::Predict { id, model: name.clone(), epoch: model.epoch, batch: announced, reveal, seed };
-            match self.send_shared(id, &seed, request, &[rest.bytes()]) {
+            // Logits have at most 8 bytes each, labels at most 8 planes of bits.
+            let longest = MAX_BULK.min(batch.saturating_mul(8 * outputs.max(8)));
+            match self.send_shared(id, &seed, request, &[rest.bytes()], longest) {
                 Ok(replies) => return prediction(&program, reveal, batch, outputs, replies),
                 Err(ClientError::Refused { why: Refusal::Busy, .. }) => {}
                 Err(e) => return Err(e),
@@ -176,12 +179,12 @@ impl Client {
     /// afterwards, or none.
     pub fn share(&mut self, manifest: &Manifest, weights: &[Tensor]) -> Result<(), ClientError> {
         let specs = &manifest.program.weights;
-        for (i, spec) in specs.iter().enumerate() {
-            let got = weights.get(i).map_or(&[][..], Tensor::shape);
-            if got != spec.shape || weights.len() != specs.len() {
-                let (expected, got) = (spec.shape.clone(), got.to_vec());
-                return Err(ClientError::Weight { name: spec.name.clone(), expected, got });
-            }
+        if weights.len() != specs.len() {
+            return Err(ClientError::Weights { expected: specs.len(), got: weights.len() });
+        }
+        if let Some((spec, w)) = specs.iter().zip(weights).find(|(spec, w)| spec.shape != w.shape()) {
+            let (expected, got) = (spec.shape.clone(), w.shape().to_vec());
+            return Err(ClientError::Weight { name: spec.name.clone(), expected, got });
         }
         let total = weights.iter().map(Tensor::len).sum();
         within("the model's weights", total, "share a smaller network")?;
@@ -197,7 +200,7 @@ impl Client {
             left = more;
         }
         let request = |seed| Request::Share { id, manifest: Box::new(manifest.clone()), seed };
-        let replies = self.send_shared(id, &seed, request, &frames)?;
+        let replies = self.send_shared(id, &seed, request, &frames, 0)?;
         named(replies, "a model", |reply| matches!(reply, Reply::Done).then_some(())).map(drop)
     }
 
@@ -206,7 +209,7 @@ impl Client {
         let request = Request::Remove { model: name.into() };
         let mut open = self.take()?;
         let alice = &mut open[0];
-        alice.ask(&request, std::iter::empty())?;
+        alice.ask(&request, &[], 0)?;
         let got = alice.reply_by(Instant::now() + REMOVE)?;
         let answer = accepted(alice, got);
         self.open = Some(open);
@@ -222,19 +225,16 @@ impl Client {
         id: RequestId,
         seed: &Seed,
         request: impl Fn(SecretSeed) -> Request,
-        frames: &[&[u8]],
-    ) -> Result<[(Reply, Vec<u8>); 2], ClientError> {
+        shares: &[&[u8]],
+        longest: usize,
+    ) -> Result<[Got; 2], ClientError> {
         let to_alice = request(seed.expose().to_vec().into());
-        self.both([&to_alice, &request(Vec::new().into())], id, frames)
+        let to_bob = request(Vec::new().into());
+        self.both(&Asked { requests: [&to_alice, &to_bob], id, shares, longest })
     }
 
     /// Asks both, and once more on new connections if one was lost: the same label gets the same answer.
-    fn both(
-        &mut self,
-        requests: [&Request; 2],
-        id: RequestId,
-        frames: &[&[u8]],
-    ) -> Result<[(Reply, Vec<u8>); 2], ClientError> {
+    fn both(&mut self, asked: &Asked<'_>) -> Result<[Got; 2], ClientError> {
         let mut first_failure = None;
         loop {
             let mut open = match first_failure {
@@ -245,12 +245,12 @@ impl Client {
                         open
                     }
                     Err(_) => {
-                        self.forget(id);
+                        self.forget(asked.id);
                         return Err(e);
                     }
                 },
             };
-            let replies = ask_both(&mut open, requests, frames, || self.forget(id));
+            let replies = ask_both(&mut open, asked, || self.forget(asked.id));
             if replies.usable {
                 self.open = Some(open);
             }
@@ -264,7 +264,7 @@ impl Client {
     /// Tells bob that alice did not admit a request. He answers where he waits: on the request's own connection.
     fn forget(&self, id: RequestId) {
         let Ok(mut bob) = self.call(Party::Bob, RECONNECT) else { return };
-        if bob.ask(&Request::Forget { id }, std::iter::empty()).is_ok() {
+        if bob.ask(&Request::Forget { id }, &[], 0).is_ok() {
             // Whatever he says: he has read it.
             let _ = bob.reply(RECONNECT);
         }
@@ -309,7 +309,7 @@ fn kind(reply: &Reply) -> &'static str {
 
 /// Both replies as what they should be.
 fn named<T>(
-    [(alice, _), (bob, _)]: [(Reply, Vec<u8>); 2],
+    [(alice, _), (bob, _)]: [Got; 2],
     asked: &'static str,
     read: impl Fn(Reply) -> Option<T>,
 ) -> Result<[T; 2], ClientError> {
@@ -345,7 +345,7 @@ fn prediction(
     reveal: Reveal,
     batch: usize,
     outputs: usize,
-    [(alice, from_alice), (bob, from_bob)]: [(Reply, Vec<u8>); 2],
+    [(alice, from_alice), (bob, from_bob)]: [Got; 2],
 ) -> Result<Prediction, ClientError> {
     let asked = "a prediction";
     let report = |party, reply| match reply {

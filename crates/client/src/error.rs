@@ -29,7 +29,7 @@ pub enum ClientError {
         known: Vec<String>,
     },
     /// No connection to a server.
-    #[error("{party}: {source}")]
+    #[error("no connection to {party}: {source}{}", if source.is_transient() { "; is it running, and is its address right?" } else { "" })]
     Connect {
         /// The server.
         party: Party,
@@ -130,7 +130,15 @@ pub enum ClientError {
         /// What to do.
         advice: &'static str,
     },
-    /// Weights that do not belong to the program.
+    /// Not the program's number of weights.
+    #[error("{got} weights given: the program has {expected}")]
+    Weights {
+        /// Tensors due.
+        expected: usize,
+        /// Tensors given.
+        got: usize,
+    },
+    /// A weight that does not belong to the program.
     #[error("weight {name}: shape {expected:?} is due, got {got:?}")]
     Weight {
         /// Its name.

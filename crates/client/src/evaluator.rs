@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use trefoil_link::{Link, LinkError};
 use trefoil_prg::Party;
 use trefoil_proto::Cluster;
-use trefoil_proto::control::{MAX_BULK, MAX_CONTROL, Opening, Reply, Request, decode, encode, tag};
+use trefoil_proto::control::{MAX_CONTROL, Opening, Reply, Request, decode, encode, tag};
 use trefoil_transport::{Security, connect};
 use zeroize::Zeroizing;
 
@@ -18,6 +18,8 @@ const ACCEPT: Duration = Duration::from_secs(5);
 pub(crate) struct Evaluator {
     pub(crate) party: Party,
     link: Box<dyn Link>,
+    /// Longest answer that the last request can have.
+    longest: usize,
 }
 
 impl Evaluator {
@@ -31,7 +33,8 @@ impl Evaluator {
     ) -> Result<Self, ClientError> {
         let address = cluster.party(party).address.as_str();
         let made = connect(address, party.name(), security, limit);
-        let mut e = Self { party, link: made.map_err(|source| ClientError::Connect { party, source })?.link };
+        let link = made.map_err(|source| ClientError::Connect { party, source })?.link;
+        let mut e = Self { party, link, longest: 0 };
         e.send(tag::OPENING, &encode(&Opening::Client { name: name.into() }))?;
         Ok(e)
     }
@@ -46,12 +49,9 @@ impl Evaluator {
         self.link.send(tag, &[payload]).map_err(self.lost())
     }
 
-    /// Sends a request and the frames of shares that belong to it.
-    pub(crate) fn ask<'a>(
-        &mut self,
-        request: &Request,
-        shares: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<(), ClientError> {
+    /// Sends a request and the frames of shares that belong to it. Its answer must not be longer than `longest`.
+    pub(crate) fn ask(&mut self, request: &Request, shares: &[&[u8]], longest: usize) -> Result<(), ClientError> {
+        self.longest = longest;
         let bytes = Zeroizing::new(encode(request));
         if bytes.len() > MAX_CONTROL {
             let (what, advice) = ("the model's description", "share a smaller network");
@@ -77,7 +77,7 @@ impl Evaluator {
         let mut payload = Vec::new();
         if matches!(reply, Reply::Answer(_)) {
             self.link.set_timeout(Some(ACCEPT));
-            payload = self.link.recv_any(tag::ANSWER, MAX_BULK).map_err(self.lost())?;
+            payload = self.link.recv_any(tag::ANSWER, self.longest).map_err(self.lost())?;
         }
         Ok(Some((reply, payload)))
     }

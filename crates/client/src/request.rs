@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use trefoil_proto::control::{Refusal, Reply, Request};
+use trefoil_proto::control::{Refusal, Reply, Request, RequestId};
 
 use crate::ClientError;
 use crate::evaluator::Evaluator;
@@ -30,15 +30,23 @@ pub(crate) struct Replies {
     pub(crate) usable: bool,
 }
 
+/// One request in its two forms.
+pub(crate) struct Asked<'a> {
+    /// Alice's and bob's.
+    pub(crate) requests: [&'a Request; 2],
+    /// Its label.
+    pub(crate) id: RequestId,
+    /// The frames that follow bob's.
+    pub(crate) shares: &'a [&'a [u8]],
+    /// The longest answer that either may send.
+    pub(crate) longest: usize,
+}
+
 /// Sends each evaluator its request; bob's comes with the shares. `forget` is called once if alice refuses: bob, who
 /// waits for her word, is to be told on another connection.
-pub(crate) fn ask_both(
-    [alice, bob]: &mut [Evaluator; 2],
-    [to_alice, to_bob]: [&Request; 2],
-    shares: &[&[u8]],
-    forget: impl FnOnce(),
-) -> Replies {
-    let sent = bob.ask(to_bob, shares.iter().copied()).and_then(|()| alice.ask(to_alice, std::iter::empty()));
+pub(crate) fn ask_both([alice, bob]: &mut [Evaluator; 2], asked: &Asked<'_>, forget: impl FnOnce()) -> Replies {
+    let [to_alice, to_bob] = asked.requests;
+    let sent = bob.ask(to_bob, asked.shares, asked.longest).and_then(|()| alice.ask(to_alice, &[], asked.longest));
     match sent {
         Ok(()) => gather(alice, bob, forget),
         Err(e) => Replies { outcome: Err(e), usable: false },

@@ -222,6 +222,7 @@ fn lies_are_named() {
     let (honest_alice, honest_bob) = (|| fake(|_, r, _| alice(r)), || fake(|_, _, s| bob(s)));
     assert!(ask(fake(|_, _, _| Act::Garbage), honest_bob()).contains("alice misbehaved"));
     assert!(ask(honest_alice(), fake(|_, _, _| Act::Reply(Reply::Done))).contains("bob misbehaved: a confirmation"));
+    assert!(ask(honest_alice(), fake(|_, _, _| Act::Answer(vec![0; 1000]))).contains("bob misbehaved"));
     assert!(ask(honest_alice(), fake(|_, _, _| Act::Answer(vec![0; 5]))).contains("answer of bob"));
 }
 

@@ -24,14 +24,12 @@ const EXPIRY_DAYS: u64 = 30;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long requests under way may take to finish at the end.
 const DRAIN: Duration = Duration::from_secs(30);
-/// How long a peer may be silent in the middle of a request.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// Arguments of `server`.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  trefoil server --party alice --config cluster.toml --identity keys/alice \\\n    \
     --store /var/lib/trefoil --store-key keys/alice.storekey\n\n\
-    Example: the store key from a key manager\n  trefoil server --party bob --identity keys/bob --store-key-command 'vault read -field=key trefoil/bob'")]
+    Example: the store key from a key manager\n  trefoil server --party bob --identity keys/bob --store-key-command 'get-key bob'")]
 pub(crate) struct Args {
     /// alice, bob or carol
     #[arg(long, value_name = "NAME")]
@@ -54,6 +52,9 @@ pub(crate) struct Args {
     /// Memory for material that is kept ready, in MB
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pool_mb: u64,
+    /// Seconds that another server may be silent in the middle of a request (one that dies is noticed at once)
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    silence: u64,
     /// Threads for linear algebra [default: the cluster file's, else one for each core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -94,7 +95,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let key = StoreKey::load(&source, &store)?;
     let pool_bytes = args.pool_mb.saturating_mul(1_000_000);
     let validity = identity.as_ref().map(Identity::validity);
-    let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence: SILENCE, probe: None };
+    let silence = Duration::from_secs(args.silence);
+    let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence, probe: None };
     let (stop, stopped) = channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
     let server = Server::start(config)?;

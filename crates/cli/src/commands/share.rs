@@ -10,9 +10,10 @@ use trefoil_nn::compile::{Compiled, compile};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::range::{self, RangeReport};
 use trefoil_proto::control::{Ahead, Grant};
+use trefoil_proto::identity::check_name;
 
 use super::explain;
-use crate::access::Access;
+use crate::access::{Access, load_cluster};
 use crate::model::ModelArgs;
 use crate::output;
 use crate::plan::layers;
@@ -56,11 +57,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    check_name(&args.name).context("--as")?;
+    let cluster = load_cluster(&args.access.config)?;
     let graph = args.model.load()?;
     let compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
     let input = args.model.input.encoding();
     let possible = if compiled.ending_in(Reveal::Label).is_ok() { "logits,label" } else { "logits" };
     let grants = grants(&args.allow, args.reveal.as_deref().unwrap_or(possible))?;
+    if let Some(g) = grants.iter().find(|g| g.client != "*" && cluster.client(&g.client).is_none()) {
+        let known: Vec<&str> = cluster.client.iter().map(|c| c.name.as_str()).collect();
+        bail!("--allow {}: no such client in the cluster file (it has: {})", g.client, known.join(", "));
+    }
     let samples = args.samples.as_deref().map(|p| samples(p, &compiled.program.input_shape, &input)).transpose()?;
     let strictest =
         if grants.iter().any(|g| g.reveals.contains(&Reveal::Label)) { Reveal::Label } else { Reveal::Logits };

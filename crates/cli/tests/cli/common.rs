@@ -1,7 +1,9 @@
 //! Running the binary.
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A call of the binary.
 pub(crate) fn trefoil(args: &[&str]) -> Command {
@@ -33,6 +35,15 @@ pub(crate) fn fails(args: &[&str], said: &str) {
     assert!(error.starts_with("error: ") && error.contains(said), "{said:?} missing: {}", words(args, &out));
 }
 
+/// The first of three free ports in a row, below those that outgoing connections get: a restart finds them free.
+fn three_ports() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let free = |base: &u16| (0..3).all(|i| TcpListener::bind(("127.0.0.1", base + i)).is_ok());
+    let start = (std::process::id() * 97 % 6_000) as u16;
+    let mut all = (0..6_000).map(|_| 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 6_000 * 3);
+    all.find(free).unwrap()
+}
+
 /// Three servers started by hand in a folder of their own; killed when dropped.
 pub(crate) struct Servers {
     pub(crate) dir: tempfile::TempDir,
@@ -44,13 +55,7 @@ impl Servers {
     /// Makes keys for `owner`, `client` and `guest`, and starts all three.
     pub(crate) fn start(tls: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ports: Vec<_> = (0..40).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let mut free: Vec<u16> = ports.iter().map(|l| l.local_addr().unwrap().port()).collect();
-        free.sort_unstable();
-        // keygen takes three ports in a row: find a start whose followers are free, too.
-        drop(ports);
-        let three = |p: &u16| (0..3).all(|i| std::net::TcpListener::bind(("127.0.0.1", p + i)).is_ok());
-        let base = free.into_iter().find(three).unwrap().to_string();
+        let base = three_ports().to_string();
         let out = dir.path().to_str().unwrap();
         let mut args = vec!["keygen", "--all", "--out", out, "--base-port", &base, "--client", "owner:owner"];
         args.extend(["--client", "client", "--client", "guest"]);

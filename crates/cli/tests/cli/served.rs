@@ -54,6 +54,9 @@ fn a_model_is_shared_queried_evaluated_and_removed() {
     s.fails("client", &["remove", "d"], "error");
     s.fails("client", &["share", "net:A", "--as", "mine"], "error");
     s.fails("owner", &["share", "net:A", "--as", "d"], "exists");
+    s.fails("owner", &["share", "net:A", "--as", "No Name"], "is no name");
+    s.fails("owner", &["share", "net:A", "--as", "e", "--allow", "nobody"], "--allow nobody: no such client");
+    s.fails("owner", &["share", "net:A", "--as", "e", "--window-bits", "12"], "would fit");
     s.run("owner", &["remove", "d"]);
     s.fails("client", &["predict", "--model", "d", &images], "no model");
     for party in ["alice", "bob", "carol"] {

@@ -17,7 +17,9 @@ use case::Case;
 #[derive(clap::Args)]
 #[command(after_help = "Example: network A, one image, three processes over TCP\n  \
     trefoil bench --net A --batch 1 --link tcp --runs 7 --json\n\n\
-    Example: a million ReLUs in one process\n  trefoil bench --op relu --size 1000000 --link memory")]
+    Example: a million ReLUs in one process\n  trefoil bench --op relu --size 1000000 --link memory\n\n\
+    Total: dealing and evaluation with no material ready. Online: evaluation with material ready; offline: what made it\n\
+    ready. Over tcp and tls an operation's result is revealed to the client too: those bytes are not counted.")]
 pub(crate) struct Args {
     /// Networks A, B, C, D, S, T
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', default_value = "A,B,C,D,S,T", conflicts_with = "op")]
