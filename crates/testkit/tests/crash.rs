@@ -4,7 +4,7 @@
 mod cluster;
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::{PROMPT, Processes, check, compare, compiled, eventually, inputs, manifest, network, party};
 use cluster::{recovers, share, within};
@@ -191,7 +191,10 @@ fn killed_at_random_moments() {
                 .spawn(|| within(Duration::from_secs(10), "a batch", || ann.predict(&model, Reveal::Logits, &x, 4000)));
             std::thread::sleep(pause);
             processes.kill(victim);
-            match asked.join().unwrap() {
+            let killed = Instant::now();
+            let outcome = asked.join().unwrap();
+            assert!(killed.elapsed() < PROMPT, "{victim} killed after {pause:?}: {:?}", killed.elapsed());
+            match outcome {
                 Ok(p) => {
                     answered += 1;
                     compare(&graph, 4000, &x, &p.logits.unwrap());
