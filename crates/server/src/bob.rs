@@ -15,6 +15,7 @@ use crate::core::{Core, Counted, SETUP, guarded, peak_rss};
 use crate::dial::dial;
 use crate::error::{Fault, LaneError};
 use crate::halves::{Half, Halves, Waiting};
+use crate::jobs::Given;
 use crate::models::{Model, Plan};
 use crate::probe::Point;
 use crate::session::{Session, agree, hear, say};
@@ -249,12 +250,7 @@ impl Lane<'_> {
         }
     }
 
-    fn run_half(
-        &mut self,
-        half: &Waiting,
-        terms: &Terms,
-        ahead: bool,
-    ) -> Result<Option<(Arc<Vec<u8>>, RunReport)>, Fault> {
+    fn run_half(&mut self, half: &Waiting, terms: &Terms, ahead: bool) -> Result<Option<Given>, Fault> {
         let Half::Predict { epoch, batch, reveal, share } = &half.half else {
             return Err(refused(Refusal::Invalid, "the client sent bob another kind of request"));
         };

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use trefoil_mpc::Reveal;
-use trefoil_proto::control::{Manifest, RequestId, RunReport};
+use trefoil_proto::control::{Manifest, RequestId};
 use trefoil_ring::{Tensor, Words};
 
 use crate::core::lock;
-use crate::jobs::Answer;
+use crate::jobs::{Answer, Given};
 
 /// Halves that may wait at once.
 const WAITING: usize = 1024;
@@ -89,8 +89,6 @@ impl Halves {
         }
     }
 }
-
-type Given = (Arc<Vec<u8>>, RunReport);
 
 /// Answers given: a repeat of the same request by the same client gets the same bytes, never a new evaluation.
 #[derive(Default)]

@@ -1,5 +1,6 @@
 //! Servers that die, are killed or hang in the middle of requests and uploads, as processes over sockets.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 mod cluster;
 

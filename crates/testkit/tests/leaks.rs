@@ -2,6 +2,7 @@
 //!
 //! The mistakes are made in running protocols, by replacing draws at everybody who makes them or by using a lot
 //! twice; one clear word is also written into honest views.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! A short soak: a million truncations and a million comparisons.
+#![allow(clippy::unwrap_used)]
 
 use trefoil_testkit::soak::{COMPARISONS, Case, TRUNCATIONS};
 

@@ -1,6 +1,7 @@
 //! Rounds, bits online and bits dealt of every operation: predicted, metered, and not above the executable models'.
 //!
 //! The figures of the models are printed by the design's protocol model and by `docs/model/pooling.py`.
+#![allow(clippy::unwrap_used)]
 
 use trefoil_link::Phase;
 use trefoil_link::frame::HEADER;

@@ -1,4 +1,5 @@
 //! Frames that are altered in length, relabelled or lost end in an error that names the peer, never in a panic.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Sessions of the small network, and the checks that clean and planted views go through alike.
+#![allow(clippy::unwrap_used)]
 #![allow(dead_code, unreachable_pub)]
 
 use std::sync::Arc;
