@@ -1,6 +1,5 @@
 //! Servers that die, are killed or hang in the middle of requests and uploads, as processes over sockets.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::unwrap_used)]
 
 mod cluster;
 
@@ -54,7 +53,7 @@ fn dies_in_a_request(transport: Transport, dead: Party, points: &[&str]) {
         ann = processes.client("ann");
         let x = inputs(3, 2);
         let answer = within(PROMPT, point, || ann.predict(&model, Reveal::Logits, &x, 3));
-        let reason = answer.expect_err("died before the answer left").to_string();
+        let reason = answer.unwrap_err().to_string();
         assert!(reason.contains(dead.name()) || reason.contains("carol"), "{dead} at {point}: {reason}");
         assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
         // What was drawn is burnt on disk, at whoever lives and at the dead.
