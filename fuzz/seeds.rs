@@ -8,8 +8,7 @@ use trefoil_link::frame;
 use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
 use trefoil_nn::graph::Post;
 use trefoil_proto::control::{
-    Ahead, Command, Grant, InputEncoding, Manifest, ModelInfo, Opening, Refusal, Reply, Request, Status, Terms,
-    encode,
+    Ahead, Command, Grant, InputEncoding, Manifest, ModelInfo, Opening, Refusal, Reply, Request, Status, Terms, encode,
 };
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
@@ -70,8 +69,7 @@ fn control() -> Vec<Vec<u8>> {
     let window = Window { lo: 16, k: 32 };
     let mut all = vec![(0, encode(&Opening::Client { name: "ann".into() }))];
     all.push((0, encode(&Opening::Lane { party: "bob".into(), lane: 3 })));
-    let terms =
-        Terms { client: "ann".into(), epoch: 3, plan: [7; 32], batch: 2, reveal: Reveal::Label, lot: 9 };
+    let terms = Terms { client: "ann".into(), epoch: 3, plan: [7; 32], batch: 2, reveal: Reveal::Label, lot: 9 };
     all.push((3, encode(&Command::Run { id: Some([1; 16]), terms, ahead: false })));
     all.push((4, encode(&Status::Refused { why: Refusal::Busy, reason: "busy".into() })));
     all.push((4, encode(&Status::Missing(vec![1, 2, 300]))));
@@ -90,8 +88,7 @@ fn control() -> Vec<Vec<u8>> {
         let info = ModelInfo { epoch: 4, owner: "owner".into(), manifest, ready: 0 };
         all.push((2, encode(&Reply::Models(vec![info]))));
         let program = Some(Box::new((program, window)));
-        let upload =
-            Command::Upload { id: [1; 16], owner: "owner".into(), epoch: 4, manifest_hash: [5; 32], program };
+        let upload = Command::Upload { id: [1; 16], owner: "owner".into(), epoch: 4, manifest_hash: [5; 32], program };
         all.push((3, encode(&upload)));
     }
     all.push((6, [vec![1], vec![9; 96]].concat()));

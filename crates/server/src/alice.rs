@@ -12,7 +12,7 @@ use trefoil_prg::Party;
 use trefoil_proto::control::{Command, Refusal, RequestId, RunReport, Status, StepReport, Terms, encode, tag};
 use trefoil_transport::Connection;
 
-use crate::core::{Core, IDLE, SETUP, lock, peak_rss};
+use crate::core::{Core, Counted, IDLE, SETUP, guarded, lock, peak_rss};
 use crate::error::{Fault, LaneError};
 use crate::jobs::{Answer, Job, Predict, Queue, Upload, Work};
 use crate::models::{Model, Plan, plans};
@@ -51,6 +51,8 @@ struct Lane<'a> {
     number: u32,
     bob: Box<dyn Link>,
     carol: Option<(Box<dyn Link>, Session)>,
+    /// While there is a session with carol.
+    met: Option<Counted<'a>>,
     heard: Instant,
 }
 
@@ -78,8 +80,8 @@ pub(crate) fn serve(core: &Core, desk: &Desk, number: u32) {
         };
         let Connection { link, closer, .. } = connection;
         core.watch(Party::Bob, number, closer);
-        let mut lane = Lane { core, desk, number, bob: link, carol: None, heard: Instant::now() };
-        let ended = lane.run();
+        let mut lane = Lane { core, desk, number, bob: link, carol: None, met: None, heard: Instant::now() };
+        let ended = guarded(|| lane.run());
         core.hang_up(Party::Bob, number);
         core.hang_up(Party::Carol, number);
         if let Err(fault) = ended {
@@ -103,11 +105,8 @@ impl Lane<'_> {
         self.bob.set_timeout(Some(SETUP));
         self.take_stock()?;
         tracing::info!(lane = self.number, "lane up");
-        self.desk.up.fetch_add(1, Ordering::AcqRel);
-        let ended = self.work();
-        self.desk.up.fetch_sub(1, Ordering::AcqRel);
-        self.leave_carol();
-        ended
+        let _up = Counted::new(&self.desk.up);
+        self.work()
     }
 
     fn work(&mut self) -> Result<(), Fault> {
@@ -170,9 +169,7 @@ impl Lane<'_> {
     }
 
     fn leave_carol(&mut self) {
-        if self.carol.take().is_some() {
-            self.core.connected.fetch_sub(1, Ordering::AcqRel);
-        }
+        (self.carol, self.met) = (None, None);
         self.core.hang_up(Party::Carol, self.number);
     }
 
@@ -225,7 +222,13 @@ impl Lane<'_> {
         self.bob.set_timeout(Some(SETUP));
         let mark = match Self::ask(self.bob.as_mut(), &Command::Session).map_err(evaluator)? {
             Status::Mark(mark) => mark,
-            Status::Refused { reason, .. } => return Err(Fault::Refused(Refusal::Unavailable, reason)),
+            Status::Refused { reason, .. } => {
+                // Her line to bob is gone and she, waiting for a word from here, does not see it: she is to call again.
+                if let Some(stale) = self.core.take_arrival(Party::Carol, self.number, Duration::ZERO) {
+                    stale.closer.close();
+                }
+                return Err(Fault::Refused(Refusal::Unavailable, reason));
+            }
             other => return Err(Fault::Evaluator(format!("bob answered {other:?} to a session"))),
         };
         // From here on bob waits for the hellos: if carol fails now, so does the lane, and all start again.
@@ -249,7 +252,7 @@ impl Lane<'_> {
         link.set_timeout(Some(self.core.silence));
         self.bob.set_timeout(Some(self.core.silence));
         self.carol = Some((link, session));
-        self.core.connected.fetch_add(1, Ordering::AcqRel);
+        self.met = Some(Counted::new(&self.core.connected));
         tracing::info!(lane = self.number, "session with carol set up");
         Ok(())
     }

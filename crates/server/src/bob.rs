@@ -1,7 +1,6 @@
 //! Bob's lanes: he calls alice, follows her commands, and checks each of them against his own knowledge.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use trefoil_link::Link;
@@ -12,10 +11,11 @@ use trefoil_proto::control::{Command, Opening, Refusal, RequestId, RunReport, St
 use trefoil_transport::Connection;
 
 use crate::alice::{nanos, step_reports};
-use crate::core::{Core, SETUP, peak_rss};
+use crate::core::{Core, Counted, SETUP, guarded, peak_rss};
 use crate::dial::dial;
 use crate::error::{Fault, LaneError};
 use crate::halves::{Half, Halves, Waiting};
+use crate::jobs::Given;
 use crate::models::{Model, Plan};
 use crate::probe::Point;
 use crate::session::{Session, agree, hear, say};
@@ -54,7 +54,8 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
         let floor = core.store.next_lot();
         let mut lane = Lane { core, halves, number, alice: link, carol: None, floor };
         let opening = Opening::Lane { party: core.party.name().into(), lane: number };
-        let ended = say(lane.alice.as_mut(), tag::OPENING, &opening).map_err(evaluator).and_then(|()| lane.run());
+        let ended = say(lane.alice.as_mut(), tag::OPENING, &opening).map_err(evaluator);
+        let ended = ended.and_then(|()| guarded(|| lane.run()));
         core.hang_up(Party::Alice, number);
         core.hang_up(Party::Carol, number);
         if let (Err(fault), false) = (ended, core.draining()) {
@@ -67,10 +68,8 @@ impl Lane<'_> {
     /// The lane is up from alice's first word on: a call alone may wait at a host whose server hangs.
     fn run(&mut self) -> Result<(), Fault> {
         let first = self.command()?;
-        self.core.connected.fetch_add(1, Ordering::AcqRel);
-        let ended = self.follow(first);
-        self.core.connected.fetch_sub(1, Ordering::AcqRel);
-        ended
+        let _up = Counted::new(&self.core.connected);
+        self.follow(first)
     }
 
     /// Alice's next command. She asks after bob every second, unless she herself waits for carol.
@@ -259,7 +258,7 @@ impl Lane<'_> {
         terms: &Terms,
         ahead: bool,
         material: Option<Material>,
-    ) -> Result<Option<(Arc<Vec<u8>>, RunReport)>, Fault> {
+    ) -> Result<Option<Given>, Fault> {
         let Half::Predict { epoch, batch, reveal, share } = &half.half else {
             return Err(refused(Refusal::Invalid, "the client sent bob another kind of request"));
         };

@@ -1,7 +1,5 @@
 //! Carol's lanes: she calls alice and bob, holds the masks of the models, and deals what alice asks for.
 
-use std::sync::atomic::Ordering;
-
 use trefoil_link::Link;
 use trefoil_mpc::masked::deal;
 use trefoil_mpc::masked::weights::draw_weight_masks;
@@ -9,7 +7,7 @@ use trefoil_prg::Party;
 use trefoil_proto::control::{Command, Opening, Refusal, Status, Terms, tag};
 use trefoil_transport::Connection;
 
-use crate::core::{Core, SETUP};
+use crate::core::{Core, Counted, SETUP, guarded};
 use crate::dial::dial;
 use crate::error::{Fault, LaneError};
 use crate::models::Model;
@@ -22,6 +20,8 @@ struct Lane<'a> {
     alice: Box<dyn Link>,
     bob: Box<dyn Link>,
     session: Option<Session>,
+    /// While there is a session.
+    met: Option<Counted<'a>>,
     /// No lot below this one is accepted on this lane.
     floor: u64,
 }
@@ -43,11 +43,8 @@ pub(crate) fn serve(core: &Core, number: u32) {
             continue;
         };
         let floor = core.store.next_lot();
-        let mut lane = Lane { core, number, alice, bob, session: None, floor };
-        let ended = lane.follow();
-        if lane.session.is_some() {
-            core.connected.fetch_sub(1, Ordering::AcqRel);
-        }
+        let mut lane = Lane { core, number, alice, bob, session: None, met: None, floor };
+        let ended = guarded(|| lane.follow());
         core.hang_up(Party::Alice, number);
         core.hang_up(Party::Bob, number);
         if let (Err(fault), false) = (ended, core.draining()) {
@@ -141,7 +138,7 @@ impl Lane<'_> {
         let session = agree(self.core, [self.alice.as_mut(), self.bob.as_mut()]).map_err(evaluator)?;
         self.bob.set_timeout(Some(self.core.silence));
         self.session = Some(session);
-        self.core.connected.fetch_add(1, Ordering::AcqRel);
+        self.met = Some(Counted::new(&self.core.connected));
         tracing::info!(lane = self.number, "lane up");
         Ok(())
     }

@@ -12,8 +12,7 @@ use trefoil_mpc::program::Reveal;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
 use trefoil_proto::control::{
-    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, RunReport, SecretSeed, decode,
-    encode, tag,
+    MAX_BULK, MAX_CONTROL, Manifest, ModelInfo, Refusal, Reply, Request, RequestId, SecretSeed, decode, encode, tag,
 };
 use trefoil_proto::identity::check_name;
 use trefoil_ring::{Tensor, Words};
@@ -23,7 +22,7 @@ use crate::alice::{Desk, NO_LANE};
 use crate::core::{Core, IDLE};
 use crate::error::LaneError;
 use crate::halves::{Answered, Half, Halves};
-use crate::jobs::{Answer, Job, Predict, Upload, Work};
+use crate::jobs::{Answer, Given, Job, Predict, Upload, Work};
 use crate::models::{Model, check_manifest, plans};
 use crate::session::say;
 
@@ -193,12 +192,7 @@ impl Counter<'_> {
     }
 
     /// Waits for a lane's answer; at bob no longer than alice is there to ask for it.
-    fn wait(
-        &self,
-        client: &str,
-        id: RequestId,
-        answer: &Receiver<Answer>,
-    ) -> Result<(Arc<Vec<u8>>, RunReport), Refused> {
+    fn wait(&self, client: &str, id: RequestId, answer: &Receiver<Answer>) -> Result<Given, Refused> {
         let began = Instant::now();
         let mut alone: Option<Instant> = None;
         loop {

@@ -1,6 +1,7 @@
 //! What all threads of one server share: configuration, store, models, arriving links, and who is at work.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use trefoil_prg::Party;
 use trefoil_proto::{Cluster, Fingerprint};
 use trefoil_transport::{Closer, Connection, Security};
 
+use crate::error::Fault;
 use crate::models::{Model, Parts, Registry};
 use crate::pool::Pool;
 use crate::probe::{Point, Probe};
@@ -47,6 +49,7 @@ pub(crate) struct Core {
     arrivals: Mutex<HashMap<(Party, u32), Connection>>,
     arrived: Condvar,
     closers: Mutex<HashMap<Line, Closer>>,
+    reconciling: Mutex<()>,
     clients: AtomicU64,
     draining: AtomicBool,
     working: AtomicUsize,
@@ -59,13 +62,26 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Somebody is at work until this is dropped.
-pub(crate) struct Working<'a>(&'a AtomicUsize);
+/// One more in a counter until this is dropped.
+pub(crate) struct Counted<'a>(&'a AtomicUsize);
 
-impl Drop for Working<'_> {
+impl<'a> Counted<'a> {
+    pub(crate) fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Runs a lane; should it panic, it is set up again like one that failed.
+pub(crate) fn guarded(lane: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+    let ended = catch_unwind(AssertUnwindSafe(lane));
+    ended.unwrap_or_else(|_| Err(Fault::Own("this server has a fault: its standard error tells where".into())))
 }
 
 impl Core {
@@ -91,6 +107,7 @@ impl Core {
             arrivals: Mutex::default(),
             arrived: Condvar::new(),
             closers: Mutex::default(),
+            reconciling: Mutex::default(),
             clients: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             working: AtomicUsize::new(0),
@@ -122,9 +139,8 @@ impl Core {
     }
 
     /// Marks work under way.
-    pub(crate) fn work(&self) -> Working<'_> {
-        self.working.fetch_add(1, Ordering::AcqRel);
-        Working(&self.working)
+    pub(crate) fn work(&self) -> Counted<'_> {
+        Counted::new(&self.working)
     }
 
     /// Whether nothing is under way.
@@ -249,6 +265,8 @@ impl Core {
         uploading: &[u64],
         below: u64,
     ) -> Result<Vec<u64>, String> {
+        // One lane at a time: another must not find a model neither staged nor known yet.
+        let _alone = lock(&self.reconciling);
         let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
         for epoch in staged {
             if epochs.contains(&epoch) {

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use trefoil_mpc::Reveal;
-use trefoil_proto::control::{Manifest, RequestId, RunReport};
+use trefoil_proto::control::{Manifest, RequestId};
 use trefoil_ring::{Tensor, Words};
 
 use crate::core::lock;
-use crate::jobs::Answer;
+use crate::jobs::{Answer, Given};
 
 /// Halves that may wait at once.
 const WAITING: usize = 1024;
@@ -90,8 +90,6 @@ impl Halves {
     }
 }
 
-type Given = (Arc<Vec<u8>>, RunReport);
-
 /// About what an answer takes in memory, its report and its places in the maps included.
 fn size((payload, report): &Given) -> usize {
     payload.len() + size_of_val(&report.steps[..]) + 512
@@ -132,6 +130,10 @@ impl Answered {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use trefoil_proto::control::RunReport;
+
     use super::*;
 
     #[test]

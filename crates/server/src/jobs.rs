@@ -14,8 +14,11 @@ use trefoil_ring::Tensor;
 use crate::core::lock;
 use crate::models::Model;
 
+/// One evaluator's part of an answer, and what it took.
+pub(crate) type Given = (Arc<Vec<u8>>, RunReport);
+
 /// What a client hears: this evaluator's part of the answer, or why there is none.
-pub(crate) type Answer = Result<(Arc<Vec<u8>>, RunReport), (Refusal, String)>;
+pub(crate) type Answer = Result<Given, (Refusal, String)>;
 
 /// One prediction that alice admitted.
 pub(crate) struct Predict {

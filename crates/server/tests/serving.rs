@@ -3,14 +3,17 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network};
 use trefoil_mpc::Reveal;
 use trefoil_mpc::cost::cost;
-use trefoil_prg::Party;
+use trefoil_prg::{Ledger, Party};
 use trefoil_proto::Transport;
 use trefoil_proto::control::Ahead;
+use trefoil_server::probe::{Point, Probe};
 
 #[test]
 fn a_model_is_shared_queried_and_removed_over_tls_and_tcp() {
@@ -149,6 +152,46 @@ fn uploads_at_once_do_not_disturb_each_other() {
     });
     for party in Party::ALL {
         assert_eq!(std::fs::read_dir(trial.store(party).join("models")).unwrap().count(), 0);
+    }
+}
+
+/// Panics the first time that a point is reached.
+struct Stumbles(Point, AtomicBool);
+
+impl Probe for Stumbles {
+    fn reached(&self, point: Point) {
+        assert!(point != self.0 || self.1.swap(true, Ordering::SeqCst), "a fault planted at {point:?}");
+    }
+
+    fn ledger(&self) -> Option<Arc<dyn Ledger>> {
+        None
+    }
+}
+
+#[test]
+fn a_lane_that_panics_is_set_up_again() {
+    for party in Party::ALL {
+        let mut trial = Trial::new(Transport::Tcp, "lanes = 1");
+        let point = if party == Party::Carol { Point::Burnt } else { Point::Prepared };
+        trial.probes.insert(party, Arc::new(Stumbles(point, AtomicBool::new(party == Party::Carol))));
+        Party::ALL.iter().for_each(|p| trial.launch(*p));
+        trial.wait();
+        let graph = network(7);
+        let compiled = compiled(&graph);
+        trial.client("owner").share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+        if party == Party::Carol {
+            // The upload passed the point; the request is to stumble.
+            trial.stop(party);
+            trial.probes.insert(party, Arc::new(Stumbles(point, AtomicBool::new(false))));
+            trial.launch(party);
+            trial.wait();
+        }
+        let mut ann = trial.client("ann");
+        let model = ann.model("m").unwrap();
+        let e = ann.predict(&model, Reveal::Logits, &inputs(1, 1), 1).unwrap_err();
+        assert!(e.is_unavailable(), "{party}: {e}");
+        trial.wait();
+        eventually("it serves again", || ann.predict(&model, Reveal::Logits, &inputs(1, 1), 1).is_ok());
     }
 }
 

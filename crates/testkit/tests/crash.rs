@@ -4,7 +4,7 @@
 mod cluster;
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::{PROMPT, Processes, check, compare, compiled, eventually, inputs, manifest, network, party};
 use cluster::{recovers, share, within};
@@ -23,18 +23,23 @@ fn party_process() {
     party::run();
 }
 
+/// How often each party has said in its log that a lane, or the session with carol, ended.
+fn reports(processes: &Processes) -> [usize; 3] {
+    Party::ALL.map(|p| {
+        let log = processes.log(p);
+        log.matches("lane down").count() + log.matches("session with carol ended").count()
+    })
+}
+
 /// The others live on and say in their logs that a lane, or the session with carol, ended. (Carol calls bob and says
 /// nothing unless alice wants something of both: he may learn of her death from her next call.)
-fn others_report(processes: &mut Processes, dead: Party) {
-    for other in Party::ALL.into_iter().filter(|p| *p != dead) {
+fn others_report(processes: &mut Processes, dead: Party, before: [usize; 3]) {
+    for (other, before) in Party::ALL.into_iter().zip(before).filter(|(p, _)| *p != dead) {
         assert!(processes.alive(other), "{other} ended with {dead}");
         if (other, dead) == (Party::Bob, Party::Carol) {
             continue;
         }
-        eventually(&format!("{other} reports that {dead} is gone"), || {
-            let log = processes.log(other);
-            log.contains("lane down") || log.contains("session with carol ended")
-        });
+        eventually(&format!("{other} reports that {dead} is gone"), || reports(processes)[other as usize] > before);
     }
 }
 
@@ -51,9 +56,10 @@ fn dies_in_a_request(transport: Transport, dead: Party, points: &[&str]) {
         processes.launch(dead, Some(&format!("{point}:1")));
         processes.met(before);
         ann = processes.client("ann");
+        let before = reports(&processes);
         let x = inputs(3, 2);
         let answer = within(PROMPT, point, || ann.predict(&model, Reveal::Logits, &x, 3));
-        let reason = answer.expect_err("died before the answer left").to_string();
+        let reason = answer.unwrap_err().to_string();
         assert!(reason.contains(dead.name()) || reason.contains("carol"), "{dead} at {point}: {reason}");
         assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
         // What was drawn is burnt on disk, at whoever lives and at the dead.
@@ -64,7 +70,7 @@ fn dies_in_a_request(transport: Transport, dead: Party, points: &[&str]) {
                 assert!(used > last && processes.mark(evaluator) > used, "{evaluator} after {dead} at {point}");
             }
         }
-        others_report(&mut processes, dead);
+        others_report(&mut processes, dead, before);
         processes.launch(dead, None);
         let next = recovers(&mut ann, &model, &graph);
         assert!(next > used.max(last), "lot {next} after {used} and {last}");
@@ -107,10 +113,11 @@ fn dies_in_an_upload(dead: Party, points: &[&str]) {
         }
         processes.met(0);
         let mut owner = processes.client("owner");
+        let before = reports(&processes);
         let shared = within(PROMPT, point, || owner.share(&manifest("m", &compiled, vec![]), &compiled.weights));
         assert!(shared.is_err(), "{dead} died at {point}");
         assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
-        others_report(&mut processes, dead);
+        others_report(&mut processes, dead, before);
         processes.launch(dead, None);
         // All or none, and nothing half done, once everyone has met again.
         let held = |p: &Processes| Party::ALL.map(|party| p.models(party));
@@ -191,7 +198,10 @@ fn killed_at_random_moments() {
                 .spawn(|| within(Duration::from_secs(10), "a batch", || ann.predict(&model, Reveal::Logits, &x, 4000)));
             std::thread::sleep(pause);
             processes.kill(victim);
-            match asked.join().unwrap() {
+            let killed = Instant::now();
+            let outcome = asked.join().unwrap();
+            assert!(killed.elapsed() < PROMPT, "{victim} killed after {pause:?}: {:?}", killed.elapsed());
+            match outcome {
                 Ok(p) => {
                     answered += 1;
                     compare(&graph, 4000, &x, &p.logits.unwrap());

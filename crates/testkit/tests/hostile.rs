@@ -88,7 +88,7 @@ fn what_is_no_opening_is_hung_up_on() {
         for (what, bytes) in &cases {
             let mut wire = Wire::open(&address);
             wire.bytes(bytes);
-            wire.is_closed(&format!("{what} to {party}"));
+            wire.hangs_up(&format!("{what} to {party}"));
         }
         // Cut short, once by the end of the stream and once by silence.
         let whole = framed(tag::OPENING, &opening);
@@ -101,10 +101,10 @@ fn what_is_no_opening_is_hung_up_on() {
             }
             wire
         });
-        wires.collect::<Vec<_>>().into_iter().for_each(|w| w.is_closed(&format!("a cut opening to {party}")));
+        wires.collect::<Vec<_>>().into_iter().for_each(|w| w.hangs_up(&format!("a cut opening to {party}")));
     }
     let carol = Wire::client(&stage.address(Party::Carol), "ann");
-    carol.is_closed("a client at carol");
+    carol.hangs_up("a client at carol");
     stage.serves();
 }
 
@@ -133,7 +133,7 @@ fn silent_connections_are_closed_and_disturb_nobody() {
     let flood: Vec<Wire> = (0..1500).map(|_| Wire::open(&addresses[0])).collect();
     std::thread::sleep(CLOSED);
     for (i, wire) in silent.into_iter().chain(flood).enumerate() {
-        wire.is_closed(&format!("silent connection {i}"));
+        wire.hangs_up(&format!("silent connection {i}"));
     }
     stage.serves();
     let mut another = stage.processes.client("ann");
@@ -183,9 +183,9 @@ fn senseless_requests_are_refused_with_a_reason() {
     // Shares of another size cannot be followed by anything.
     bob.message(tag::REQUEST, &predict(&model, epoch, 1, &[]));
     bob.frame(tag::SHARES, &[1; 47]);
-    bob.is_closed("a share of 47 bytes for 48");
+    bob.hangs_up("a share of 47 bytes for 48");
     alice.frame(tag::SHARES, &[0; 10]);
-    alice.is_closed("shares to alice");
+    alice.hangs_up("shares to alice");
     stage.serves();
 }
 
@@ -299,7 +299,7 @@ fn an_upload_with_shares_of_another_size_leaves_nothing() {
     let mut bob = Wire::client(&stage.address(Party::Bob), "owner");
     bob.message(tag::REQUEST, &request(vec![].into()));
     bob.frame(tag::SHARES, &[0; 8]);
-    bob.is_closed("a share of 8 bytes");
+    bob.hangs_up("a share of 8 bytes");
     // Alice asks bob, who has no half, and gives up.
     let mut alice = Wire::client(&stage.address(Party::Alice), "owner");
     alice.0.set_read_timeout(Some(Duration::from_secs(6))).unwrap();

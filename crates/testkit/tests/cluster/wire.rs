@@ -69,7 +69,7 @@ impl Wire {
     }
 
     /// The server hangs up without having said a word.
-    pub fn is_closed(self, what: &str) {
+    pub fn hangs_up(self, what: &str) {
         let said = self.last_words(what);
         assert!(said.is_empty(), "{what}: it said {said:?}");
     }
