@@ -233,7 +233,7 @@ fn hostile_manifests(good: &Manifest) -> Vec<(&'static str, Manifest)> {
         m.program.input_shape = vec![1, 1, 1];
         m.program.weights.clear();
     };
-    let mut grown = ops(vec![Op::Pad { x: 0, pads: Pads { top: 1 << 27, bottom: 0, left: 0, right: 0 } }]);
+    let mut grown = ops(vec![Op::Pad { x: 0, pads: Pads { top: 1 << 29, bottom: 0, left: 0, right: 0 } }]);
     image(&mut grown);
     let mut many = ops(vec![Op::Pad { x: 0, pads: Pads { top: 1 << 24, bottom: 0, left: 0, right: 0 } }; 2000]);
     image(&mut many);
