@@ -154,7 +154,7 @@ fn everything(args: &Args, out: &Path) -> anyhow::Result<()> {
     let cluster = trial(out, transport, ports, clients, Settings::default(), args.force)?;
     write_cluster(&out.join("cluster.toml"), &cluster, args.force)?;
     let dir = out.display();
-    let (owner, _) = client_roles(&clients[0]);
+    let owner = clients.iter().map(|c| client_roles(c)).find(|(_, roles)| roles.contains(&Role::Owner));
     output::line(format!("{dir}/cluster.toml and all keys are there: a trial on this host. In three terminals:"))?;
     for p in Party::ALL {
         let identity = if args.tcp { String::new() } else { format!(" --identity {dir}/{p}") };
@@ -162,7 +162,12 @@ fn everything(args: &Args, out: &Path) -> anyhow::Result<()> {
             "  trefoil server --party {p} --config {dir}/cluster.toml{identity} --store {dir}/{p}.store --store-key {dir}/{p}.storekey"
         ))?;
     }
-    output::line(format!("then\n  trefoil share MODEL --as NAME --config {dir}/cluster.toml --identity {dir}/{owner}"))
+    output::line(match owner {
+        Some((owner, _)) => {
+            format!("then\n  trefoil share MODEL --as NAME --config {dir}/cluster.toml --identity {dir}/{owner}")
+        }
+        None => "No client here may share models: name one NAME:owner.".into(),
+    })
 }
 
 /// Makes identities and a cluster on this host; nothing but store keys for plain TCP.
