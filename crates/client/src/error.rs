@@ -165,7 +165,7 @@ fn advice(why: Refusal) -> &'static str {
         Refusal::UnknownModel => "; `trefoil models` lists those you may query",
         Refusal::Denied => "; ask the model's owner or the cluster's operators",
         Refusal::Invalid => "",
-        Refusal::Unavailable => "; the request was not answered, send it again",
+        Refusal::Unavailable | Refusal::NotYet => "; the request was not answered, send it again",
         Refusal::Mismatch => "; nothing was computed; ask the operators",
     }
 }

@@ -244,6 +244,8 @@ pub enum Refusal {
     Unavailable,
     /// The servers disagree on what is to be run.
     Mismatch,
+    /// Between the servers: bob's half of the request has not arrived yet.
+    NotYet,
 }
 
 /// What one step of a request took at alice.

@@ -26,6 +26,8 @@ const PING: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_millis(50);
 /// How long a request waits for carol to call again.
 const CAROL: Duration = Duration::from_secs(1);
+/// How long alice asks bob again for a half that has not arrived: a client's link may be slow.
+const NOT_YET: Duration = Duration::from_secs(12);
 /// How long requests wait while no lane is up.
 pub(crate) const NO_LANE: Duration = Duration::from_secs(3);
 
@@ -271,7 +273,14 @@ impl Lane<'_> {
         let _working = self.core.work();
         let Job { work, answer, admitted } = job;
         let result = match work {
-            Work::Predict(p) => self.predict(&p, admitted).map(|(payload, report)| (Arc::new(payload), report)),
+            Work::Predict(p) => match self.predict(&p, admitted) {
+                Err(Fault::Refused(Refusal::NotYet, _)) if admitted.elapsed() < NOT_YET && !self.core.draining() => {
+                    self.desk.queue.requeue(Job { work: Work::Predict(p), answer, admitted });
+                    return self.settle(Ok(()));
+                }
+                Err(Fault::Refused(Refusal::NotYet, reason)) => Err(Fault::Refused(Refusal::Unavailable, reason)),
+                done => done.map(|(payload, report)| (Arc::new(payload), report)),
+            },
             Work::Upload(u) => self.upload(u).map(|()| Default::default()),
             Work::Remove(m) => self.remove(&m).map(|()| Default::default()),
         };
@@ -372,7 +381,13 @@ impl Lane<'_> {
                 Err(Fault::Refused(Refusal::Mismatch, reason)) if ready.is_some() => {
                     tracing::info!(lot, reason, "material dropped");
                 }
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    // Nobody has used this material yet where bob still waits for his half.
+                    if let (Fault::Refused(Refusal::NotYet, _), Some(material)) = (&fault, ready) {
+                        self.core.pool.put(kind, material);
+                    }
+                    return Err(fault);
+                }
                 Ok(()) => {
                     report.lot = lot;
                     report.ahead = ready.is_some();

@@ -20,8 +20,10 @@ use crate::models::{Model, Plan};
 use crate::probe::Point;
 use crate::session::{Session, agree, hear, say};
 
-/// How long alice's command may be ahead of the client's half.
+/// How long alice's command may be ahead of an owner's half of a model.
 const HALF: Duration = Duration::from_secs(4);
+/// How long a lane waits for a client's half: alice asks again while other requests use the lane.
+const BRIEF: Duration = Duration::from_millis(20);
 /// What a client hears when alice withdrew.
 const CANCELLED: &str = "alice cancelled: another server did not agree";
 
@@ -221,11 +223,11 @@ impl Lane<'_> {
     }
 
     fn run_request(&mut self, id: RequestId, terms: &Terms, ahead: bool) -> Result<(), Fault> {
-        // Alice has given up her part of this material already: whatever comes, nobody will use bob's part again.
+        let half = self.halves.take(&id, BRIEF);
+        let half = half.ok_or_else(|| refused(Refusal::NotYet, "bob has not received his half of the request"))?;
+        // From here on alice will not use her part of this material again: whatever comes, nor will bob.
         let kind = (terms.epoch, terms.reveal, terms.batch);
         let material = if ahead { self.core.pool.take_lot(kind, terms.lot) } else { None };
-        let half = self.halves.take(&id, HALF);
-        let half = half.ok_or_else(|| refused(Refusal::Unavailable, "bob has not received his half of the request"))?;
         match self.run_half(&half, terms, ahead, material) {
             // Alice will try another lot or tell the client; either way this half may still be wanted.
             Err(Fault::Refused(why, reason)) => {

@@ -91,6 +91,12 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Puts a job behind the others: it cannot begin yet.
+    pub(crate) fn requeue(&self, job: Job) {
+        lock(&self.jobs).push_back(job);
+        self.filled.notify_one();
+    }
+
     /// Takes out the jobs that have waited longer than `patience`.
     pub(crate) fn overdue(&self, patience: Duration) -> Vec<Job> {
         let mut jobs = lock(&self.jobs);

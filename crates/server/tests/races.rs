@@ -130,9 +130,39 @@ fn requests_that_bob_never_hears_of_leave_no_material_with_him() {
     let (mut alice, mut bob) = (Raw::new(&trial, Party::Alice, "ann"), Raw::new(&trial, Party::Bob, "ann"));
     let (model, seed) = ("m".into(), vec![1; 32].into());
     alice.ask(&Request::Predict { id: [3; 16], model, epoch, batch: 1, reveal: Reveal::Logits, seed });
+    // The only lane serves others meanwhile.
+    let model = ann.model("m").unwrap();
+    for i in 0..5 {
+        check(&mut ann, &model, &graph, 1, i);
+    }
     assert!(matches!(alice.reply(), Reply::Refused { why: Refusal::Unavailable, .. }));
     eventually("material again", || alice.ready() == 2);
     assert_eq!(bob.ready(), 2);
+}
+
+#[test]
+fn a_half_may_come_late() {
+    let trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let compiled = compiled(&network(1));
+    trial.client("owner").share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+    let epoch = trial.client("ann").model("m").unwrap().epoch;
+    let (mut alice, mut bob) = (Raw::new(&trial, Party::Alice, "ann"), Raw::new(&trial, Party::Bob, "ann"));
+    let request = |seed: &[u8]| Request::Predict {
+        id: [4; 16],
+        model: "m".into(),
+        epoch,
+        batch: 1,
+        reveal: Reveal::Logits,
+        seed: seed.to_vec().into(),
+    };
+    alice.ask(&request(&[2; 32]));
+    std::thread::sleep(Duration::from_millis(1500));
+    bob.ask(&request(&[]));
+    bob.0.send(tag::SHARES, &[&[0; 48]]).unwrap();
+    for from in [&mut alice, &mut bob] {
+        let reply = from.reply();
+        assert!(matches!(reply, Reply::Answer(_)), "{reply:?}");
+    }
 }
 
 #[test]
