@@ -32,6 +32,11 @@ pub trait Link: Send {
     /// Receives one frame of any length up to `limit`: for control messages.
     fn recv_any(&mut self, tag: Tag, limit: usize) -> Result<Vec<u8>, LinkError>;
 
+    /// Receives one frame of up to `limit` bytes and forgets it: for bulk data of a request that is refused.
+    fn skip(&mut self, tag: Tag, limit: usize) -> Result<(), LinkError> {
+        self.recv_any(tag, limit).map(|_| ())
+    }
+
     /// How long a receive may wait for the peer before it fails with [`LinkError::Timeout`]; `None`: for ever.
     fn set_timeout(&mut self, timeout: Option<Duration>);
 

@@ -35,6 +35,9 @@ const REASON: usize = 1000;
 /// The longest a request may take, queueing included.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// Why a request is refused whose shares do not fit beside the others'.
+const MEMORY: &str = "busy: too many large requests at once, try again later";
+
 /// What an evaluator needs to serve clients.
 pub(crate) struct Counter<'a> {
     pub(crate) core: &'a Core,
@@ -97,9 +100,7 @@ impl Counter<'_> {
             Request::Predict { id, model, epoch, batch, reveal, seed } => {
                 let admitted = self.may_query(client, &model, epoch, batch, reveal);
                 if self.core.party == Party::Bob {
-                    // The share comes in any case: it must be read, or nothing after it can be.
-                    let share = read_share(link, batch, admitted.as_ref().ok())?;
-                    admitted.and_then(|_| self.bob_predict(client, id, (epoch, batch, reveal), share))
+                    self.bob_receive(link, admitted, client, id, (epoch, batch, reveal))?
                 } else {
                     admitted.and_then(|model| self.alice_predict(client, id, model, batch, reveal, seed))
                 }
@@ -109,8 +110,20 @@ impl Counter<'_> {
                 if self.core.party == Party::Bob {
                     // Without a valid program the shares' sizes are unknown: the connection cannot go on.
                     plans(&manifest.program, manifest.window).map_err(LaneError::Protocol)?;
-                    let shares = read_tensors(link, &manifest)?;
-                    allowed.and_then(|()| self.bob_upload(client, id, manifest, shares))
+                    let bytes = 8 * elements(&manifest).unwrap_or(MAX_BULK / 8) as u64;
+                    let reserved = self.core.in_flight.reserve(bytes).filter(|_| allowed.is_ok());
+                    match (allowed, reserved) {
+                        (Ok(()), Some(_reserved)) => {
+                            let shares = read_tensors(link, &manifest)?;
+                            self.bob_upload(client, id, manifest, shares)
+                        }
+                        (allowed, _) => {
+                            for _ in &manifest.program.weights {
+                                link.skip(tag::SHARES, MAX_BULK)?;
+                            }
+                            allowed.and_then(|()| refused(Refusal::Busy, MEMORY))
+                        }
+                    }
                 } else {
                     allowed.and_then(|()| self.alice_upload(client, id, manifest, seed))
                 }
@@ -121,6 +134,32 @@ impl Counter<'_> {
             }
             Request::Remove { model } => self.remove(client, &model),
         })
+    }
+
+    /// At bob: the share comes in any case and must be read, or nothing after it can be.
+    fn bob_receive(
+        &self,
+        link: &mut dyn Link,
+        admitted: Result<Arc<Model<EvaluatorWeights>>, Refused>,
+        client: &str,
+        id: RequestId,
+        request: (u64, u32, Reveal),
+    ) -> Result<Result<Response, Refused>, LaneError> {
+        let size =
+            |m: &Model<EvaluatorWeights>| request.1 as usize * m.public.program.input_shape.iter().product::<usize>();
+        let refusal = match admitted {
+            Ok(model) => match self.core.in_flight.reserve(8 * size(&model) as u64) {
+                Some(_reserved) => {
+                    let mut share = Words::zeros(size(&model));
+                    link.recv(tag::SHARES, share.bytes_mut())?;
+                    return Ok(self.bob_predict(client, id, request, share));
+                }
+                None => refused(Refusal::Busy, MEMORY),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        link.skip(tag::SHARES, MAX_BULK)?;
+        Ok(refusal)
     }
 
     fn models(&self, client: &str) -> Vec<ModelInfo> {
@@ -330,21 +369,6 @@ fn elements(manifest: &Manifest) -> Option<usize> {
         .weights
         .iter()
         .try_fold(0usize, |sum, w| sum.checked_add(trefoil_ring::tensor::elements(&w.shape).ok()?))
-}
-
-/// Reads bob's share of an input; of a request that is refused it is read and dropped.
-fn read_share(
-    link: &mut dyn Link,
-    batch: u32,
-    model: Option<&Arc<Model<EvaluatorWeights>>>,
-) -> Result<Words, LaneError> {
-    let Some(model) = model else {
-        link.recv_any(tag::SHARES, MAX_BULK)?;
-        return Ok(Words::default());
-    };
-    let mut share = Words::zeros(batch as usize * model.public.program.input_shape.iter().product::<usize>());
-    link.recv(tag::SHARES, share.bytes_mut())?;
-    Ok(share)
 }
 
 fn read_tensors(link: &mut dyn Link, manifest: &Manifest) -> Result<Vec<Tensor>, LaneError> {

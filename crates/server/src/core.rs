@@ -11,6 +11,7 @@ use trefoil_prg::Party;
 use trefoil_proto::{Cluster, Fingerprint};
 use trefoil_transport::{Closer, Connection, Security};
 
+use crate::budget::Budget;
 use crate::error::Fault;
 use crate::models::{Model, Parts, Registry};
 use crate::pool::Pool;
@@ -19,6 +20,8 @@ use crate::store::Store;
 
 /// Time for connecting, handshakes and setting up a session.
 pub(crate) const SETUP: Duration = Duration::from_secs(5);
+/// Bytes of clients' shares that a server holds at once, those on their way included.
+const IN_FLIGHT: u64 = 2 << 30;
 /// How long a lane without work waits before it looks around.
 pub(crate) const IDLE: Duration = Duration::from_millis(200);
 
@@ -51,6 +54,8 @@ pub(crate) struct Core {
     closers: Mutex<HashMap<Line, Closer>>,
     reconciling: Mutex<()>,
     clients: AtomicU64,
+    /// Memory for clients' shares, those on their way included.
+    pub(crate) in_flight: Budget,
     draining: AtomicBool,
     working: AtomicUsize,
     /// Lanes that are up.
@@ -109,6 +114,7 @@ impl Core {
             closers: Mutex::default(),
             reconciling: Mutex::default(),
             clients: AtomicU64::new(0),
+            in_flight: Budget::new(IN_FLIGHT),
             draining: AtomicBool::new(false),
             working: AtomicUsize::new(0),
             connected: AtomicUsize::new(0),

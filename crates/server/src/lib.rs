@@ -8,6 +8,7 @@
 
 mod alice;
 mod bob;
+mod budget;
 mod carol;
 mod clients;
 mod core;

@@ -12,6 +12,8 @@ use crate::wait::Silence;
 
 /// Bytes read ahead: a header and a small payload come with one system call; larger payloads are read into place.
 const AHEAD: usize = 64 * 1024;
+/// Frames that are skipped are read in pieces of this size.
+const PIECE: usize = 1 << 16;
 const SLICES: usize = 16;
 
 /// A link over a stream. After a failure in the middle of a frame it stays failed: the stream is out of step.
@@ -278,10 +280,14 @@ impl<S: Stream> SocketLink<S> {
     }
 
     fn receive_payload(&mut self, into: &mut [u8]) -> Result<(), LinkError> {
-        let mut filled = 0;
-        self.drive(None, |l| l.payload_step(into, &mut filled), true)?;
+        self.receive_piece(into)?;
         self.meter.received(HEADER + into.len());
         Ok(())
+    }
+
+    fn receive_piece(&mut self, into: &mut [u8]) -> Result<(), LinkError> {
+        let mut filled = 0;
+        self.drive(None, |l| l.payload_step(into, &mut filled), true)
     }
 }
 
@@ -330,6 +336,22 @@ impl<S: Stream> Link for SocketLink<S> {
             let mut payload = vec![0; got.1];
             l.receive_payload(&mut payload)?;
             Ok(payload)
+        })
+    }
+
+    fn skip(&mut self, tag: Tag, limit: usize) -> Result<(), LinkError> {
+        self.guarded(|l| {
+            let got = l.receive_header()?;
+            l.check((tag, limit), got, got.1 <= limit)?;
+            let mut piece = Zeroizing::new(vec![0; got.1.min(PIECE)]);
+            let mut left = got.1;
+            while left > 0 {
+                let n = left.min(PIECE);
+                l.receive_piece(&mut piece[..n])?;
+                left -= n;
+            }
+            l.meter.received(HEADER + got.1);
+            Ok(())
         })
     }
 

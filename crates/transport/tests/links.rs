@@ -92,6 +92,23 @@ fn wrong_tags_and_lengths_are_named() {
 }
 
 #[test]
+fn a_frame_can_be_skipped_whole() {
+    for (name, mut a, mut b) in links() {
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                a.send(1, &[&bytes(300_000, 1)]).unwrap();
+                a.send(1, &[]).unwrap();
+                a.send(2, &[&[7]]).unwrap();
+            });
+            b.skip(1, 300_000).unwrap();
+            b.skip(1, 0).unwrap();
+            assert_eq!(b.recv_any(2, 1).unwrap(), [7], "{name}");
+        });
+        assert_eq!(b.meter().total(trefoil_link::Phase::Control).received, 300_001 + 3 * 12, "{name}");
+    }
+}
+
+#[test]
 fn silence_times_out_and_the_link_can_go_on() {
     for (name, mut a, mut b) in links() {
         b.set_timeout(Some(Duration::from_millis(30)));
