@@ -85,6 +85,13 @@ impl Processes {
     pub fn signal(&self, party: Party, signal: Signal) {
         let pid = Pid::from_raw(self.children[&party].id() as i32).unwrap();
         kill_process(pid, signal).unwrap();
+        if signal == Signal::STOP {
+            // The signal takes each thread when it is next scheduled.
+            let threads = || std::fs::read_dir(format!("/proc/{}/task", self.children[&party].id())).unwrap();
+            let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|s| s.starts_with('T'));
+            let all = || threads().all(|t| stopped(std::fs::read_to_string(t.unwrap().path().join("stat")).unwrap()));
+            eventually("every thread is stopped", all);
+        }
     }
 
     /// Waits for a party's process to end.
