@@ -1,8 +1,7 @@
 //! What a program costs layer by layer, and how long that takes over a given link.
 
-use std::str::FromStr;
-
 use serde::Serialize;
+use trefoil_link::Network;
 use trefoil_mpc::cost::{StepCost, cost};
 use trefoil_mpc::program::{Linear, Op, Program, ValueInfo};
 
@@ -106,55 +105,15 @@ fn work(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> Work {
     w
 }
 
-/// A link between two hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Network {
-    /// Round-trip time in seconds.
-    pub(crate) round_trip_s: f64,
-    /// Bits in a second, each way.
-    pub(crate) bits_per_s: f64,
-}
-
-/// A local network: 0.1 ms, 10 Gb/s.
-pub(crate) const LAN: Network = Network { round_trip_s: 1e-4, bits_per_s: 10e9 };
-/// A wide one: 40 ms, 352 Mb/s.
-pub(crate) const WAN: Network = Network { round_trip_s: 0.04, bits_per_s: 352e6 };
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?}: lan, wan, or round trip and bandwidth such as 40ms,352mbit");
-        match text {
-            "lan" => return Ok(LAN),
-            "wan" => return Ok(WAN),
-            _ => {}
-        }
-        let (trip, bits) = text.split_once(',').ok_or_else(bad)?;
-        let round_trip_s = with_unit(trip, &[("us", 1e-6), ("ms", 1e-3), ("s", 1.0)]).ok_or_else(bad)?;
-        let bits_per_s = with_unit(bits, &[("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9)]).ok_or_else(bad)?;
-        if bits_per_s > 0.0 { Ok(Self { round_trip_s, bits_per_s }) } else { Err(bad()) }
-    }
-}
-
-fn with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
-    let text = text.trim();
-    let (digits, factor) = units.iter().find_map(|(u, f)| Some((text.strip_suffix(u)?, f)))?;
-    let value: f64 = digits.trim().parse().ok()?;
-    (value.is_finite() && value >= 0.0).then_some(value * factor)
-}
-
-impl Network {
-    /// Predicted seconds of a layer online and offline.
-    pub(crate) fn predict(&self, layer: &Layer) -> (f64, f64) {
-        let StepCost { rounds, online, revealed, offline } = layer.cost;
-        let on_the_way = |bytes: f64| bytes * 8.0 / self.bits_per_s;
-        // Both evaluators send at once, half of the bytes each; an answer takes half a round trip more.
-        let trips = rounds as f64 + if revealed > 0 { 1.0 } else { 0.0 };
-        let compute = COMPARISONS.map(|c| layer.work.multiply_adds / MULTIPLY_ADDS + layer.work.comparisons / c);
-        let online = trips * self.round_trip_s / 2.0 + on_the_way((online + revealed) as f64 / 2.0) + compute[0];
-        (online, on_the_way(offline as f64) + compute[1])
-    }
+/// Predicted seconds of a layer online and offline.
+pub(crate) fn predict(network: &Network, layer: &Layer) -> (f64, f64) {
+    let StepCost { rounds, online, revealed, offline } = layer.cost;
+    let on_the_way = |bytes: f64| bytes * 8.0 / network.bits_per_s;
+    // Both evaluators send at once, half of the bytes each; an answer takes half a round trip more.
+    let trips = rounds as f64 + if revealed > 0 { 1.0 } else { 0.0 };
+    let compute = COMPARISONS.map(|c| layer.work.multiply_adds / MULTIPLY_ADDS + layer.work.comparisons / c);
+    let online = trips * network.round_trip_s / 2.0 + on_the_way((online + revealed) as f64 / 2.0) + compute[0];
+    (online, on_the_way(offline as f64) + compute[1])
 }
 
 #[cfg(test)]
@@ -162,16 +121,6 @@ mod tests {
     use super::*;
     use trefoil_mpc::Reveal;
     use trefoil_nn::{build, compile};
-
-    #[test]
-    fn networks_have_units() {
-        assert_eq!("lan".parse(), Ok(LAN));
-        assert_eq!("40ms,352mbit".parse(), Ok(WAN));
-        assert_eq!("100us,10gbit".parse::<Network>().unwrap().bits_per_s, 10e9);
-        for bad in ["", "dsl", "40,352", "40ms", "40ms,0mbit", "-1ms,1mbit", "nanms,1mbit", "1ms,1mb"] {
-            assert!(bad.parse::<Network>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn layers_add_up_to_the_program() {
@@ -186,7 +135,7 @@ mod tests {
             assert_eq!(layers.iter().map(|l| l.bytes_online).sum::<u64>(), total.online + total.revealed);
             assert_eq!(layers.iter().map(|l| l.bytes_offline).sum::<u64>(), total.offline);
             assert_eq!(layers.last().unwrap().steps.end, program.steps.len());
-            let far: f64 = layers.iter().map(|l| WAN.predict(l).0).sum();
+            let far: f64 = layers.iter().map(|l| predict(&Network::WAN, l).0).sum();
             assert!(far > total.rounds as f64 * 0.02);
         }
     }

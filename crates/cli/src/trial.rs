@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use trefoil_client::{Client, ClientConfig, ClientError};
+use trefoil_link::Network;
 use trefoil_prg::Party;
 use trefoil_proto::cluster::Settings;
 use trefoil_proto::{Cluster, Identity, Transport};
@@ -36,6 +37,8 @@ pub(crate) struct TrialOptions {
     pub(crate) keep: Option<PathBuf>,
     /// Memory for material, in MB.
     pub(crate) pool_mb: u64,
+    /// Delays and limits the links between the servers.
+    pub(crate) network: Option<Network>,
 }
 
 /// Three servers and their folder. Dropping it stops them.
@@ -68,7 +71,7 @@ impl Trial {
         loop {
             let cluster = trial(&folder, options.transport, free_ports()?, &clients, settings.clone(), true)?;
             write_cluster(&folder.join("cluster.toml"), &cluster, true)?;
-            match launch(&folder, options.pool_mb, &children) {
+            match launch(&folder, options, &children) {
                 Ok(()) => return Ok(Self { children, cluster, folder, _temporary: temporary }),
                 Err(e) if tries == TRIES => return Err(e),
                 Err(_) => tries += 1,
@@ -168,10 +171,10 @@ fn stop(children: &Mutex<Vec<(Party, Child)>>) {
     }
 }
 
-fn launch(folder: &Path, pool_mb: u64, children: &Children) -> anyhow::Result<()> {
+fn launch(folder: &Path, options: &TrialOptions, children: &Children) -> anyhow::Result<()> {
     let mut waiting = Vec::new();
     for party in Party::ALL {
-        let mut child = spawn(folder, party, pool_mb).with_context(|| format!("cannot start {party}"))?;
+        let mut child = spawn(folder, party, options).with_context(|| format!("cannot start {party}"))?;
         waiting.push((party, child.stdout.take()));
         children.with(|c| c.push((party, child)));
     }
@@ -185,14 +188,17 @@ fn launch(folder: &Path, pool_mb: u64, children: &Children) -> anyhow::Result<()
     Ok(())
 }
 
-fn spawn(folder: &Path, party: Party, pool_mb: u64) -> anyhow::Result<Child> {
+fn spawn(folder: &Path, party: Party, options: &TrialOptions) -> anyhow::Result<Child> {
     let at = |suffix: &str| folder.join(format!("{party}.{suffix}"));
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("server").arg("--party").arg(party.name());
     command.arg("--config").arg(folder.join("cluster.toml"));
     command.arg("--identity").arg(folder.join(party.name()));
     command.arg("--store").arg(at("store")).arg("--store-key").arg(at("storekey"));
-    command.arg("--pool-mb").arg(pool_mb.to_string()).arg("--until-stdin-closes");
+    command.arg("--pool-mb").arg(options.pool_mb.to_string()).arg("--until-stdin-closes");
+    if let Some(network) = options.network {
+        command.arg("--network").arg(network.to_string());
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(at("log"))?);
     Ok(command.spawn()?)
 }

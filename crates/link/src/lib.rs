@@ -1,4 +1,4 @@
-//! The way between two parties, without sockets: messages, frames, meters and the link in memory.
+//! The way between two parties, without sockets: messages, frames, meters, networks and the link in memory.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -6,12 +6,14 @@ pub mod error;
 pub mod frame;
 pub mod memory;
 pub mod meter;
+pub mod network;
 
 use std::time::Duration;
 
 pub use error::LinkError;
 pub use memory::{MemoryLink, pair};
 pub use meter::{Counter, Meter, Phase};
+pub use network::{Network, NetworkError};
 
 /// A message of the data path: which step sent it. Both ends know what comes next, so a frame that differs is an error.
 pub type Tag = u32;

@@ -51,13 +51,14 @@ fn refused(why: Refusal, reason: impl Into<String>) -> Fault {
 /// Runs one lane until the server ends.
 pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
     while !core.draining() {
-        let Some(Connection { link, closer, .. }) = dial(core, Party::Alice, number) else { continue };
+        let Some(Connection { mut link, closer, .. }) = dial(core, Party::Alice, number) else { continue };
         core.watch(Party::Alice, number, closer);
         let floor = core.store.next_lot();
-        let mut lane = Lane { core, halves, number, alice: link, carol: None, floor };
         let opening = Opening::Lane { party: core.party.name().into(), lane: number };
-        let ended = say(lane.alice.as_mut(), tag::OPENING, &opening).map_err(evaluator);
-        let ended = ended.and_then(|()| guarded(|| lane.run()));
+        let opened = say(link.as_mut(), tag::OPENING, &opening).map_err(evaluator);
+        let alice = core.slowed(link, Party::Alice);
+        let mut lane = Lane { core, halves, number, alice, carol: None, floor };
+        let ended = opened.and_then(|()| guarded(|| lane.run()));
         core.hang_up(Party::Alice, number);
         core.hang_up(Party::Carol, number);
         if let (Err(fault), false) = (ended, core.draining()) {

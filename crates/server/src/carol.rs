@@ -58,7 +58,7 @@ fn call(core: &Core, party: Party, number: u32) -> Option<Box<dyn Link>> {
     core.watch(party, number, closer);
     let opening = Opening::Lane { party: core.party.name().into(), lane: number };
     say(link.as_mut(), tag::OPENING, &opening).ok()?;
-    Some(link)
+    Some(core.slowed(link, party))
 }
 
 impl Lane<'_> {

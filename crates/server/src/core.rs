@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use trefoil_link::{Link, Network};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
 use trefoil_prg::Party;
 use trefoil_proto::{Cluster, Fingerprint};
-use trefoil_transport::{Closer, Connection, Security};
+use trefoil_transport::{Closer, Connection, Emulated, Security};
 
 use crate::budget::Budget;
 use crate::error::Fault;
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) pool_bytes: u64,
     /// How long a peer may be silent in the middle of a request.
     pub(crate) silence: Duration,
+    network: Option<Network>,
     pub(crate) probe: Option<Arc<dyn Probe>>,
     arrivals: Mutex<HashMap<(Party, u32), Connection>>,
     arrived: Condvar,
@@ -94,6 +96,7 @@ impl Core {
         config: (Party, Cluster, Security, Option<Fingerprint>),
         store: Store,
         limits: (u64, Duration),
+        network: Option<Network>,
         probe: Option<Arc<dyn Probe>>,
     ) -> Self {
         let (party, cluster, security, fingerprint) = config;
@@ -108,6 +111,7 @@ impl Core {
             pool: Pool::default(),
             pool_bytes: limits.0,
             silence: limits.1,
+            network,
             probe,
             arrivals: Mutex::default(),
             arrived: Condvar::new(),
@@ -154,8 +158,17 @@ impl Core {
         self.working.load(Ordering::Acquire) == 0
     }
 
+    /// A link to another server, its opening sent or read, as over the emulated network if there is one.
+    pub(crate) fn slowed(&self, link: Box<dyn Link>, party: Party) -> Box<dyn Link> {
+        match self.network {
+            Some(network) => Box::new(Emulated::new(link, party.name(), network)),
+            None => link,
+        }
+    }
+
     /// A server called for one of its lanes; a newer call replaces an older one.
-    pub(crate) fn arrive(&self, party: Party, lane: u32, connection: Connection) {
+    pub(crate) fn arrive(&self, party: Party, lane: u32, mut connection: Connection) {
+        connection.link = self.slowed(connection.link, party);
         lock(&self.arrivals).insert((party, lane), connection);
         self.arrived.notify_all();
     }

@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use trefoil_link::Network;
 use trefoil_prg::Party;
 use trefoil_proto::control::{Opening, tag};
 use trefoil_proto::{Cluster, Identity, Transport};
@@ -63,6 +64,9 @@ pub struct ServerConfig {
     pub pool_bytes: u64,
     /// How long a peer may be silent in the middle of a request. A peer that dies is noticed at once.
     pub silence: Duration,
+    /// Delays and limits the links between the servers as this network would: for benchmarks on one host, where all
+    /// three must have the same. Clients' links stay as they are.
+    pub network: Option<Network>,
     /// For the test kit only.
     pub probe: Option<Arc<dyn probe::Probe>>,
 }
@@ -85,7 +89,7 @@ pub struct Server {
 impl Server {
     /// Opens the store, listens, and begins to connect to the others.
     pub fn start(config: ServerConfig) -> Result<Self, ServerError> {
-        let ServerConfig { party, cluster, identity, store, key, pool_bytes, silence, probe } = config;
+        let ServerConfig { party, cluster, identity, store, key, pool_bytes, silence, network, probe } = config;
         let security = security(&cluster, identity.as_ref())?;
         if let Some(identity) = &identity
             && cluster.transport == Transport::Tls
@@ -101,7 +105,7 @@ impl Server {
         let listener = Listener::bind(cluster.party(party).address.as_str(), &security)?;
         let address = listener.address();
         let (lanes, queue) = (cluster.server.lanes as u32, cluster.server.queue);
-        let core = Core::new((party, cluster, security, fingerprint), store, (pool_bytes, silence), probe);
+        let core = Core::new((party, cluster, security, fingerprint), store, (pool_bytes, silence), network, probe);
         core.load_models()?;
         let shared = Arc::new(Shared {
             core,

@@ -16,6 +16,33 @@ use trefoil_proto::control::Ahead;
 use trefoil_server::probe::{Point, Probe};
 
 #[test]
+fn an_emulated_network_costs_time_and_changes_nothing_else() {
+    let one_way = Duration::from_millis(5);
+    let graph = network(1);
+    let compiled = compiled(&graph);
+    let x = inputs(2, 9);
+    let mut counted = Vec::new();
+    for network in [None, Some("10ms,1gbit".parse().unwrap())] {
+        let mut trial = Trial::new(Transport::Tls, "lanes = 1");
+        trial.network = network;
+        Party::ALL.iter().for_each(|p| trial.launch(*p));
+        trial.wait();
+        trial.client("owner").share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+        let mut ann = trial.client("ann");
+        let model = ann.model("m").unwrap();
+        check(&mut ann, &model, &graph, 3, 3);
+        let p = ann.predict(&model, Reveal::Logits, &x, 2).unwrap();
+        let steps: Vec<_> = p.alice.steps.iter().map(|s| (s.rounds, s.online, s.offline)).collect();
+        let rounds: u64 = steps.iter().map(|s| s.0).sum();
+        if network.is_some() {
+            assert!(u128::from(p.alice.online) >= u128::from(rounds) * one_way.as_nanos());
+        }
+        counted.push(steps);
+    }
+    assert_eq!(counted[0], counted[1]);
+}
+
+#[test]
 fn a_model_is_shared_queried_and_removed_over_tls_and_tcp() {
     for transport in [Transport::Tls, Transport::Tcp] {
         let trial = Trial::start(transport, "lanes = 2");

@@ -5,6 +5,7 @@
 #![deny(missing_docs)]
 
 mod connect;
+mod emulated;
 mod error;
 mod listen;
 mod pin;
@@ -15,6 +16,7 @@ mod tls;
 mod wait;
 
 pub use connect::{connect, connect_with_backoff};
+pub use emulated::Emulated;
 pub use error::TransportError;
 pub use listen::{Incoming, Listener};
 pub use security::{Security, Tls};

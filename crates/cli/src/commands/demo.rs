@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use trefoil_client::{InputEncoding, ModelInfo, Reveal};
 use trefoil_data::{Resize, Samples, Split, digits, load_dir_as};
+use trefoil_link::Network;
 use trefoil_nn::build::demo_cnn;
 use trefoil_nn::compile::{CompileOptions, compile};
 use trefoil_nn::graph::Graph;
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     /// How the three processes are connected
     #[arg(long, default_value = "tls")]
     link: Socket,
+    /// Delay and limit the links between the servers: lan, wan, or round trip and bandwidth
+    #[arg(long, value_name = "NET")]
+    network: Option<Network>,
     /// Keep keys, sealed stores and logs in this new folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -81,6 +85,8 @@ impl Socket {
 #[derive(Serialize)]
 struct Report<'a> {
     link: Transport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<Network>,
     batch: u32,
     requests: usize,
     #[serde(flatten)]
@@ -89,7 +95,13 @@ struct Report<'a> {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let tell = |text: &str| if args.json { Ok(()) } else { output::line(text) };
-    let options = TrialOptions { transport: args.link.transport(), lanes: 2, keep: args.keep.clone(), pool_mb: 256 };
+    let options = TrialOptions {
+        transport: args.link.transport(),
+        lanes: 2,
+        keep: args.keep.clone(),
+        pool_mb: 256,
+        network: args.network,
+    };
     tell("Starting alice, bob and carol: three processes on this host, with fresh keys")?;
     let trial = Trial::start(&options)?;
     let (graph, set) = match (&args.model, &args.data) {
@@ -113,7 +125,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let accuracy = measure(&mut client, &info, &set, args.batch as usize, Some(&graph))?;
     let requests = set.len().div_ceil(args.batch as usize);
     if args.json {
-        return output::json(&Report { link: options.transport, batch: args.batch, requests, accuracy: &accuracy });
+        let Args { network, batch, .. } = args;
+        return output::json(&Report { link: options.transport, network, batch, requests, accuracy: &accuracy });
     }
     show(&set, &accuracy)?;
     table(&info, &accuracy, &set, args.batch as usize)?;

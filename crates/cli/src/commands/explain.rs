@@ -3,12 +3,13 @@
 use anyhow::Context;
 use serde::Serialize;
 use trefoil_client::Reveal;
+use trefoil_link::Network;
 use trefoil_nn::compile::{Compiled, compile};
 use trefoil_nn::range::{self, How, RangeReport};
 
 use crate::model::ModelArgs;
 use crate::output;
-use crate::plan::{Layer, Network, layers};
+use crate::plan::{Layer, layers, predict};
 use crate::table::Table;
 
 /// Arguments of `explain`.
@@ -93,7 +94,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let program = compiled.ending_in(args.reveal)?;
     let layers = layers(&program, args.batch as usize)?;
     let predicted = |layer| {
-        let (predicted_online_s, predicted_offline_s) = args.network.predict(layer);
+        let (predicted_online_s, predicted_offline_s) = predict(&args.network, layer);
         Predicted { layer, predicted_online_s, predicted_offline_s }
     };
     let predicted: Vec<Predicted<'_>> = layers.iter().map(predicted).collect();

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
+use trefoil_link::Network;
 use trefoil_prg::Party;
 use trefoil_proto::identity::Validity;
 use trefoil_proto::{Identity, Transport};
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// What is logged to standard error: error, warn, info, debug, or filters
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = filter)]
     log: String,
+    /// Delay and limit the links to the other servers as over this network (as in `explain`): for benchmarks on one host
+    #[arg(long, value_name = "NET", hide = true)]
+    network: Option<Network>,
     /// Stop when standard input closes: a parent's death stops its servers
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
@@ -96,7 +100,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let pool_bytes = args.pool_mb.saturating_mul(1_000_000);
     let validity = identity.as_ref().map(Identity::validity);
     let silence = Duration::from_secs(args.silence);
-    let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence, probe: None };
+    let network = args.network;
+    let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence, network, probe: None };
     let (stop, stopped) = channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
     let server = Server::start(config)?;

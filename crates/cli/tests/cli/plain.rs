@@ -147,4 +147,10 @@ fn operations_and_networks_are_timed_in_memory() {
             assert!(row[f].as_u64().unwrap() > 0, "{f}");
         }
     }
+    let args = ["bench", "--net", "A", "--batch", "3", "--link", "memory", "--runs", "1", "--network", "20ms,1gbit"];
+    let far: Value = serde_json::from_str(&run(&[&args[..], &["--json"]].concat())).unwrap();
+    assert!(far["online_s"].as_f64().unwrap() >= far["rounds"].as_f64().unwrap() * 0.01, "{far}");
+    for f in ["rounds", "bytes_online", "bytes_offline"] {
+        assert_eq!(far[f], rows[1][f], "{f}");
+    }
 }

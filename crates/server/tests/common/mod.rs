@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use trefoil_client::{Client, ClientConfig};
+use trefoil_link::Network;
 use trefoil_mpc::Reveal;
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
 use trefoil_nn::graph::{Array, Graph, Layer, Node, Post};
@@ -23,6 +24,7 @@ pub struct Trial {
     pub cluster: Cluster,
     pub servers: BTreeMap<Party, Server>,
     pub probes: BTreeMap<Party, Arc<dyn Probe>>,
+    pub network: Option<Network>,
 }
 
 const CLIENTS: [&str; 3] = ["owner", "ann", "bert"];
@@ -64,7 +66,7 @@ impl Trial {
             text += &format!("[[client]]\nname = \"{name}\"\nroles = {roles}\n{}", pin(name));
         }
         let cluster = text.parse().unwrap();
-        Self { dir, cluster, servers: BTreeMap::new(), probes: BTreeMap::new() }
+        Self { dir, cluster, servers: BTreeMap::new(), probes: BTreeMap::new(), network: None }
     }
 
     pub fn launch(&mut self, party: Party) {
@@ -77,6 +79,7 @@ impl Trial {
             key: StoreKey::from_seed(Seed::from_bytes([party as u8 + 1; 32])),
             pool_bytes: 1 << 28,
             silence: Duration::from_secs(20),
+            network: self.network,
             probe: self.probes.get(&party).cloned(),
         };
         self.servers.insert(party, Server::start(config).unwrap());

@@ -78,6 +78,7 @@ pub fn run() {
         key: StoreKey::from_seed(Seed::from_bytes([party as u8 + 1; 32])),
         pool_bytes: 1 << 28,
         silence: Duration::from_millis(std::env::var(SILENCE).unwrap().parse().unwrap()),
+        network: None,
         probe: Some(Arc::new(fate)),
     });
     let _server = server.unwrap();

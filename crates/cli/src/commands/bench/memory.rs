@@ -7,16 +7,17 @@ use anyhow::anyhow;
 use indicatif::ProgressBar;
 use trefoil_client::encode_samples;
 use trefoil_link::frame::HEADER;
-use trefoil_link::{Link, MemoryLink, Meter, Phase, pair};
+use trefoil_link::{Link, Meter, Network, Phase, pair};
 use trefoil_mpc::masked::input::{alice_share, bob_share};
 use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, Material, ProducerWeights, Role, deal, evaluate, prepare};
 use trefoil_mpc::{MpcError, Program};
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_ring::{Tensor, Words};
+use trefoil_transport::Emulated;
 
 use super::case::Case;
-use super::{Measured, Split, Total};
+use super::{Args, Measured, Split, Total};
 use crate::trial::peak_rss;
 
 /// The seeds of the three pairs and the lot in use.
@@ -51,10 +52,27 @@ struct Sources {
 }
 
 struct Links {
-    alice: MemoryLink,
-    bob: MemoryLink,
-    carol: MemoryLink,
-    dealt: MemoryLink,
+    alice: Box<dyn Link>,
+    bob: Box<dyn Link>,
+    carol: Box<dyn Link>,
+    dealt: Box<dyn Link>,
+}
+
+impl Links {
+    fn new(network: Option<Network>) -> Self {
+        let joined = |a: &str, b: &str| -> (Box<dyn Link>, Box<dyn Link>) {
+            let (at_a, at_b) = pair(a, b);
+            match network {
+                Some(n) => {
+                    (Box::new(Emulated::new(Box::new(at_a), b, n)), Box::new(Emulated::new(Box::new(at_b), a, n)))
+                }
+                None => (Box::new(at_a), Box::new(at_b)),
+            }
+        };
+        let (alice, bob) = joined("alice", "bob");
+        let (carol, dealt) = joined("carol", "bob");
+        Self { alice, bob, carol, dealt }
+    }
 }
 
 /// The weights as the parties hold them.
@@ -64,18 +82,16 @@ struct Held {
     carol: ProducerWeights,
 }
 
-pub(super) fn measure(case: &Case, runs: u32, bar: &ProgressBar) -> anyhow::Result<Measured> {
+pub(super) fn measure(case: &Case, args: &Args, bar: &ProgressBar) -> anyhow::Result<Measured> {
     let program = case.program()?;
-    let (alice, bob) = pair("alice", "bob");
-    let (carol, dealt) = pair("carol", "bob");
-    let mut links = Links { alice, bob, carol, dealt };
+    let mut links = Links::new(args.network);
     let mut seeds = Seeds::random()?;
     let held = hold(&program, &case.weights, &seeds.next(), &mut links)?;
     let size = program.input_shape.iter().product();
     let x = encode_samples(&case.input, program.fraction_bits, &case.samples, size)?;
     let batch = case.batch as usize;
     let mut m = Measured::default();
-    for run in 0..=runs {
+    for run in 0..=args.runs {
         let seed = Seed::random()?;
         let shares = (alice_share(&seed, x.len()), bob_share(&x, &seed));
         *links.alice.meter() = Meter::default();
@@ -84,13 +100,13 @@ pub(super) fn measure(case: &Case, runs: u32, bar: &ProgressBar) -> anyhow::Resu
         let s = seeds.next();
         let revealed = thread::scope(|t| {
             let (Links { alice, bob, carol, dealt }, h, s, p) = (&mut links, &held, &s, &program);
-            let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol));
+            let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
             let other = t.spawn(move || {
                 let material = prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, None)?;
-                evaluate(p, shares.0, &h.alice, material, alice)
+                evaluate(p, shares.0, &h.alice, material, alice.as_mut())
             });
-            let material = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt))?;
-            let outcome = evaluate(p, shares.1, &h.bob, material, bob)?;
+            let material = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt.as_mut()))?;
+            let outcome = evaluate(p, shares.1, &h.bob, material, bob.as_mut())?;
             join(dealing)??;
             Ok::<_, anyhow::Error>(outcome.payload.len() + join(other)??.payload.len())
         })?;
@@ -105,7 +121,7 @@ pub(super) fn measure(case: &Case, runs: u32, bar: &ProgressBar) -> anyhow::Resu
         m.bytes_online = online.sent + online.received + if revealed > 0 { (revealed + 2 * HEADER) as u64 } else { 0 };
         m.bytes_offline = links.carol.meter().total(Phase::Offline).sent;
     }
-    for run in 0..=runs {
+    for run in 0..=args.runs {
         let seed = Seed::random()?;
         let shares = (alice_share(&seed, x.len()), bob_share(&x, &seed));
         let s = seeds.next();
@@ -115,8 +131,8 @@ pub(super) fn measure(case: &Case, runs: u32, bar: &ProgressBar) -> anyhow::Resu
         let began = Instant::now();
         thread::scope(|t| {
             let (Links { alice, bob, .. }, h, p) = (&mut links, &held, &program);
-            let other = t.spawn(move || evaluate(p, shares.0, &h.alice, for_alice, alice));
-            evaluate(p, shares.1, &h.bob, for_bob, bob)?;
+            let other = t.spawn(move || evaluate(p, shares.0, &h.alice, for_alice, alice.as_mut()));
+            evaluate(p, shares.1, &h.bob, for_bob, bob.as_mut())?;
             join(other)??;
             Ok::<_, anyhow::Error>(())
         })?;
@@ -143,9 +159,9 @@ fn prepared(
 ) -> anyhow::Result<(Material, Material)> {
     let Links { carol, dealt, .. } = links;
     thread::scope(|t| {
-        let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol));
+        let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
         let other = t.spawn(move || prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, None));
-        let bob = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt))?;
+        let bob = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt.as_mut()))?;
         join(dealing)??;
         Ok((join(other)??, bob))
     })
@@ -162,8 +178,8 @@ fn hold(p: &Program, weights: &[Tensor], s: &Sources, links: &mut Links) -> anyh
     }
     let Links { alice, bob, .. } = links;
     thread::scope(|t| {
-        let other = t.spawn(move || open_weights(Role::A, p, to_alice, &s.alice_carol, alice));
-        let bob = open_weights(Role::B, p, to_bob, &s.bob_carol, bob)?;
+        let other = t.spawn(move || open_weights(Role::A, p, to_alice, &s.alice_carol, alice.as_mut()));
+        let bob = open_weights(Role::B, p, to_bob, &s.bob_carol, bob.as_mut())?;
         let carol = draw_weight_masks(p, &s.alice_carol, &s.bob_carol)?;
         Ok(Held { alice: join(other)??, bob, carol })
     })

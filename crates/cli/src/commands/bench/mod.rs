@@ -7,6 +7,7 @@ mod servers;
 use anyhow::bail;
 use clap::ValueEnum;
 use serde::Serialize;
+use trefoil_link::Network;
 use trefoil_proto::Transport;
 
 use crate::output;
@@ -18,8 +19,10 @@ use case::Case;
 #[command(after_help = "Example: network A, one image, three processes over TCP\n  \
     trefoil bench --net A --batch 1 --link tcp --runs 7 --json\n\n\
     Example: a million ReLUs in one process\n  trefoil bench --op relu --size 1000000 --link memory\n\n\
+    Example: the same network over a wide-area link\n  trefoil bench --net A --batch 1 --network wan\n\n\
     Total: dealing and evaluation with no material ready. Online: evaluation with material ready; offline: what made it\n\
-    ready. Over tcp and tls an operation's result is revealed to the client too: those bytes are not counted.")]
+    ready. Over tcp and tls an operation's result is revealed to the client too: those bytes are not counted.\n\n\
+    With --network, links between the parties are slowed down in user space; the client's are not.")]
 pub(crate) struct Args {
     /// Networks A, B, C, D, S, T
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', default_value = "A,B,C,D,S,T", conflicts_with = "op")]
@@ -37,6 +40,9 @@ pub(crate) struct Args {
     /// Threads of one process, or three processes
     #[arg(long, default_value = "tcp")]
     link: Link,
+    /// Delay and limit the links between the parties: lan, wan, or round trip and bandwidth such as 40ms,352mbit
+    #[arg(long, value_name = "NET")]
+    network: Option<Network>,
     /// Runs of each; medians are printed
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -106,6 +112,8 @@ struct Row {
     size: Option<u32>,
     batch: u32,
     link: Link,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<Network>,
     runs: u32,
     total_s: f64,
     online_s: f64,
@@ -133,12 +141,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     for case in &cases {
         let bar = output::progress(&case.name(), u64::from(2 * args.runs));
         let measured = match args.link {
-            Link::Memory => memory::measure(case, args.runs, &bar),
-            Link::Tcp => servers::measure(case, args.runs, Transport::Tcp, &bar),
-            Link::Tls => servers::measure(case, args.runs, Transport::Tls, &bar),
+            Link::Memory => memory::measure(case, &args, &bar),
+            Link::Tcp => servers::measure(case, &args, Transport::Tcp, &bar),
+            Link::Tls => servers::measure(case, &args, Transport::Tls, &bar),
         }?;
         bar.finish_and_clear();
-        let row = row(case, args.link, args.runs, &measured)?;
+        let row = row(case, &args, &measured)?;
         if args.json {
             output::json(&row)?;
             continue;
@@ -155,7 +163,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn row(case: &Case, link: Link, runs: u32, m: &Measured) -> anyhow::Result<Row> {
+fn row(case: &Case, args: &Args, m: &Measured) -> anyhow::Result<Row> {
     let planned = case.planned()?;
     let metered = (m.rounds, m.bytes_online, m.bytes_offline);
     if metered != planned {
@@ -171,8 +179,9 @@ fn row(case: &Case, link: Link, runs: u32, m: &Measured) -> anyhow::Result<Row> 
         op: case.op.map(|o| o.0),
         size: case.op.map(|o| o.1),
         batch: case.batch,
-        link,
-        runs,
+        link: args.link,
+        network: args.network,
+        runs: args.runs,
         total_s: median(totals(|t| t.total_s)),
         online_s: median(splits(|s| s.online_s)),
         offline_s: median(splits(|s| s.offline_s)),

@@ -9,7 +9,7 @@ use trefoil_prg::Party;
 use trefoil_proto::Transport;
 
 use super::case::Case;
-use super::{Measured, Split, Total};
+use super::{Args, Measured, Split, Total};
 use crate::output::seconds;
 use crate::trial::{Trial, TrialOptions};
 
@@ -20,9 +20,10 @@ const PREPARED: Duration = Duration::from_secs(600);
 /// Memory for material, in MB: what READY lots of any case take.
 const POOL_MB: u64 = 65_536;
 
-pub(super) fn measure(case: &Case, runs: u32, transport: Transport, bar: &ProgressBar) -> anyhow::Result<Measured> {
+pub(super) fn measure(case: &Case, args: &Args, transport: Transport, bar: &ProgressBar) -> anyhow::Result<Measured> {
     // With one lane nothing is prepared while a request is timed.
-    let trial = Trial::start(&TrialOptions { transport, lanes: 1, keep: None, pool_mb: POOL_MB })?;
+    let trial =
+        Trial::start(&TrialOptions { transport, lanes: 1, keep: None, pool_mb: POOL_MB, network: args.network })?;
     let mut owner = trial.client("owner")?;
     let live = case.manifest("live", 0);
     trial.once_ready(|| owner.share(&live, &case.weights))?;
@@ -32,7 +33,7 @@ pub(super) fn measure(case: &Case, runs: u32, transport: Transport, bar: &Progre
     let ask = |client: &mut Client, info: &ModelInfo| -> anyhow::Result<Prediction> {
         Ok(client.predict(info, Reveal::Logits, &case.samples, case.batch as usize)?)
     };
-    for run in 0..=runs {
+    for run in 0..=args.runs {
         let began = Instant::now();
         let p = ask(&mut client, &info)?;
         let client_s = began.elapsed().as_secs_f64();
@@ -52,7 +53,7 @@ pub(super) fn measure(case: &Case, runs: u32, transport: Transport, bar: &Progre
     m.peak_rss_bytes = m.peak_rss_bytes.max(trial.peak_rss(Party::Carol));
     owner.remove("live")?;
     owner.share(&case.manifest("ahead", READY), &case.weights)?;
-    for run in 0..=runs {
+    for run in 0..=args.runs {
         let info = ready(&mut client)?;
         let p = ask(&mut client, &info)?;
         if !(p.alice.ahead && p.bob.ahead) {
