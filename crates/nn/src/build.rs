@@ -1,97 +1,11 @@
 //! Networks built in code, with seeded weights: the demo's and those of the benchmarks.
 
-use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
+mod chain;
+mod deep;
 
-use crate::graph::{Array, Graph, GraphError, Layer, Node, Post};
-use crate::train::init::{Init, initialise};
+use chain::Chain;
 
-/// A chain of layers under construction, each reading the one before it, with weights of zero until the end.
-#[derive(Debug)]
-struct Chain {
-    nodes: Vec<Node>,
-    shape: Vec<usize>,
-}
-
-impl Chain {
-    fn new(shape: &[usize]) -> Self {
-        let input = Node { name: "input".into(), layer: Layer::Input { shape: shape.to_vec() }, inputs: Vec::new() };
-        Self { nodes: vec![input], shape: shape.to_vec() }
-    }
-
-    fn push(&mut self, kind: &str, layer: Layer, shape: Vec<usize>) {
-        let id = self.nodes.len();
-        self.nodes.push(Node { name: format!("{kind}_{id}"), layer, inputs: vec![id - 1] });
-        self.shape = shape;
-    }
-
-    fn conv(mut self, outputs: usize, size: usize, stride: usize, same: bool) -> Self {
-        let (h, w, c) = (self.shape[0], self.shape[1], self.shape[2]);
-        let (kernel, stride) = ((size, size), (stride, stride));
-        let pads = if same { Pads::same((h, w), kernel, stride, (1, 1)) } else { Pads::default() };
-        let geometry = Conv2d {
-            input: (h, w),
-            in_channels: c,
-            out_channels: outputs,
-            kernel,
-            stride,
-            dilation: (1, 1),
-            pads,
-            groups: 1,
-        };
-        let along = |n: usize, before: usize, after: usize| (n + before + after - size) / stride.0 + 1;
-        let shape = vec![along(h, pads.top, pads.bottom), along(w, pads.left, pads.right), outputs];
-        let kernel = zeros(geometry.kernel_shape());
-        let bias = Some(zeros(vec![outputs]));
-        self.push("conv2d", Layer::Conv2d { geometry, kernel, bias }, shape);
-        self
-    }
-
-    fn dense(mut self, outputs: usize) -> Self {
-        let kernel = zeros(vec![self.shape[0], outputs]);
-        let bias = Some(zeros(vec![outputs]));
-        self.push("dense", Layer::Dense { kernel, bias }, vec![outputs]);
-        self
-    }
-
-    fn relu(mut self) -> Self {
-        let shape = self.shape.clone();
-        self.push("relu", Layer::Relu, shape);
-        self
-    }
-
-    fn pool(mut self, kind: &str, layer: fn(Pool2d) -> Layer) -> Self {
-        let (h, w, channels) = (self.shape[0], self.shape[1], self.shape[2]);
-        let pool = Pool2d { input: (h, w), channels, window: (2, 2), stride: (2, 2), pads: Pads::default() };
-        self.push(kind, layer(pool), vec![h / 2, w / 2, channels]);
-        self
-    }
-
-    fn max_pool(self) -> Self {
-        self.pool("max_pool", Layer::MaxPool)
-    }
-
-    fn average_pool(self) -> Self {
-        self.pool("average_pool", Layer::AveragePool)
-    }
-
-    fn flatten(mut self) -> Self {
-        let n = self.shape.iter().product();
-        self.push("flatten", Layer::Reshape { shape: vec![n] }, vec![n]);
-        self
-    }
-
-    /// The network, He-uniform, its biases within +-`bias`.
-    fn end(self, post: Post, bias: f64, seed: u64) -> Graph {
-        let mut graph = Graph { nodes: self.nodes, post };
-        initialise(&mut graph, Init::He, bias, seed);
-        graph
-    }
-}
-
-fn zeros(shape: Vec<usize>) -> Array {
-    let n = shape.iter().product();
-    Array { shape, data: vec![0.0; n] }
-}
+use crate::graph::{Graph, GraphError, Post};
 
 /// The demo's untrained network for 28 x 28 digits: two convolutions, two dense layers, softmax at the client.
 pub fn demo_cnn(seed: u64) -> Graph {
@@ -109,10 +23,12 @@ pub fn demo_cnn(seed: u64) -> Graph {
 }
 
 /// A network of the benchmarks, by its letter: A to D of the SecureNN line of work, S (three convolutions with
-/// average pools) and T (one wide hidden layer).
+/// average pools) and T (one wide hidden layer); or "vgg16" and "resnet18", for 32 x 32 x 3.
 pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
     let net = Chain::new(&[28, 28, 1]);
     let net = match name {
+        "vgg16" => deep::vgg16(),
+        "resnet18" => deep::resnet18(seed),
         "A" => net.flatten().dense(128).relu().dense(128).relu().dense(10),
         "B" => {
             let net = net.conv(16, 5, 1, false).relu().max_pool().conv(16, 5, 1, false).relu().max_pool();
@@ -124,9 +40,9 @@ pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
         }
         "D" => net.conv(5, 5, 2, true).relu().flatten().dense(100).relu().dense(10),
         "S" => {
-            let net = net.conv(10, 3, 1, false).average_pool().relu();
-            let net = net.conv(32, 3, 1, false).average_pool().relu();
-            net.conv(64, 3, 1, false).average_pool().relu().flatten().dense(10)
+            let net = net.conv(10, 3, 1, false).average_pool(2).relu();
+            let net = net.conv(32, 3, 1, false).average_pool(2).relu();
+            net.conv(64, 3, 1, false).average_pool(2).relu().flatten().dense(10)
         }
         "T" => net.flatten().dense(512).relu().dense(10),
         _ => return Err(GraphError { layer: "(none)".into(), reason: format!("no benchmark network {name:?}") }),
@@ -138,6 +54,7 @@ pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
 mod tests {
     use super::*;
     use crate::compile::{CompileOptions, compile};
+    use crate::graph::Layer;
 
     #[test]
     fn every_network_makes_sense_and_compiles() {

@@ -9,7 +9,6 @@ use trefoil_link::{Link, Phase, Tag};
 use trefoil_prg::{Address, Purpose, Source, Stream};
 use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::{pack, packed_bytes, unpack};
-use zeroize::Zeroize;
 
 use crate::error::MpcError;
 
@@ -129,13 +128,21 @@ fn next(stream: &mut Option<Stream>, n: usize) -> Words {
     words
 }
 
+/// Overwrites a whole buffer with zeros, at the speed of memory.
+fn erase(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.resize(buffer.capacity(), 0);
+    zeroize::optimization_barrier(&buffer[..]);
+    buffer.clear();
+}
+
 /// `bytes` more zero bytes at the buffer's end; a buffer that must grow is erased before it is given back.
 fn room(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     let at = buffer.len();
     if buffer.capacity() - at < bytes {
-        let mut grown = Vec::with_capacity(at + bytes);
+        let mut grown = Vec::with_capacity((at + bytes).max(2 * buffer.capacity()));
         grown.extend_from_slice(buffer);
-        buffer.zeroize();
+        erase(buffer);
         *buffer = grown;
     }
     buffer.resize(at + bytes, 0);
@@ -174,7 +181,7 @@ impl<'a> Producer<'a> {
             bob,
             link,
             tag: 0,
-            buffer: Vec::with_capacity(2 * FRAME),
+            buffer: Vec::new(),
             values: Room::default(),
             shares: Room::default(),
         }
@@ -195,7 +202,7 @@ impl<'a> Producer<'a> {
 
 impl Drop for Producer<'_> {
     fn drop(&mut self) {
-        self.buffer.zeroize();
+        erase(&mut self.buffer);
     }
 }
 
@@ -335,7 +342,7 @@ impl<'a> BobDealing<'a> {
 
     fn take(&mut self, bytes: usize) -> Result<&[u8], MpcError> {
         if self.used == self.frame.len() {
-            self.frame.zeroize();
+            erase(&mut self.frame);
             self.frame = self.link.recv_any(self.tag, trefoil_link::frame::MAX_PAYLOAD)?;
             self.used = 0;
         }
@@ -350,7 +357,7 @@ impl<'a> BobDealing<'a> {
 
 impl Drop for BobDealing<'_> {
     fn drop(&mut self) {
-        self.frame.zeroize();
+        erase(&mut self.frame);
     }
 }
 
