@@ -18,6 +18,10 @@ use clap::Parser;
 
 use commands::Command;
 
+/// Requests allocate and free the same large buffers over and over: this allocator keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Private deep learning: a model and the data it runs on stay secret from the servers that compute.
 #[derive(Parser)]
 #[command(name = "trefoil", version, arg_required_else_help = true)]

@@ -176,15 +176,7 @@ pub(crate) struct Producer<'a> {
 
 impl<'a> Producer<'a> {
     pub(crate) fn new(alice: &'a Source, bob: &'a Source, link: &'a mut dyn Link) -> Self {
-        Self {
-            alice,
-            bob,
-            link,
-            tag: 0,
-            buffer: Vec::new(),
-            values: Room::default(),
-            shares: Room::default(),
-        }
+        Self { alice, bob, link, tag: 0, buffer: Vec::new(), values: Room::default(), shares: Room::default() }
     }
 
     fn flush_if_full(&mut self) -> Result<(), MpcError> {

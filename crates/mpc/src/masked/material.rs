@@ -1,5 +1,6 @@
 //! What an evaluator holds ready for one request: the offline phase's result, used once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use trefoil_ring::Words;
@@ -17,8 +18,8 @@ pub(crate) enum StepMaterial {
     /// The step is local.
     #[default]
     Local,
-    /// This party's part of the wire's fresh mask.
-    Open(Words),
+    /// This party's part of the wire's fresh mask, which the dealing of later steps reads as well.
+    Open(Arc<Words>),
     /// h_i of a product.
     Linear(Words),
     MatMul(Box<MatMulMaterial>),
@@ -35,7 +36,8 @@ impl StepMaterial {
     pub(crate) fn words(&self) -> usize {
         match self {
             StepMaterial::Local => 0,
-            StepMaterial::Open(w) | StepMaterial::Linear(w) | StepMaterial::Reveal(w) => w.len(),
+            StepMaterial::Open(w) => w.len(),
+            StepMaterial::Linear(w) | StepMaterial::Reveal(w) => w.len(),
             StepMaterial::MatMul(m) => m.words(),
             StepMaterial::Truncate(m) => m.words(),
             StepMaterial::Relu(m) => m.words(),

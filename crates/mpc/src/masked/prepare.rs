@@ -1,5 +1,6 @@
 //! The offline phase of a whole program: dealing at the producer, preparation at the evaluators, counting.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use trefoil_link::Link;
@@ -64,7 +65,7 @@ pub(crate) fn matmul_sizes(infos: &[ValueInfo], x: usize, y: usize) -> (usize, u
 
 /// Masks of the masked values, while a later step still reads them.
 struct Masks {
-    held: Vec<Words>,
+    held: Vec<Arc<Words>>,
     last: Vec<usize>,
 }
 
@@ -76,7 +77,7 @@ impl Masks {
     fn forget(&mut self, step: usize, op: &Op) {
         for x in op.operands() {
             if self.last[x] == step {
-                self.held[x] = Words::default();
+                self.held[x] = Arc::default();
             }
         }
     }
@@ -91,45 +92,45 @@ fn step<D: Dealing>(
     batch: usize,
     masks: &Masks,
     weights: &impl OfflineWeights,
-) -> Result<(StepMaterial, Words), MpcError> {
+) -> Result<(StepMaterial, Arc<Words>), MpcError> {
     let at = At::step(index)?;
     let n = infos[index].elements() * batch;
     let masked = infos[index].form == Form::Masked && D::COMPUTES;
     let own = |x: usize| masks.get(x).to_vec().into();
-    let local = |mask: Words| Ok((StepMaterial::Local, mask));
+    let local = |mask: Words| Ok((StepMaterial::Local, Arc::new(mask)));
     match op {
         Op::Input | Op::Reveal { .. } => local(Words::default()),
         Op::Open { .. } => {
             let mut draw = d.open_mask(at, Purpose::Lambda)?;
-            let lambda = d.mask(&mut draw, n);
+            let lambda = Arc::new(d.mask(&mut draw, n));
             Ok((StepMaterial::Open(lambda.clone()), lambda))
         }
         Op::Linear { x, .. } => {
             let Some(linear) = linear_step(op, infos, index) else { return local(Words::default()) };
             let h = deal_linear(d, at, &linear, batch, masks.get(*x), weights)?;
-            Ok((StepMaterial::Linear(h), Words::default()))
+            Ok((StepMaterial::Linear(h), Arc::default()))
         }
         Op::MatMul { x, y } => {
             let m = deal_matmul(d, at, batch, matmul_sizes(infos, *x, *y), masks.get(*x), masks.get(*y))?;
-            Ok((StepMaterial::MatMul(Box::new(m)), Words::default()))
+            Ok((StepMaterial::MatMul(Box::new(m)), Arc::default()))
         }
         Op::Truncate { x, shift } => {
-            Ok((StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.get(*x))?), Words::default()))
+            Ok((StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.get(*x))?), Arc::default()))
         }
         Op::Relu { x, shift, window } => {
             let m = deal_relu(d, at, n, *shift, &Layout::new(*window), masks.get(*x))?;
-            Ok((StepMaterial::Relu(Box::new(m)), Words::default()))
+            Ok((StepMaterial::Relu(Box::new(m)), Arc::default()))
         }
         Op::MaxPool { x, pool, window } => {
             let m = deal_max(d, at, batch, n, pool, &Layout::new(*window), masks.get(*x))?;
-            Ok((StepMaterial::Max(Box::new(m)), Words::default()))
+            Ok((StepMaterial::Max(Box::new(m)), Arc::default()))
         }
         Op::Argmax { x, window } => {
             let m = deal_argmax(d, at, batch, infos[*x].elements(), *window, masks.get(*x))?;
-            Ok((StepMaterial::Argmax(Box::new(m)), Words::default()))
+            Ok((StepMaterial::Argmax(Box::new(m)), Arc::default()))
         }
         _ if !masked => local(Words::default()),
-        Op::Offset { x, .. } | Op::Reshape { x, .. } => local(own(*x)),
+        Op::Offset { x, .. } | Op::Reshape { x, .. } => Ok((StepMaterial::Local, masks.held[*x].clone())),
         Op::AveragePool { x, pool, extra } => {
             let mut out = Words::zeros(n);
             local::average_pool(masks.get(*x), batch, pool, *extra, &mut out);
