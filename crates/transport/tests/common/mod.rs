@@ -9,9 +9,9 @@
 use std::thread;
 use std::time::Duration;
 
-use trefoil_link::{Link, pair};
+use trefoil_link::{Link, Network, pair};
 use trefoil_proto::{Fingerprint, Identity};
-use trefoil_transport::{Connection, Listener, Security, Tls, TransportError, connect};
+use trefoil_transport::{Connection, Emulated, Listener, Security, Tls, TransportError, connect};
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 
@@ -51,10 +51,13 @@ pub fn connections() -> Vec<(&'static str, Connection, Connection)> {
 /// A kind of link and its two ends.
 pub type Ends = (&'static str, Box<dyn Link>, Box<dyn Link>);
 
-/// Links over memory, TCP and TLS, by name.
+/// Links over memory, TCP, TLS and an emulated network, by name.
 pub fn links() -> Vec<Ends> {
     let (a, b) = pair("alice", "bob");
     let mut all: Vec<Ends> = vec![("memory", Box::new(a), Box::new(b))];
     all.extend(connections().into_iter().map(|(name, a, b)| (name, a.link, b.link)));
+    let (a, b) = meet(Security::Plain, Security::Plain);
+    let slow = |link, peer| -> Box<dyn Link> { Box::new(Emulated::new(link, peer, Network::LAN)) };
+    all.push(("emulated", slow(a.unwrap().link, "bob"), slow(b.unwrap().link, "alice")));
     all
 }
