@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod compare;
 pub mod cost;
 pub mod error;
 pub mod ideal;
@@ -9,5 +10,6 @@ pub mod limits;
 pub mod masked;
 pub mod program;
 
+pub use compare::Compare;
 pub use error::MpcError;
 pub use program::{Program, Reveal};

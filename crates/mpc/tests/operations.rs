@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use trefoil_link::Phase;
+use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::{open_labels, open_values};
@@ -31,6 +32,8 @@ fn run(world: &mut World, p: &Program, weights: &[Tensor], batch: usize, x: &[i6
             "step {i} ({})",
             p.steps[i].op.name()
         );
+        let forwarded = answer.online.get(&(Phase::Offline, i)).copied().unwrap_or_default();
+        assert_eq!((forwarded.received, forwarded.sent), (predicted.forwarded, 0));
         let revealed = if matches!(p.steps[i].op, Op::Reveal { .. }) {
             answer.alice.payload.len() + answer.bob.payload.len() + 24
         } else {
@@ -83,16 +86,22 @@ fn truncation_is_never_off_by_more_than_one_unit() {
 #[test]
 fn relu_keeps_its_tolerance_for_every_window() {
     let mut r = Random::new(3);
-    for (shift, lo, k) in
-        [(16, 16, 32), (16, 16, 24), (16, 0, 48), (0, 0, 32), (0, 0, 62), (16, 10, 5), (16, 16, 2), (7, 7, 33)]
-    {
+    let windows =
+        [(16, 16, 32), (16, 16, 24), (16, 0, 48), (0, 0, 32), (0, 0, 62), (16, 10, 5), (16, 16, 2), (7, 7, 33)];
+    let trees = [(4, 4), (8, 8), (1, 2), (8, 2), (3, 7)].map(|(block, arity)| Compare::Tree { block, arity });
+    let ways = trees.into_iter().chain([Compare::Keys]);
+    for (compare, (shift, lo, k)) in ways.flat_map(|c| windows.map(|w| (c, w))) {
         let half = 1i64 << (lo + k - 1);
         let x = edgy(&mut r, 9000, lo, half);
         let window = Window { lo, k };
-        let p = program(vec![9000], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift, window }]);
+        let p = program(
+            vec![9000],
+            vec![],
+            vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift, window, compare }],
+        );
         for (g, x) in run(&mut World::new(u64::from(k)), &p, &[], 1, &x).value().iter().zip(&x) {
             let err = g - (x.max(&0) >> shift);
-            assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}: {g}");
+            assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}, {compare}: {g}");
         }
     }
 }
@@ -101,11 +110,58 @@ fn relu_keeps_its_tolerance_for_every_window() {
 fn relu_is_right_on_a_whole_small_domain() {
     let window = Window { lo: 0, k: 9 };
     let x: Vec<i64> = (-256..255).collect();
-    let p = program(vec![x.len()], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window }]);
+    let p = program(
+        vec![x.len()],
+        vec![],
+        vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window, compare: Compare::default() }],
+    );
     for seed in 0..20 {
         let got = run(&mut World::new(seed), &p, &[], 1, &x).value();
         assert!(got.iter().zip(&x).all(|(g, x)| *g == *x.max(&0)));
     }
+}
+
+/// A network with two hidden layers, compared in the given way.
+fn perceptron(compare: Compare) -> Program {
+    let dense = |x, weights, inputs, outputs| Op::Linear {
+        x,
+        weights,
+        bias: None,
+        map: Linear::Dense { inputs, outputs },
+    };
+    let relu = |x| Op::Relu { x, shift: F, window: Window { lo: F, k: 32 }, compare };
+    let ops = vec![
+        Op::Open { x: 0 },
+        dense(1, 0, 20, 12),
+        Op::Open { x: 2 },
+        relu(3),
+        Op::Open { x: 4 },
+        dense(5, 1, 12, 12),
+        Op::Open { x: 6 },
+        relu(7),
+        Op::Open { x: 8 },
+        dense(9, 2, 12, 4),
+    ];
+    let weights = vec![spec("a", &[20, 12], F), spec("b", &[12, 12], F), spec("c", &[12, 4], F)];
+    program(vec![20], weights, ops)
+}
+
+#[test]
+fn two_hidden_layers_by_keys_take_five_rounds() {
+    let window = Window { lo: F, k: 32 };
+    let p = perceptron(Compare::Keys).ending_in(Reveal::Logits, window).unwrap();
+    assert_eq!(cost(&p, 3).unwrap().iter().map(|c| c.rounds).sum::<u64>(), 5);
+    assert!(p.hash() != perceptron(Compare::default()).ending_in(Reveal::Logits, window).unwrap().hash());
+    let mut r = Random::new(77);
+    let weights: Vec<Tensor> = p.weights.iter().map(|w| tensor(&mut r, &w.shape, 1 << 15)).collect();
+    let x: Vec<i64> = (0..60).map(|_| r.between(-(1 << 17), 1 << 17)).collect();
+    let answer = run(&mut World::new(77), &p, &weights, 3, &x);
+    let got = open_values(&answer.alice.payload, &answer.bob.payload, 12, F).unwrap();
+    let clear: Vec<&[u64]> = weights.iter().map(Tensor::data).collect();
+    let input: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+    let want = ideal::evaluate(&p, 3, &input, &clear).unwrap();
+    let want = want.last().unwrap();
+    assert!(got.iter().zip(want.iter()).all(|(g, w)| (g - *w as i64).abs() <= 16), "{got:?} {want:?}");
 }
 
 fn spec(name: &str, shape: &[usize], scale: u32) -> WeightSpec {
@@ -184,7 +240,7 @@ fn max_pools_are_within_a_unit() {
     ];
     for pool in pools {
         let x: Vec<i64> = edgy(&mut r, 5 * 108, 16, 1 << 46);
-        let op = Op::MaxPool { x: 1, pool, window: Window { lo: 16, k: 33 } };
+        let op = Op::MaxPool { x: 1, pool, window: Window { lo: 16, k: 33 }, compare: Compare::default() };
         let p = program(vec![6, 6, 3], vec![], vec![Op::Open { x: 0 }, op]);
         let got = run(&mut World::new(5), &p, &[], 5, &x).value();
         let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
@@ -282,8 +338,14 @@ fn logits_leave_truncated_within_one_unit() {
 
 #[test]
 fn no_address_is_drawn_twice() {
-    let p =
-        program(vec![8], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 } }]);
+    let p = program(
+        vec![8],
+        vec![],
+        vec![
+            Op::Open { x: 0 },
+            Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 }, compare: Compare::default() },
+        ],
+    );
     let p = p.ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
     let mut world = World::new(9);
     for _ in 0..3 {

@@ -1,6 +1,7 @@
 //! What is timed: a network or an operation, with its weights and an input.
 
 use trefoil_client::{InputEncoding, Manifest, Reveal};
+use trefoil_mpc::Compare;
 use trefoil_mpc::Program;
 use trefoil_mpc::cost::{StepCost, cost};
 use trefoil_mpc::program::{Op, Step, Window};
@@ -51,7 +52,9 @@ impl Case {
         let n = size as usize;
         let window = Window { lo: 0, k: WINDOW_BITS };
         let (shape, ops) = match op {
-            Operation::Relu => (vec![n], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window }]),
+            Operation::Relu => {
+                (vec![n], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window, compare: Compare::default() }])
+            }
             Operation::Matmul => (
                 vec![n.saturating_mul(2), n],
                 vec![

@@ -86,10 +86,10 @@ pub(super) fn measure(case: &Case, runs: u32, bar: &ProgressBar) -> anyhow::Resu
             let (Links { alice, bob, carol, dealt }, h, s, p) = (&mut links, &held, &s, &program);
             let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol));
             let other = t.spawn(move || {
-                let material = prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, None)?;
+                let material = prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, alice, None)?;
                 evaluate(p, shares.0, &h.alice, material, alice)
             });
-            let material = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt))?;
+            let material = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, bob, Some(dealt))?;
             let outcome = evaluate(p, shares.1, &h.bob, material, bob)?;
             join(dealing)??;
             Ok::<_, anyhow::Error>(outcome.payload.len() + join(other)??.payload.len())
@@ -141,11 +141,11 @@ fn prepared(
     s: &Sources,
     links: &mut Links,
 ) -> anyhow::Result<(Material, Material)> {
-    let Links { carol, dealt, .. } = links;
+    let Links { alice, bob, carol, dealt } = links;
     thread::scope(|t| {
         let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol));
-        let other = t.spawn(move || prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, None));
-        let bob = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt))?;
+        let other = t.spawn(move || prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, alice, None));
+        let bob = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, bob, Some(dealt))?;
         join(dealing)??;
         Ok((join(other)??, bob))
     })
