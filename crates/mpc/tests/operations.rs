@@ -1,17 +1,29 @@
 //! Every operation on three parties against the ideal functionality, and against the cost that was predicted.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+use std::sync::Arc;
+
 use trefoil_link::Phase;
 use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::{open_labels, open_values};
 use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_prg::replay::Interceptor;
+use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_ring::Tensor;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 use trefoil_testkit::{Answer, Random, World};
 
 const F: u32 = 16;
+
+/// Ways of comparing that differ in everything.
+const WAYS: [Compare; 4] = [
+    Compare::Tree { block: 4, arity: 4 },
+    Compare::Tree { block: 8, arity: 8 },
+    Compare::Tree { block: 1, arity: 2 },
+    Compare::Keys,
+];
 
 fn program(input_shape: Vec<usize>, weights: Vec<WeightSpec>, ops: Vec<Op>) -> Program {
     let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: op.name().into(), op }).collect();
@@ -88,17 +100,11 @@ fn relu_keeps_its_tolerance_for_every_window() {
     let mut r = Random::new(3);
     let windows =
         [(16, 16, 32), (16, 16, 24), (16, 0, 48), (0, 0, 32), (0, 0, 62), (16, 10, 5), (16, 16, 2), (7, 7, 33)];
-    let trees = [(4, 4), (8, 8), (1, 2), (8, 2), (3, 7)].map(|(block, arity)| Compare::Tree { block, arity });
-    let ways = trees.into_iter().chain([Compare::Keys]);
-    for (compare, (shift, lo, k)) in ways.flat_map(|c| windows.map(|w| (c, w))) {
+    for (compare, (shift, lo, k)) in Compare::all().step_by(7).chain(WAYS).flat_map(|c| windows.map(|w| (c, w))) {
         let half = 1i64 << (lo + k - 1);
         let x = edgy(&mut r, 9000, lo, half);
         let window = Window { lo, k };
-        let p = program(
-            vec![9000],
-            vec![],
-            vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift, window, compare }],
-        );
+        let p = program(vec![9000], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift, window, compare }]);
         for (g, x) in run(&mut World::new(u64::from(k)), &p, &[], 1, &x).value().iter().zip(&x) {
             let err = g - (x.max(&0) >> shift);
             assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}, {compare}: {g}");
@@ -110,25 +116,56 @@ fn relu_keeps_its_tolerance_for_every_window() {
 fn relu_is_right_on_a_whole_small_domain() {
     let window = Window { lo: 0, k: 9 };
     let x: Vec<i64> = (-256..255).collect();
-    let p = program(
-        vec![x.len()],
-        vec![],
-        vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window, compare: Compare::default() }],
-    );
-    for seed in 0..20 {
-        let got = run(&mut World::new(seed), &p, &[], 1, &x).value();
-        assert!(got.iter().zip(&x).all(|(g, x)| *g == *x.max(&0)));
+    for compare in WAYS {
+        let relu = Op::Relu { x: 1, shift: 0, window, compare };
+        let p = program(vec![x.len()], vec![], vec![Op::Open { x: 0 }, relu]);
+        for seed in 0..20 {
+            let got = run(&mut World::new(seed), &p, &[], 1, &x).value();
+            assert!(got.iter().zip(&x).all(|(g, x)| *g == *x.max(&0)), "{compare}");
+        }
+    }
+}
+
+/// Replaces both parts of the mask of wire 1: their sum is one of the masks that break a careless comparison.
+struct Adversarial;
+
+impl Interceptor for Adversarial {
+    fn filled(&self, draw: &DrawId, at: u64, words: &mut [u64]) {
+        if draw.wire != 1 || draw.purpose != Purpose::Lambda {
+            return;
+        }
+        let mut r = Random::new(at);
+        for (i, w) in words.iter_mut().enumerate() {
+            let (any, own) = (r.word(), r.word());
+            let masks = [any, 0, u64::MAX, 1 << 63, (1 << 63) - 1, any | 0xFFFF, any & !0xFFFF, 1 << 47];
+            *w = if draw.pair == Pair::AliceCarol { own } else { masks[i % 8].wrapping_sub(own) };
+        }
+    }
+}
+
+#[test]
+fn relu_is_right_under_adversarial_masks() {
+    let mut r = Random::new(99);
+    for (compare, (shift, lo, k)) in
+        WAYS.into_iter().flat_map(|c| [(16, 16, 32), (16, 16, 24), (16, 16, 25), (0, 0, 32)].map(|w| (c, w)))
+    {
+        let half = 1i64 << (lo + k - 1);
+        let x = edgy(&mut r, 2000, lo, half);
+        let relu = Op::Relu { x: 1, shift, window: Window { lo, k }, compare };
+        let p = program(vec![2000], vec![], vec![Op::Open { x: 0 }, relu]);
+        let mut world = World::new(u64::from(k));
+        world.intercept(Arc::new(Adversarial));
+        for (g, x) in run(&mut world, &p, &[], 1, &x).value().iter().zip(&x) {
+            let err = g - (x.max(&0) >> shift);
+            assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}, {compare}: {g}");
+        }
     }
 }
 
 /// A network with two hidden layers, compared in the given way.
 fn perceptron(compare: Compare) -> Program {
-    let dense = |x, weights, inputs, outputs| Op::Linear {
-        x,
-        weights,
-        bias: None,
-        map: Linear::Dense { inputs, outputs },
-    };
+    let dense =
+        |x, weights, inputs, outputs| Op::Linear { x, weights, bias: None, map: Linear::Dense { inputs, outputs } };
     let relu = |x| Op::Relu { x, shift: F, window: Window { lo: F, k: 32 }, compare };
     let ops = vec![
         Op::Open { x: 0 },
@@ -238,9 +275,9 @@ fn max_pools_are_within_a_unit() {
         Pool2d { window: (1, 1), stride: (1, 1), ..base },
         Pool2d { window: (3, 3), pads: Pads { top: 1, bottom: 1, left: 0, right: 1 }, ..base },
     ];
-    for pool in pools {
+    for (pool, compare) in pools.into_iter().flat_map(|p| WAYS.map(|c| (p, c))) {
         let x: Vec<i64> = edgy(&mut r, 5 * 108, 16, 1 << 46);
-        let op = Op::MaxPool { x: 1, pool, window: Window { lo: 16, k: 33 }, compare: Compare::default() };
+        let op = Op::MaxPool { x: 1, pool, window: Window { lo: 16, k: 33 }, compare };
         let p = program(vec![6, 6, 3], vec![], vec![Op::Open { x: 0 }, op]);
         let got = run(&mut World::new(5), &p, &[], 5, &x).value();
         let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
@@ -248,7 +285,7 @@ fn max_pools_are_within_a_unit() {
         let levels = 6;
         for (g, w) in got.iter().zip(want.last().unwrap().iter()) {
             let err = *w as i64 - g;
-            assert!((0..levels << 16).contains(&err), "{pool:?}: {g} for {}", *w as i64);
+            assert!((0..levels << 16).contains(&err), "{pool:?}, {compare}: {g} for {}", *w as i64);
         }
     }
 }
@@ -299,8 +336,13 @@ fn local_steps_are_exact_in_both_forms() {
 fn labels_are_the_largest_value_with_ties_to_the_lower_index() {
     let mut r = Random::new(7);
     for n in [2, 3, 5, 6, 10, 17, 40] {
-        for batch in [1, 70] {
-            let p = program(vec![n], vec![], vec![]).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+        for (batch, compare) in [1, 70].into_iter().flat_map(|b| WAYS.map(|c| (b, c))) {
+            let mut p = program(vec![n], vec![], vec![]).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+            for step in &mut p.steps {
+                if let Op::Argmax { compare: way, .. } = &mut step.op {
+                    *way = compare;
+                }
+            }
             let mut x: Vec<i64> = (0..n * batch).map(|_| r.between(-(1 << 30), 1 << 30)).collect();
             for row in x.chunks_exact_mut(n).step_by(3) {
                 let v = row[0];
@@ -338,21 +380,27 @@ fn logits_leave_truncated_within_one_unit() {
 
 #[test]
 fn no_address_is_drawn_twice() {
-    let p = program(
-        vec![8],
-        vec![],
-        vec![
+    let pool = Pool2d { input: (4, 4), channels: 1, window: (4, 2), stride: (4, 2), pads: Pads::default() };
+    for compare in WAYS {
+        let relu = |x, shift| Op::Relu { x, shift, window: Window { lo: 0, k: 32 }, compare };
+        let max = Op::MaxPool { x: 5, pool, window: Window { lo: 0, k: 33 }, compare };
+        let reshape = Op::Reshape { x: 3, shape: vec![4, 4, 1] };
+        let ops = vec![
             Op::Open { x: 0 },
-            Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 }, compare: Compare::default() },
-        ],
-    );
-    let p = p.ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
-    let mut world = World::new(9);
-    for _ in 0..3 {
-        run(&mut world, &p, &[], 2, &[5; 16]);
-    }
-    for log in [&world.alice_draws, &world.bob_draws, &world.carol_draws] {
-        assert!(log.len() > 20);
-        assert_eq!(log.repeated(), []);
+            relu(1, 0),
+            Op::Open { x: 2 },
+            reshape,
+            Op::Reshape { x: 4, shape: vec![4, 4, 1] },
+            max,
+        ];
+        let p = program(vec![16], vec![], ops).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+        let mut world = World::new(9);
+        for _ in 0..3 {
+            run(&mut world, &p, &[], 2, &[5; 32]);
+        }
+        for log in [&world.alice_draws, &world.bob_draws, &world.carol_draws] {
+            assert!(log.len() > 20);
+            assert_eq!(log.repeated(), []);
+        }
     }
 }

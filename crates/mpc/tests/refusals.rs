@@ -52,6 +52,10 @@ fn sizes_that_overflow() {
     for window in [Window { lo: u32::MAX, k: 2 }, Window { lo: 0, k: u32::MAX }, Window { lo: 0, k: 1 }] {
         refused(&after(Op::Relu { x: 1, shift: 0, window, compare: Compare::default() }), "window");
     }
+    for (block, arity) in [(0, 4), (9, 4), (4, 1), (4, 9), (u32::MAX, u32::MAX)] {
+        let compare = Compare::Tree { block, arity };
+        refused(&after(Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 }, compare }), "nodes of");
+    }
     refused(&after(Op::Scale { x: 1, factor: 1, extra: u32::MAX }), "more fraction bits");
     let side = 1 << 40;
     let pads = Pads { top: side - 1, bottom: side - 1, left: side - 1, right: side - 1 };

@@ -21,8 +21,7 @@ fn words(n: usize, part: u32) -> Words {
 /// Both evaluators' keys of functions at `alpha` with random payloads, and the payloads.
 fn keys(bits: u32, group: Group, alpha: &[u64], part: u32) -> ([Keys; 2], Vec<Value>) {
     let n = alpha.len();
-    let payload: Vec<Value> =
-        words(3 * n, part).chunks_exact(3).map(|v| reduced(group, [v[0], v[1], v[2]])).collect();
+    let payload: Vec<Value> = words(3 * n, part).chunks_exact(3).map(|v| reduced(group, [v[0], v[1], v[2]])).collect();
     let roots = [words(2 * n, part + 1), words(2 * n, part + 2)];
     let mut corrections = Words::default();
     for start in (0..n).step_by(KEYS) {
@@ -44,9 +43,17 @@ fn reduced(group: Group, v: Value) -> Value {
 fn values(keys: &[Keys; 2], bits: u32, group: Group, x: &[u64]) -> Vec<Value> {
     let mut out = vec![[0; 3]; x.len()];
     for (role, keys) in [Role::A, Role::B].into_iter().zip(keys) {
-        evaluate(role, keys, x.len(), bits, group, |i| x[i], |start, shares| {
-            out[start..].iter_mut().zip(shares).for_each(|(o, s)| *o = add(*o, *s));
-        });
+        evaluate(
+            role,
+            keys,
+            x.len(),
+            bits,
+            group,
+            |i| x[i],
+            |start, shares| {
+                out[start..].iter_mut().zip(shares).for_each(|(o, s)| *o = add(*o, *s));
+            },
+        );
     }
     out.into_iter().map(|v| reduced(group, v)).collect()
 }
