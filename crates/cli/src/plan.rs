@@ -1,15 +1,20 @@
 //! What a program costs layer by layer, and how long that takes over a given link.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Serialize;
 use trefoil_mpc::cost::{StepCost, cost};
 use trefoil_mpc::program::{Linear, Op, Program, ValueInfo};
+use trefoil_mpc::{Compare, plan};
 
 /// Ring multiply-adds that a core does in a second: an estimate for a current server.
 const MULTIPLY_ADDS: f64 = 10e9;
 /// Comparisons that an evaluator does in a second, online and offline: estimates for the same.
 const COMPARISONS: [f64; 2] = [8e6, 4e6];
+
+/// The same by keys.
+const KEYS: [f64; 2] = [4e5, 2e5];
 
 /// Consecutive steps of one layer.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +33,10 @@ pub(crate) struct Layer {
     pub(crate) bytes_online: u64,
     /// Bytes that carol sends beforehand.
     pub(crate) bytes_offline: u64,
+    /// Bytes of these that bob passes on to alice.
+    pub(crate) bytes_forwarded: u64,
+    /// The ways of comparing chosen.
+    pub(crate) compares: Vec<String>,
     /// The steps of the program.
     #[serde(skip)]
     pub(crate) steps: std::ops::Range<usize>,
@@ -42,6 +51,7 @@ pub(crate) struct Layer {
 struct Work {
     multiply_adds: f64,
     comparisons: f64,
+    keys: f64,
 }
 
 /// The layers of a program that ends in a reveal, for `batch` samples.
@@ -57,6 +67,7 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
                 l.cost.add(cost);
                 l.work.multiply_adds += work.multiply_adds;
                 l.work.comparisons += work.comparisons;
+                l.work.keys += work.keys;
                 l.steps.end = i + 1;
             }
             _ => layers.push(Layer {
@@ -71,6 +82,8 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
                 rounds: 0,
                 bytes_online: 0,
                 bytes_offline: 0,
+                bytes_forwarded: 0,
+                compares: Vec::new(),
                 steps: i..i + 1,
                 cost: *cost,
                 work,
@@ -81,6 +94,8 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
             l.rounds = l.cost.rounds;
             l.bytes_online = l.cost.online + l.cost.revealed;
             l.bytes_offline = l.cost.offline;
+            l.bytes_forwarded = l.cost.forwarded;
+            l.compares.extend(step.op.compare().map(|c| c.to_string()));
         }
     }
     Ok(layers)
@@ -103,6 +118,9 @@ fn work(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> Work {
         }
         _ => {}
     }
+    if op.compare() == Some(Compare::Keys) {
+        w.keys = std::mem::take(&mut w.comparisons);
+    }
     w
 }
 
@@ -115,6 +133,8 @@ pub(crate) struct Network {
     pub(crate) bits_per_s: f64,
 }
 
+/// Processes of one host: 20 microseconds, 20 Gb/s.
+pub(crate) const LOOPBACK: Network = Network { round_trip_s: 2e-5, bits_per_s: 20e9 };
 /// A local network: 0.1 ms, 10 Gb/s.
 pub(crate) const LAN: Network = Network { round_trip_s: 1e-4, bits_per_s: 10e9 };
 /// A wide one: 40 ms, 352 Mb/s.
@@ -124,10 +144,11 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?}: lan, wan, or round trip and bandwidth such as 40ms,352mbit");
+        let bad = || format!("{text:?}: loopback, lan, wan, or round trip and bandwidth such as 40ms,352mbit");
         match text {
             "lan" => return Ok(LAN),
             "wan" => return Ok(WAN),
+            "loopback" => return Ok(LOOPBACK),
             _ => {}
         }
         let (trip, bits) = text.split_once(',').ok_or_else(bad)?;
@@ -141,19 +162,26 @@ fn with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let text = text.trim();
     let (digits, factor) = units.iter().find_map(|(u, f)| Some((text.strip_suffix(u)?, f)))?;
     let value: f64 = digits.trim().parse().ok()?;
-    (value.is_finite() && value >= 0.0).then_some(value * factor)
+    (value.is_finite() && (0.0..1e15).contains(&value)).then_some(value * factor)
 }
 
 impl Network {
     /// Predicted seconds of a layer online and offline.
     pub(crate) fn predict(&self, layer: &Layer) -> (f64, f64) {
-        let StepCost { rounds, online, revealed, offline } = layer.cost;
-        let on_the_way = |bytes: f64| bytes * 8.0 / self.bits_per_s;
-        // Both evaluators send at once, half of the bytes each; an answer takes half a round trip more.
-        let trips = rounds as f64 + if revealed > 0 { 1.0 } else { 0.0 };
-        let compute = COMPARISONS.map(|c| layer.work.multiply_adds / MULTIPLY_ADDS + layer.work.comparisons / c);
-        let online = trips * self.round_trip_s / 2.0 + on_the_way((online + revealed) as f64 / 2.0) + compute[0];
-        (online, on_the_way(offline as f64) + compute[1])
+        let products = layer.work.multiply_adds / MULTIPLY_ADDS;
+        let compare = |i: usize| layer.work.comparisons / COMPARISONS[i] + layer.work.keys / KEYS[i];
+        let (online, offline) = self.link().predict(&layer.cost);
+        (online + products + compare(0), offline + products + compare(1))
+    }
+
+    /// The link as the planner has it.
+    fn link(&self) -> plan::Network {
+        plan::Network { round_trip: Duration::from_secs_f64(self.round_trip_s), bits_per_second: self.bits_per_s }
+    }
+
+    /// The program with the ways of comparing that suit this link best, for `batch` samples at once.
+    pub(crate) fn plan(&self, program: &Program, batch: u32, ahead: bool) -> anyhow::Result<Program> {
+        Ok(plan::choose(program, batch as usize, &self.link(), ahead)?)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod error;
 pub mod ideal;
 pub mod limits;
 pub mod masked;
+pub mod plan;
 pub mod program;
 
 pub use compare::Compare;

@@ -247,6 +247,15 @@ impl Op {
         }
     }
 
+    /// The same operation, comparing in this way if it compares.
+    pub fn comparing(&self, way: Compare) -> Op {
+        let mut op = self.clone();
+        if let Op::Relu { compare, .. } | Op::MaxPool { compare, .. } | Op::Argmax { compare, .. } = &mut op {
+            *compare = way;
+        }
+        op
+    }
+
     /// The operation's name in tables and meters.
     pub fn name(&self) -> &'static str {
         match self {

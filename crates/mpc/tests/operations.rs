@@ -339,9 +339,7 @@ fn labels_are_the_largest_value_with_ties_to_the_lower_index() {
         for (batch, compare) in [1, 70].into_iter().flat_map(|b| WAYS.map(|c| (b, c))) {
             let mut p = program(vec![n], vec![], vec![]).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
             for step in &mut p.steps {
-                if let Op::Argmax { compare: way, .. } = &mut step.op {
-                    *way = compare;
-                }
+                step.op = step.op.comparing(compare);
             }
             let mut x: Vec<i64> = (0..n * batch).map(|_| r.between(-(1 << 30), 1 << 30)).collect();
             for row in x.chunks_exact_mut(n).step_by(3) {
