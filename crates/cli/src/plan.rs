@@ -134,11 +134,11 @@ pub(crate) struct Network {
 }
 
 /// Processes of one host: 20 microseconds, 20 Gb/s.
-pub(crate) const LOOPBACK: Network = Network { round_trip_s: 2e-5, bits_per_s: 20e9 };
+pub(crate) const LOOPBACK: Network = Network::of(plan::Network::LOOPBACK);
 /// A local network: 0.1 ms, 10 Gb/s.
-pub(crate) const LAN: Network = Network { round_trip_s: 1e-4, bits_per_s: 10e9 };
+pub(crate) const LAN: Network = Network::of(plan::Network::LAN);
 /// A wide one: 40 ms, 352 Mb/s.
-pub(crate) const WAN: Network = Network { round_trip_s: 0.04, bits_per_s: 352e6 };
+pub(crate) const WAN: Network = Network::of(plan::Network::WAN);
 
 impl FromStr for Network {
     type Err = String;
@@ -172,6 +172,10 @@ impl Network {
         let compare = |i: usize| layer.work.comparisons / COMPARISONS[i] + layer.work.keys / KEYS[i];
         let (online, offline) = self.link().predict(&layer.cost);
         (online + products + compare(0), offline + products + compare(1))
+    }
+
+    const fn of(link: plan::Network) -> Self {
+        Self { round_trip_s: link.round_trip.as_secs_f64(), bits_per_s: link.bits_per_second }
     }
 
     /// The link as the planner has it.

@@ -18,7 +18,7 @@ use trefoil_proto::control::Grant;
 use super::share::{check, manifest};
 use super::{print_accuracy, scaled};
 use crate::accuracy::{Accuracy, measure};
-use crate::plan::{Layer, layers};
+use crate::plan::{Layer, Network, layers};
 use crate::table::Table;
 use crate::trial::{Trial, TrialOptions};
 use crate::{model, output};
@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// How the three processes are connected
     #[arg(long, default_value = "tls")]
     link: Socket,
+    /// Plan for this link between the servers: loopback, lan, wan or ROUNDTRIP,BANDWIDTH such as 40ms,352mbit
+    #[arg(long, value_name = "LINK", default_value = "loopback")]
+    network: Network,
     /// Keep keys, sealed stores and logs in this new folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -98,7 +101,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     };
     let set = set.take(args.count as usize);
     let input = InputEncoding::default();
-    let compiled = compile(&graph, &CompileOptions::default()).context("the model cannot run on shares")?;
+    let mut compiled = compile(&graph, &CompileOptions::default()).context("the model cannot run on shares")?;
+    compiled.program = args.network.plan(&compiled.program, args.batch, false)?;
     let samples = scaled(&set.data, &input);
     check(&compiled, Reveal::Logits, &input, Some(&samples))?;
     let grants = vec![Grant { client: "client".into(), reveals: vec![Reveal::Logits] }];
