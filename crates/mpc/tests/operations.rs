@@ -13,7 +13,7 @@ use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_ring::Tensor;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
-use trefoil_testkit::{Answer, Random, World};
+use trefoil_testkit::{Answer, Links, Random, World};
 
 const F: u32 = 16;
 
@@ -199,6 +199,34 @@ fn two_hidden_layers_by_keys_take_five_rounds() {
     let want = ideal::evaluate(&p, 3, &input, &clear).unwrap();
     let want = want.last().unwrap();
     assert!(got.iter().zip(want.iter()).all(|(g, w)| (g - *w as i64).abs() <= 16), "{got:?} {want:?}");
+}
+
+#[test]
+fn keys_look_uniform_to_each_evaluator() {
+    // One input under fresh lots: every bit of what alice is passed on, and of what bob is dealt, is balanced.
+    let relu = Op::Relu { x: 1, shift: F, window: Window { lo: F, k: 32 }, compare: Compare::Keys };
+    let p = program(vec![64], vec![], vec![Op::Open { x: 0 }, relu]);
+    let mut world = World::unlogged(5);
+    let model = world.share(&p, &[]).unwrap();
+    let sessions = 200;
+    let mut ones: [Vec<u32>; 2] = [vec![], vec![]];
+    for _ in 0..sessions {
+        let (mut links, seen) = Links::memory().recorded();
+        world.run_over(&model, 1, &[1 << 16; 64], &mut links).unwrap();
+        for (counts, view) in ones.iter_mut().zip([&seen.alice, &seen.dealt]) {
+            let bytes: Vec<u8> =
+                view.lock().unwrap().iter().filter(|f| !f.sent).flat_map(|f| f.bytes.clone()).collect();
+            counts.resize(8 * bytes.len(), 0);
+            counts.iter_mut().enumerate().for_each(|(i, c)| *c += u32::from(bytes[i / 8] >> (i % 8) & 1));
+        }
+    }
+    for counts in ones {
+        assert!(counts.len() > 64 * 8600);
+        let (mean, deviation) = (f64::from(sessions) / 2.0, f64::from(sessions).sqrt() / 2.0);
+        let worst = counts.iter().map(|c| (f64::from(*c) - mean).abs() / deviation).fold(0.0, f64::max);
+        // 5.5 * 10^5 bits: 7 deviations have a probability below 2 * 10^-6.
+        assert!(worst < 7.0, "{worst} deviations");
+    }
 }
 
 fn spec(name: &str, shape: &[usize], scale: u32) -> WeightSpec {
