@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// Material to keep ready, for so many requests
     #[arg(long, value_name = "N", default_value_t = 0)]
     ahead: u32,
-    /// Samples of each request that material is kept ready for
+    /// Samples of each request: what is planned for, and what material is kept ready for
     #[arg(long, value_name = "B", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     ahead_batch: u32,
     /// Plan for this link between the servers: loopback, lan, wan or ROUNDTRIP,BANDWIDTH such as 40ms,352mbit
