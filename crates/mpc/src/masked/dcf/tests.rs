@@ -95,8 +95,7 @@ proptest! {
 }
 
 #[test]
-fn one_evaluators_view_does_not_tell_alpha() {
-    // Correction words of two points under the same payload differ everywhere, and each bit of them is about even.
+fn correction_words_are_balanced_whatever_alpha() {
     let group = GROUPS[0];
     let n = KEYS;
     let (low, _) = keys(31, group, &vec![0; n], 1);
