@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use trefoil_link::frame;
+use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
 use trefoil_nn::graph::Post;
 use trefoil_proto::control::{
@@ -39,9 +40,9 @@ fn programs() -> Vec<Program> {
         Op::Open { x: 0 },
         Op::Linear { x: 1, weights: 0, bias: Some(1), map: Linear::Conv(conv) },
         Op::Open { x: 2 },
-        Op::Relu { x: 3, shift: 16, window },
+        Op::Relu { x: 3, shift: 16, window, compare: Compare::default() },
         Op::Open { x: 4 },
-        Op::MaxPool { x: 5, pool, window: Window { lo: 0, k: 33 } },
+        Op::MaxPool { x: 5, pool, window: Window { lo: 0, k: 33 }, compare: Compare::default() },
         Op::Reshape { x: 6, shape: vec![8] },
         Op::Open { x: 7 },
         dense,

@@ -4,11 +4,15 @@ use serde::Serialize;
 use trefoil_link::Network;
 use trefoil_mpc::cost::{StepCost, cost};
 use trefoil_mpc::program::{Linear, Op, Program, ValueInfo};
+use trefoil_mpc::{Compare, plan};
 
 /// Ring multiply-adds that a core does in a second: an estimate for a current server.
 const MULTIPLY_ADDS: f64 = 10e9;
 /// Comparisons that an evaluator does in a second, online and offline: estimates for the same.
 const COMPARISONS: [f64; 2] = [8e6, 4e6];
+
+/// The same by keys.
+const KEYS: [f64; 2] = [4e5, 2e5];
 
 /// Consecutive steps of one layer.
 #[derive(Debug, Clone, Serialize)]
@@ -27,6 +31,10 @@ pub(crate) struct Layer {
     pub(crate) bytes_online: u64,
     /// Bytes that carol sends beforehand.
     pub(crate) bytes_offline: u64,
+    /// Bytes of these that bob passes on to alice.
+    pub(crate) bytes_forwarded: u64,
+    /// The ways of comparing chosen.
+    pub(crate) compares: Vec<String>,
     /// The steps of the program.
     #[serde(skip)]
     pub(crate) steps: std::ops::Range<usize>,
@@ -41,6 +49,7 @@ pub(crate) struct Layer {
 struct Work {
     multiply_adds: f64,
     comparisons: f64,
+    keys: f64,
 }
 
 /// The layers of a program that ends in a reveal, for `batch` samples.
@@ -56,6 +65,7 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
                 l.cost.add(cost);
                 l.work.multiply_adds += work.multiply_adds;
                 l.work.comparisons += work.comparisons;
+                l.work.keys += work.keys;
                 l.steps.end = i + 1;
             }
             _ => layers.push(Layer {
@@ -70,6 +80,8 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
                 rounds: 0,
                 bytes_online: 0,
                 bytes_offline: 0,
+                bytes_forwarded: 0,
+                compares: Vec::new(),
                 steps: i..i + 1,
                 cost: *cost,
                 work,
@@ -80,6 +92,8 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
             l.rounds = l.cost.rounds;
             l.bytes_online = l.cost.online + l.cost.revealed;
             l.bytes_offline = l.cost.offline;
+            l.bytes_forwarded = l.cost.forwarded;
+            l.compares.extend(step.op.compare().map(|c| c.to_string()));
         }
     }
     Ok(layers)
@@ -102,18 +116,23 @@ fn work(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> Work {
         }
         _ => {}
     }
+    if op.compare() == Some(Compare::Keys) {
+        w.keys = std::mem::take(&mut w.comparisons);
+    }
     w
 }
 
 /// Predicted seconds of a layer online and offline.
 pub(crate) fn predict(network: &Network, layer: &Layer) -> (f64, f64) {
-    let StepCost { rounds, online, revealed, offline } = layer.cost;
-    let on_the_way = |bytes: f64| bytes * 8.0 / network.bits_per_s;
-    // Both evaluators send at once, half of the bytes each; an answer takes half a round trip more.
-    let trips = rounds as f64 + if revealed > 0 { 1.0 } else { 0.0 };
-    let compute = COMPARISONS.map(|c| layer.work.multiply_adds / MULTIPLY_ADDS + layer.work.comparisons / c);
-    let online = trips * network.round_trip_s / 2.0 + on_the_way((online + revealed) as f64 / 2.0) + compute[0];
-    (online, on_the_way(offline as f64) + compute[1])
+    let products = layer.work.multiply_adds / MULTIPLY_ADDS;
+    let compare = |i: usize| layer.work.comparisons / COMPARISONS[i] + layer.work.keys / KEYS[i];
+    let (online, offline) = plan::predict(network, &layer.cost);
+    (online + products + compare(0), offline + products + compare(1))
+}
+
+/// The program with the ways of comparing that suit a link best, for `batch` samples at once.
+pub(crate) fn plan_for(network: &Network, program: &Program, batch: u32, ahead: bool) -> anyhow::Result<Program> {
+    Ok(plan::choose(program, batch as usize, network, ahead)?)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use trefoil_link::pair;
+use trefoil_mpc::Compare;
 use trefoil_mpc::Program;
 use trefoil_mpc::masked::{deal, prepare};
 use trefoil_mpc::program::{Linear, Op, Step, WeightSpec, Window};
@@ -21,7 +22,7 @@ const F: u32 = 16;
 fn program(input_shape: Vec<usize>, map: Option<Linear>) -> Program {
     let op = match map {
         Some(map) => Op::Linear { x: 1, weights: 0, bias: None, map },
-        None => Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 } },
+        None => Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 }, compare: Compare::default() },
     };
     let steps = [Op::Input, Op::Open { x: 0 }, op].map(|op| Step { layer: op.name().into(), op }).into();
     let weights = map.map(|m| WeightSpec { name: "w".into(), shape: m.weight_shape(), scale: F });
@@ -31,10 +32,13 @@ fn program(input_shape: Vec<usize>, map: Option<Linear>) -> Program {
 fn offline(world: &World, model: &Shared, batch: usize) {
     let [ac, ab, bc, ba, ca, cb] = world.last_sources();
     let (mut carol, mut dealt) = pair("carol", "bob");
+    let (mut alice, mut bob) = pair("alice", "bob");
     thread::scope(|s| {
         s.spawn(|| deal(&model.program, batch, &model.carol, &ca, &cb, &mut carol).unwrap());
-        s.spawn(|| black_box(prepare(&model.program, batch, &model.alice, &ac, &ab, None).unwrap().bytes()));
-        prepare(&model.program, batch, &model.bob, &bc, &ba, Some(&mut dealt)).unwrap().bytes()
+        s.spawn(|| {
+            black_box(prepare(&model.program, batch, &model.alice, &ac, &ab, &mut alice, None).unwrap().bytes())
+        });
+        prepare(&model.program, batch, &model.bob, &bc, &ba, &mut bob, Some(&mut dealt)).unwrap().bytes()
     });
 }
 

@@ -4,7 +4,7 @@ use trefoil_link::frame::HEADER;
 
 use crate::error::MpcError;
 use crate::masked::{count_offline, online_payloads};
-use crate::program::Program;
+use crate::program::{Op, Program, ValueInfo};
 
 /// The cost of one step for one batch. Bytes are of all parties together and count frame headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +17,8 @@ pub struct StepCost {
     pub revealed: u64,
     /// Bytes from the producer to bob.
     pub offline: u64,
+    /// Bytes that bob passes on to alice in the offline phase.
+    pub forwarded: u64,
 }
 
 impl StepCost {
@@ -26,6 +28,7 @@ impl StepCost {
         self.online += other.online;
         self.revealed += other.revealed;
         self.offline += other.offline;
+        self.forwarded += other.forwarded;
     }
 }
 
@@ -33,15 +36,25 @@ impl StepCost {
 pub fn cost(program: &Program, batch: usize) -> Result<Vec<StepCost>, MpcError> {
     let offline = count_offline(program, batch)?;
     let infos = program.infer()?;
-    let step = |(i, offline): (usize, u64)| {
-        let (sent, revealed) = online_payloads(&program.steps[i].op, &infos, i, batch);
-        let frame = |payload: usize| 2 * (payload + HEADER) as u64;
-        StepCost {
-            rounds: sent.len() as u64,
-            online: sent.iter().map(|p| frame(*p)).sum(),
-            revealed: if revealed > 0 { frame(revealed) } else { 0 },
-            offline,
-        }
-    };
+    let step = |(i, offline): (usize, (u64, u64))| step_cost(&program.steps[i].op, &infos, i, batch, offline);
     Ok(offline.into_iter().enumerate().map(step).collect())
+}
+
+/// The cost of one step of a checked program, given what is dealt and passed on for it.
+pub(crate) fn step_cost(
+    op: &Op,
+    infos: &[ValueInfo],
+    index: usize,
+    batch: usize,
+    (offline, forwarded): (u64, u64),
+) -> StepCost {
+    let (sent, revealed) = online_payloads(op, infos, index, batch);
+    let frame = |payload: usize| 2 * (payload + HEADER) as u64;
+    StepCost {
+        rounds: sent.len() as u64,
+        online: sent.iter().map(|p| frame(*p)).sum(),
+        revealed: if revealed > 0 { frame(revealed) } else { 0 },
+        offline,
+        forwarded,
+    }
 }

@@ -2,12 +2,15 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod compare;
 pub mod cost;
 pub mod error;
 pub mod ideal;
 pub mod limits;
 pub mod masked;
+pub mod plan;
 pub mod program;
 
+pub use compare::Compare;
 pub use error::MpcError;
 pub use program::{Program, Reveal};

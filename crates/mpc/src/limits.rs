@@ -3,7 +3,8 @@
 //! A program comes from an owner and a batch from a client; neither is trusted. The bounds count generously what an
 //! evaluator holds and computes for one sample, so that no value, pool window or batch can exhaust a server.
 
-use crate::program::{Linear, MAX_ELEMENTS, Op, Program, ValueInfo};
+use crate::compare::Compare;
+use crate::program::{Linear, MAX_ELEMENTS, Op, Program, ValueInfo, Window};
 
 /// Most steps, and most tensors, of a program. (Frame tags on the evaluators' link hold 2^20 steps.)
 pub const MAX_STEPS: usize = 1 << 14;
@@ -13,9 +14,6 @@ pub const MAX_NAME: usize = 256;
 pub const MAX_WORDS: u64 = 1 << 30;
 /// Most products of words that one run may compute at an evaluator, offline or online.
 pub const MAX_PRODUCTS: u64 = 1 << 42;
-
-/// Words that a comparison and the selection after it take for each element, rounded up.
-const COMPARED: u64 = 16;
 
 /// Checks what needs no shapes: how many steps and tensors there are, and their names.
 pub(crate) fn outline(program: &Program) -> Result<(), String> {
@@ -62,12 +60,20 @@ fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
             (2 * n + of(*x) + of(*y), times(n, &[inner]))
         }
         Op::Truncate { .. } | Op::Open { .. } => (4 * n, n),
-        Op::Relu { .. } => (COMPARED * n, n),
-        Op::MaxPool { pool, .. } => (times(2 * COMPARED * n, &[pool.window.0, pool.window.1]), n),
+        Op::Relu { window, compare, .. } => compared(n, *window, *compare),
+        Op::MaxPool { pool, window, compare, .. } => {
+            compared(times(2 * n, &[pool.window.0, pool.window.1]), *window, *compare)
+        }
         Op::AveragePool { pool, .. } => (n, times(n, &[pool.window.0, pool.window.1])),
-        Op::Argmax { x, .. } => (of(*x).saturating_mul(of(*x)).saturating_mul(COMPARED), n),
+        Op::Argmax { x, window, compare } => compared(of(*x).saturating_mul(of(*x)), *window, *compare),
         _ => (n, n),
     }
+}
+
+/// Words held and products computed, or what takes as long, for `n` comparisons.
+fn compared(n: u64, window: Window, compare: Compare) -> (u64, u64) {
+    let words = n.saturating_mul(compare.words(window));
+    (words, if compare == Compare::Keys { words.saturating_mul(8) } else { words })
 }
 
 #[cfg(test)]
@@ -75,7 +81,7 @@ mod tests {
     use trefoil_ring::geometry::{Pads, Pool2d};
 
     use super::*;
-    use crate::program::{Reveal, Step, WeightSpec, Window};
+    use crate::program::{Reveal, Step, WeightSpec};
 
     const WINDOW: Window = Window { lo: 0, k: 32 };
 
@@ -92,12 +98,12 @@ mod tests {
     fn blow_ups_are_refused() {
         let pool =
             Pool2d { input: (2000, 2000), channels: 1, window: (1000, 1000), stride: (1, 1), pads: Pads::default() };
-        let max = Op::MaxPool { x: 1, pool, window: WINDOW };
+        let max = Op::MaxPool { x: 1, pool, window: WINDOW, compare: Compare::default() };
         assert!(reason(&program(vec![2000, 2000, 1], vec![Op::Open { x: 0 }, max])).contains("one sample"));
         let half = 1 << 40;
         let pads = Pads { top: half, bottom: half, left: half, right: half };
         let pool = Pool2d { input: (1, 1), channels: 1, window: (half + 1, half + 1), stride: (half, half), pads };
-        let max = Op::MaxPool { x: 1, pool, window: WINDOW };
+        let max = Op::MaxPool { x: 1, pool, window: WINDOW, compare: Compare::default() };
         assert!(reason(&program(vec![1, 1, 1], vec![Op::Open { x: 0 }, max])).contains("one sample"));
         assert!(reason(&program(vec![1], vec![Op::Open { x: 0 }; MAX_STEPS])).contains("steps"));
     }
@@ -106,7 +112,11 @@ mod tests {
     fn numbers_that_would_wrap_are_refused() {
         let wide = Window { lo: u32::MAX - 1, k: 2 };
         assert!(
-            reason(&program(vec![4], vec![Op::Open { x: 0 }, Op::Argmax { x: 1, window: wide }])).contains("window")
+            reason(&program(
+                vec![4],
+                vec![Op::Open { x: 0 }, Op::Argmax { x: 1, window: wide, compare: Compare::default() }]
+            ))
+            .contains("window")
         );
         assert!(
             reason(&program(vec![4], vec![Op::Scale { x: 0, factor: 1, extra: u32::MAX }])).contains("fraction bits")
@@ -140,7 +150,10 @@ mod tests {
 
     #[test]
     fn the_largest_batch_follows_from_the_sizes() {
-        let p = program(vec![1000], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window: WINDOW }]);
+        let p = program(
+            vec![1000],
+            vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window: WINDOW, compare: Compare::default() }],
+        );
         let most = p.largest_batch().unwrap();
         assert!((10_000..1_000_000).contains(&most), "{most}");
         assert!(crate::cost::cost(&p, most).is_ok());

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trefoil_ring::geometry::{Conv2d, GeometryError, Pads, Pool2d};
 
+use crate::compare::Compare;
 use crate::limits;
 
 /// Version of the protocol and of this format: part of the hash that all parties compare.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
@@ -119,6 +120,8 @@ pub enum Op {
         shift: u32,
         /// Bits compared; `window.lo <= shift`.
         window: Window,
+        /// How they are compared.
+        compare: Compare,
     },
     /// Maximum over each window, by tournament: masked to additive, at the same scale.
     MaxPool {
@@ -128,6 +131,8 @@ pub enum Op {
         pool: Pool2d,
         /// Bits compared: of a difference, so one more than a single value needs.
         window: Window,
+        /// How they are compared.
+        compare: Compare,
     },
     /// Sum over each window times `round(2^extra / covered)`: local, form kept, scale grows by `extra`.
     ///
@@ -199,6 +204,8 @@ pub enum Op {
         x: ValueId,
         /// Bits compared: of a difference.
         window: Window,
+        /// How they are compared.
+        compare: Compare,
     },
     /// To the client alone: an additive value re-randomised and truncated by `shift`, or a label's bits re-randomised.
     Reveal {
@@ -230,6 +237,23 @@ impl Op {
             | Op::Argmax { x, .. }
             | Op::Reveal { x, .. } => vec![*x],
         }
+    }
+
+    /// How the operation compares, if it does.
+    pub fn compare(&self) -> Option<Compare> {
+        match self {
+            Op::Relu { compare, .. } | Op::MaxPool { compare, .. } | Op::Argmax { compare, .. } => Some(*compare),
+            _ => None,
+        }
+    }
+
+    /// The same operation, comparing in this way if it compares.
+    pub fn comparing(&self, way: Compare) -> Op {
+        let mut op = self.clone();
+        if let Op::Relu { compare, .. } | Op::MaxPool { compare, .. } | Op::Argmax { compare, .. } = &mut op {
+            *compare = way;
+        }
+        op
     }
 
     /// The operation's name in tables and meters.
@@ -468,17 +492,19 @@ impl Program {
                 }
                 Ok(additive(v.shape.clone(), v.scale - shift))
             }
-            Op::Relu { x, shift, window } => {
+            Op::Relu { x, shift, window, compare } => {
                 let v = of_form(*x, Form::Masked)?;
                 check_window(*window)?;
+                compare.check()?;
                 if *shift > v.scale || window.lo > *shift {
                     return Err(format!("shift {shift} at scale {} with a window from bit {}", v.scale, window.lo));
                 }
                 Ok(additive(v.shape.clone(), v.scale - shift))
             }
-            Op::MaxPool { x, pool, window } => {
+            Op::MaxPool { x, pool, window, compare } => {
                 let v = of_form(*x, Form::Masked)?;
                 check_window(*window)?;
+                compare.check()?;
                 Ok(additive(pooled(v, pool)?, v.scale))
             }
             Op::AveragePool { x, pool, extra } => {
@@ -537,9 +563,10 @@ impl Program {
                     ..v.clone()
                 })
             }
-            Op::Argmax { x, window } => {
+            Op::Argmax { x, window, compare } => {
                 let v = of_form(*x, Form::Masked)?;
                 check_window(*window)?;
+                compare.check()?;
                 let [n] = v.shape[..] else { return Err(format!("argmax over shape {:?}", v.shape)) };
                 if !(2..=128).contains(&n) {
                     return Err(format!("argmax of {n} values: 2 to 128 are supported (all pairs are compared)"));
@@ -577,7 +604,8 @@ impl Program {
 
     /// The program that ends by revealing `what` of the last value, which must be additive.
     ///
-    /// `window` is the window of one value; a label's comparisons, being of differences, read one bit more.
+    /// `window` is the window of one value; a label's comparisons, being of differences, read one bit more. They are
+    /// done as the program's last comparison before them.
     pub fn ending_in(&self, what: Reveal, window: Window) -> Result<Program, ProgramError> {
         let values = self.infer()?;
         let mut p = self.clone();
@@ -600,6 +628,7 @@ impl Program {
                 push(Op::Argmax {
                     x: last + 2,
                     window: Window { lo, k: window.k.saturating_add(window.lo - lo).saturating_add(1) },
+                    compare: self.steps.iter().rev().find_map(|s| s.op.compare()).unwrap_or_default(),
                 });
                 push(Op::Reveal { x: last + 3, shift: 0 });
             }

@@ -1,16 +1,29 @@
 //! Every operation on three parties against the ideal functionality, and against the cost that was predicted.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+use std::sync::Arc;
+
 use trefoil_link::Phase;
+use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::{open_labels, open_values};
 use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_prg::replay::Interceptor;
+use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_ring::Tensor;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
-use trefoil_testkit::{Answer, Random, World};
+use trefoil_testkit::{Answer, Links, Random, World};
 
 const F: u32 = 16;
+
+/// Ways of comparing that differ in everything.
+const WAYS: [Compare; 4] = [
+    Compare::Tree { block: 4, arity: 4 },
+    Compare::Tree { block: 8, arity: 8 },
+    Compare::Tree { block: 1, arity: 2 },
+    Compare::Keys,
+];
 
 fn program(input_shape: Vec<usize>, weights: Vec<WeightSpec>, ops: Vec<Op>) -> Program {
     let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: op.name().into(), op }).collect();
@@ -31,6 +44,8 @@ fn run(world: &mut World, p: &Program, weights: &[Tensor], batch: usize, x: &[i6
             "step {i} ({})",
             p.steps[i].op.name()
         );
+        let forwarded = answer.online.get(&(Phase::Offline, i)).copied().unwrap_or_default();
+        assert_eq!((forwarded.received, forwarded.sent), (predicted.forwarded, 0));
         let revealed = if matches!(p.steps[i].op, Op::Reveal { .. }) {
             answer.alice.payload.len() + answer.bob.payload.len() + 24
         } else {
@@ -83,16 +98,16 @@ fn truncation_is_never_off_by_more_than_one_unit() {
 #[test]
 fn relu_keeps_its_tolerance_for_every_window() {
     let mut r = Random::new(3);
-    for (shift, lo, k) in
-        [(16, 16, 32), (16, 16, 24), (16, 0, 48), (0, 0, 32), (0, 0, 62), (16, 10, 5), (16, 16, 2), (7, 7, 33)]
-    {
+    let windows =
+        [(16, 16, 32), (16, 16, 24), (16, 0, 48), (0, 0, 32), (0, 0, 62), (16, 10, 5), (16, 16, 2), (7, 7, 33)];
+    for (compare, (shift, lo, k)) in Compare::all().step_by(7).chain(WAYS).flat_map(|c| windows.map(|w| (c, w))) {
         let half = 1i64 << (lo + k - 1);
         let x = edgy(&mut r, 9000, lo, half);
         let window = Window { lo, k };
-        let p = program(vec![9000], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift, window }]);
+        let p = program(vec![9000], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift, window, compare }]);
         for (g, x) in run(&mut World::new(u64::from(k)), &p, &[], 1, &x).value().iter().zip(&x) {
             let err = g - (x.max(&0) >> shift);
-            assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}: {g}");
+            assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}, {compare}: {g}");
         }
     }
 }
@@ -101,10 +116,116 @@ fn relu_keeps_its_tolerance_for_every_window() {
 fn relu_is_right_on_a_whole_small_domain() {
     let window = Window { lo: 0, k: 9 };
     let x: Vec<i64> = (-256..255).collect();
-    let p = program(vec![x.len()], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window }]);
-    for seed in 0..20 {
-        let got = run(&mut World::new(seed), &p, &[], 1, &x).value();
-        assert!(got.iter().zip(&x).all(|(g, x)| *g == *x.max(&0)));
+    for compare in WAYS {
+        let relu = Op::Relu { x: 1, shift: 0, window, compare };
+        let p = program(vec![x.len()], vec![], vec![Op::Open { x: 0 }, relu]);
+        for seed in 0..20 {
+            let got = run(&mut World::new(seed), &p, &[], 1, &x).value();
+            assert!(got.iter().zip(&x).all(|(g, x)| *g == *x.max(&0)), "{compare}");
+        }
+    }
+}
+
+/// Replaces both parts of the mask of wire 1: their sum is one of the masks that break a careless comparison.
+struct Adversarial;
+
+impl Interceptor for Adversarial {
+    fn filled(&self, draw: &DrawId, at: u64, words: &mut [u64]) {
+        if draw.wire != 1 || draw.purpose != Purpose::Lambda {
+            return;
+        }
+        let mut r = Random::new(at);
+        for (i, w) in words.iter_mut().enumerate() {
+            let (any, own) = (r.word(), r.word());
+            let masks = [any, 0, u64::MAX, 1 << 63, (1 << 63) - 1, any | 0xFFFF, any & !0xFFFF, 1 << 47];
+            *w = if draw.pair == Pair::AliceCarol { own } else { masks[i % 8].wrapping_sub(own) };
+        }
+    }
+}
+
+#[test]
+fn relu_is_right_under_adversarial_masks() {
+    let mut r = Random::new(99);
+    for (compare, (shift, lo, k)) in
+        WAYS.into_iter().flat_map(|c| [(16, 16, 32), (16, 16, 24), (16, 16, 25), (0, 0, 32)].map(|w| (c, w)))
+    {
+        let half = 1i64 << (lo + k - 1);
+        let x = edgy(&mut r, 2000, lo, half);
+        let relu = Op::Relu { x: 1, shift, window: Window { lo, k }, compare };
+        let p = program(vec![2000], vec![], vec![Op::Open { x: 0 }, relu]);
+        let mut world = World::new(u64::from(k));
+        world.intercept(Arc::new(Adversarial));
+        for (g, x) in run(&mut world, &p, &[], 1, &x).value().iter().zip(&x) {
+            let err = g - (x.max(&0) >> shift);
+            assert!((0..=i64::from(shift > 0)).contains(&err), "relu({x}) >> {shift}, window {lo}+{k}, {compare}: {g}");
+        }
+    }
+}
+
+/// A network with two hidden layers, compared in the given way.
+fn perceptron(compare: Compare) -> Program {
+    let dense =
+        |x, weights, inputs, outputs| Op::Linear { x, weights, bias: None, map: Linear::Dense { inputs, outputs } };
+    let relu = |x| Op::Relu { x, shift: F, window: Window { lo: F, k: 32 }, compare };
+    let ops = vec![
+        Op::Open { x: 0 },
+        dense(1, 0, 20, 12),
+        Op::Open { x: 2 },
+        relu(3),
+        Op::Open { x: 4 },
+        dense(5, 1, 12, 12),
+        Op::Open { x: 6 },
+        relu(7),
+        Op::Open { x: 8 },
+        dense(9, 2, 12, 4),
+    ];
+    let weights = vec![spec("a", &[20, 12], F), spec("b", &[12, 12], F), spec("c", &[12, 4], F)];
+    program(vec![20], weights, ops)
+}
+
+#[test]
+fn two_hidden_layers_by_keys_take_five_rounds() {
+    let window = Window { lo: F, k: 32 };
+    let p = perceptron(Compare::Keys).ending_in(Reveal::Logits, window).unwrap();
+    assert_eq!(cost(&p, 3).unwrap().iter().map(|c| c.rounds).sum::<u64>(), 5);
+    assert!(p.hash() != perceptron(Compare::default()).ending_in(Reveal::Logits, window).unwrap().hash());
+    let mut r = Random::new(77);
+    let weights: Vec<Tensor> = p.weights.iter().map(|w| tensor(&mut r, &w.shape, 1 << 15)).collect();
+    let x: Vec<i64> = (0..60).map(|_| r.between(-(1 << 17), 1 << 17)).collect();
+    let answer = run(&mut World::new(77), &p, &weights, 3, &x);
+    let got = open_values(&answer.alice.payload, &answer.bob.payload, 12, F).unwrap();
+    let clear: Vec<&[u64]> = weights.iter().map(Tensor::data).collect();
+    let input: Vec<u64> = x.iter().map(|v| *v as u64).collect();
+    let want = ideal::evaluate(&p, 3, &input, &clear).unwrap();
+    let want = want.last().unwrap();
+    assert!(got.iter().zip(want.iter()).all(|(g, w)| (g - *w as i64).abs() <= 16), "{got:?} {want:?}");
+}
+
+#[test]
+fn keys_look_uniform_to_each_evaluator() {
+    // One input under fresh lots: every bit of what alice is passed on, and of what bob is dealt, is balanced.
+    let relu = Op::Relu { x: 1, shift: F, window: Window { lo: F, k: 32 }, compare: Compare::Keys };
+    let p = program(vec![64], vec![], vec![Op::Open { x: 0 }, relu]);
+    let mut world = World::unlogged(5);
+    let model = world.share(&p, &[]).unwrap();
+    let sessions = 200;
+    let mut ones: [Vec<u32>; 2] = [vec![], vec![]];
+    for _ in 0..sessions {
+        let (mut links, seen) = Links::memory().recorded();
+        world.run_over(&model, 1, &[1 << 16; 64], &mut links).unwrap();
+        for (counts, view) in ones.iter_mut().zip([&seen.alice, &seen.dealt]) {
+            let bytes: Vec<u8> =
+                view.lock().unwrap().iter().filter(|f| !f.sent).flat_map(|f| f.bytes.clone()).collect();
+            counts.resize(8 * bytes.len(), 0);
+            counts.iter_mut().enumerate().for_each(|(i, c)| *c += u32::from(bytes[i / 8] >> (i % 8) & 1));
+        }
+    }
+    for counts in ones {
+        assert!(counts.len() > 64 * 8600);
+        let (mean, deviation) = (f64::from(sessions) / 2.0, f64::from(sessions).sqrt() / 2.0);
+        let worst = counts.iter().map(|c| (f64::from(*c) - mean).abs() / deviation).fold(0.0, f64::max);
+        // 5.5 * 10^5 bits: 7 deviations have a probability below 2 * 10^-6.
+        assert!(worst < 7.0, "{worst} deviations");
     }
 }
 
@@ -182,9 +303,9 @@ fn max_pools_are_within_a_unit() {
         Pool2d { window: (1, 1), stride: (1, 1), ..base },
         Pool2d { window: (3, 3), pads: Pads { top: 1, bottom: 1, left: 0, right: 1 }, ..base },
     ];
-    for pool in pools {
+    for (pool, compare) in pools.into_iter().flat_map(|p| WAYS.map(|c| (p, c))) {
         let x: Vec<i64> = edgy(&mut r, 5 * 108, 16, 1 << 46);
-        let op = Op::MaxPool { x: 1, pool, window: Window { lo: 16, k: 33 } };
+        let op = Op::MaxPool { x: 1, pool, window: Window { lo: 16, k: 33 }, compare };
         let p = program(vec![6, 6, 3], vec![], vec![Op::Open { x: 0 }, op]);
         let got = run(&mut World::new(5), &p, &[], 5, &x).value();
         let clear: Vec<u64> = x.iter().map(|v| *v as u64).collect();
@@ -192,7 +313,7 @@ fn max_pools_are_within_a_unit() {
         let levels = 6;
         for (g, w) in got.iter().zip(want.last().unwrap().iter()) {
             let err = *w as i64 - g;
-            assert!((0..levels << 16).contains(&err), "{pool:?}: {g} for {}", *w as i64);
+            assert!((0..levels << 16).contains(&err), "{pool:?}, {compare}: {g} for {}", *w as i64);
         }
     }
 }
@@ -243,8 +364,11 @@ fn local_steps_are_exact_in_both_forms() {
 fn labels_are_the_largest_value_with_ties_to_the_lower_index() {
     let mut r = Random::new(7);
     for n in [2, 3, 5, 6, 10, 17, 40] {
-        for batch in [1, 70] {
-            let p = program(vec![n], vec![], vec![]).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+        for (batch, compare) in [1, 70].into_iter().flat_map(|b| WAYS.map(|c| (b, c))) {
+            let mut p = program(vec![n], vec![], vec![]).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+            for step in &mut p.steps {
+                step.op = step.op.comparing(compare);
+            }
             let mut x: Vec<i64> = (0..n * batch).map(|_| r.between(-(1 << 30), 1 << 30)).collect();
             for row in x.chunks_exact_mut(n).step_by(3) {
                 let v = row[0];
@@ -282,15 +406,27 @@ fn logits_leave_truncated_within_one_unit() {
 
 #[test]
 fn no_address_is_drawn_twice() {
-    let p =
-        program(vec![8], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 } }]);
-    let p = p.ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
-    let mut world = World::new(9);
-    for _ in 0..3 {
-        run(&mut world, &p, &[], 2, &[5; 16]);
-    }
-    for log in [&world.alice_draws, &world.bob_draws, &world.carol_draws] {
-        assert!(log.len() > 20);
-        assert_eq!(log.repeated(), []);
+    let pool = Pool2d { input: (4, 4), channels: 1, window: (4, 2), stride: (4, 2), pads: Pads::default() };
+    for compare in WAYS {
+        let relu = |x, shift| Op::Relu { x, shift, window: Window { lo: 0, k: 32 }, compare };
+        let max = Op::MaxPool { x: 5, pool, window: Window { lo: 0, k: 33 }, compare };
+        let reshape = Op::Reshape { x: 3, shape: vec![4, 4, 1] };
+        let ops = vec![
+            Op::Open { x: 0 },
+            relu(1, 0),
+            Op::Open { x: 2 },
+            reshape,
+            Op::Reshape { x: 4, shape: vec![4, 4, 1] },
+            max,
+        ];
+        let p = program(vec![16], vec![], ops).ending_in(Reveal::Label, Window { lo: 0, k: 32 }).unwrap();
+        let mut world = World::new(9);
+        for _ in 0..3 {
+            run(&mut world, &p, &[], 2, &[5; 32]);
+        }
+        for log in [&world.alice_draws, &world.bob_draws, &world.carol_draws] {
+            assert!(log.len() > 20);
+            assert_eq!(log.repeated(), []);
+        }
     }
 }

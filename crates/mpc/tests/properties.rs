@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use trefoil_link::Phase;
+use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::{open_labels, open_values};
@@ -52,6 +53,13 @@ impl Chain {
         self.push(Op::Linear { x, weights, bias: Some(bias), map });
     }
 
+    /// A way of comparing.
+    fn compare(&mut self) -> Compare {
+        let all: Vec<Compare> = Compare::all().collect();
+        // Keys as often as all trees together.
+        all[(self.random.below(2 * all.len() as u64) as usize).min(all.len() - 1)]
+    }
+
     /// The window that holds the last value, or differences of two such.
     fn window(&self, lo: u32, values: i64) -> Window {
         let bits = 64 - ((self.size + self.error) * values).leading_zeros();
@@ -94,7 +102,8 @@ impl Chain {
             (4..6, Form::Masked, _) => {
                 let shift = info.scale.saturating_sub(F);
                 let window = self.window(pick % (shift + 1), 1);
-                self.push(Op::Relu { x, shift, window });
+                let compare = self.compare();
+                self.push(Op::Relu { x, shift, window, compare });
                 self.size >>= shift;
                 self.error = (self.error >> shift) + 2;
             }
@@ -104,7 +113,8 @@ impl Chain {
                 let pads = if pick.is_multiple_of(2) { pads } else { Pads::default() };
                 let pool = Pool2d { input: (h, w), channels: c, window, stride: (1 + pick as usize / 16 % 2, 1), pads };
                 let bits = self.window(0, 2);
-                self.push(Op::MaxPool { x, pool, window: bits });
+                let compare = self.compare();
+                self.push(Op::MaxPool { x, pool, window: bits, compare });
             }
             (8, _, _) if self.size < 1 << 50 => {
                 self.push(Op::Scale { x, factor: i64::from(pick % 7) - 3, extra: 0 });
@@ -144,7 +154,8 @@ impl Chain {
         let x = self.program.steps.len() - 1;
         if self.program.infer().unwrap()[x].form == Form::Masked {
             let (shift, window) = (0, self.window(0, 1));
-            self.push(Op::Relu { x, shift, window });
+            let compare = self.compare();
+            self.push(Op::Relu { x, shift, window, compare });
         }
         let info = self.program.infer().unwrap().pop().unwrap();
         let n = info.elements();

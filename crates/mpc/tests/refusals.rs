@@ -1,6 +1,7 @@
 //! Programs and weights that must be refused, each naming why.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
+use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::limits::MAX_STEPS;
 use trefoil_mpc::masked::weights::{HeldWeight, draw_weight_masks};
@@ -49,13 +50,20 @@ fn sizes_that_overflow() {
     refused(&unused, "tensors");
     let after = |op| program(vec![4, 4, 1], vec![], vec![Op::Open { x: 0 }, op]);
     for window in [Window { lo: u32::MAX, k: 2 }, Window { lo: 0, k: u32::MAX }, Window { lo: 0, k: 1 }] {
-        refused(&after(Op::Relu { x: 1, shift: 0, window }), "window");
+        refused(&after(Op::Relu { x: 1, shift: 0, window, compare: Compare::default() }), "window");
+    }
+    for (block, arity) in [(0, 4), (9, 4), (4, 1), (4, 9), (u32::MAX, u32::MAX)] {
+        let compare = Compare::Tree { block, arity };
+        refused(&after(Op::Relu { x: 1, shift: 0, window: Window { lo: 0, k: 32 }, compare }), "nodes of");
     }
     refused(&after(Op::Scale { x: 1, factor: 1, extra: u32::MAX }), "more fraction bits");
     let side = 1 << 40;
     let pads = Pads { top: side - 1, bottom: side - 1, left: side - 1, right: side - 1 };
     let pool = Pool2d { input: (4, 4), channels: 1, window: (side, side), stride: (side, side), pads };
-    refused(&after(Op::MaxPool { x: 1, pool, window: Window { lo: 0, k: 32 } }), "one sample takes");
+    refused(
+        &after(Op::MaxPool { x: 1, pool, window: Window { lo: 0, k: 32 }, compare: Compare::default() }),
+        "one sample takes",
+    );
     refused(&program(vec![1; MAX_RANK + 1], vec![], vec![]), "dimensions");
     let many = vec![Op::Offset { x: 0, units: 1 }; MAX_STEPS];
     refused(&program(vec![2], vec![], many), "steps");

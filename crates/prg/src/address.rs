@@ -47,6 +47,16 @@ pub enum Purpose {
     Share = 17,
     /// A party's part of the mask of a model's weights: never that of a request's wire, whatever epoch and lot.
     WeightLambda = 18,
+    /// A party's root seeds of comparison keys.
+    KeyRoot = 19,
+    /// Alice's share of the top bit of a comparison's window of the mask.
+    Half = 20,
+    /// Alice's share of that bit times tau.
+    HalfTau = 21,
+    /// Alice's share of that bit times the mask's top bit.
+    HalfTop = 22,
+    /// Alice's share of that bit times the whole mask.
+    HalfLambda = 23,
 }
 
 /// Which two parties share a seed.

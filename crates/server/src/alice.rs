@@ -343,7 +343,7 @@ impl Lane<'_> {
         let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
         let carol = session.source(Party::Carol, lot).map_err(producer)?;
         let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
-        let material = prepare(&plan.program, batch as usize, &model.weights, &carol, &bob, None);
+        let material = prepare(&plan.program, batch as usize, &model.weights, &carol, &bob, self.bob.as_mut(), None);
         material.map_err(|e| Fault::of(&e, Party::Bob))
     }
 

@@ -198,7 +198,9 @@ impl Lane<'_> {
         let producer = |e: LaneError| Fault::Producer(e.to_string());
         let carol = session.source(Party::Carol, terms.lot).map_err(producer)?;
         let alice = session.source(Party::Alice, terms.lot).map_err(producer)?;
-        let dealt = prepare(&plan.program, terms.batch as usize, &model.weights, &carol, &alice, Some(link.as_mut()));
+        let peer = self.alice.as_mut();
+        let batch = terms.batch as usize;
+        let dealt = prepare(&plan.program, batch, &model.weights, &carol, &alice, peer, Some(link.as_mut()));
         dealt.map_err(|e| Fault::of(&e, Party::Alice))
     }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network};
-use trefoil_mpc::Reveal;
 use trefoil_mpc::cost::cost;
+use trefoil_mpc::{Compare, Reveal};
 use trefoil_prg::{Ledger, Party};
 use trefoil_proto::Transport;
 use trefoil_proto::control::Ahead;
@@ -87,6 +87,39 @@ fn a_model_is_shared_queried_and_removed_over_tls_and_tcp() {
         assert!(gone.to_string().contains("no model m"), "{gone}");
         for party in Party::ALL {
             assert_eq!(std::fs::read_dir(trial.store(party).join("models")).unwrap().count(), 0);
+        }
+    }
+}
+
+#[test]
+fn comparisons_by_keys_are_served_at_once_and_ahead() {
+    for count in [0, 2] {
+        let trial = Trial::start(Transport::Tls, "lanes = 2");
+        let graph = network(4);
+        let mut compiled = compiled(&graph);
+        for step in &mut compiled.program.steps {
+            step.op = step.op.comparing(Compare::Keys);
+        }
+        let ahead = if count > 0 { vec![Ahead { batch: 2, reveal: Reveal::Logits, count }] } else { vec![] };
+        trial.client("owner").share(&manifest("m", &compiled, ahead), &compiled.weights).unwrap();
+        let mut ann = trial.client("ann");
+        eventually("material", || ann.model("m").unwrap().ready == count);
+        let model = ann.model("m").unwrap();
+        let program = compiled.ending_in(Reveal::Logits).unwrap();
+        for seed in 0..4 {
+            let x = inputs(2, seed);
+            let p = ann.predict(&model, Reveal::Logits, &x, 2).unwrap();
+            compare(&graph, 2, &x, &p.logits.unwrap());
+            assert!(p.alice.ahead == p.bob.ahead && (count == 0 || seed > 0 || p.alice.ahead));
+            for (i, c) in cost(&program, 2).unwrap().iter().enumerate() {
+                assert_eq!((p.alice.steps[i].rounds, p.alice.steps[i].online), (c.rounds, c.online));
+                assert!(p.bob.ahead || p.bob.steps[i].offline == c.offline);
+            }
+        }
+        let x = inputs(3, 9);
+        let labels = ann.predict(&model, Reveal::Label, &x, 3).unwrap().labels.unwrap();
+        for (label, row) in labels.iter().zip(graph.forward(3, &x).unwrap().chunks_exact(3)) {
+            assert!(row.iter().all(|v| *v <= row[*label as usize] + 1e-3));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A small network with every kind of step that talks, its models and inputs: what the views are taken of.
 
+use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Linear, Op, Program, ProgramError, Reveal, Step, WeightSpec, Window};
 use trefoil_ring::geometry::Pads;
 use trefoil_ring::{Pool2d, ShapeError, Tensor};
@@ -31,13 +32,13 @@ pub fn network(reveal: Reveal) -> Result<Program, ProgramError> {
         Op::Open { x: 0 },
         dense(1, 0, 6, 16),
         Op::Open { x: 2 },
-        Op::Relu { x: 3, shift: F, window: Window { lo: F, k: 32 } },
+        Op::Relu { x: 3, shift: F, window: Window { lo: F, k: 32 }, compare: Compare::default() },
         Op::Reshape { x: 4, shape: vec![4, 4, 1] },
         Op::Open { x: 5 },
-        Op::MaxPool { x: 6, pool, window: Window { lo: 0, k: 33 } },
+        Op::MaxPool { x: 6, pool, window: Window { lo: 0, k: 33 }, compare: Compare::default() },
         Op::Reshape { x: 7, shape: vec![4] },
         Op::Open { x: 8 },
-        Op::Relu { x: 9, shift: 0, window: Window { lo: 0, k: 32 } },
+        Op::Relu { x: 9, shift: 0, window: Window { lo: 0, k: 32 }, compare: Compare::default() },
         Op::Open { x: 10 },
         dense(11, 2, 4, 4),
     ];

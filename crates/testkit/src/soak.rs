@@ -3,6 +3,7 @@
 //! Runs the real protocol (open and truncate, open and ReLU) on a [`World`]. Half of the values lie within four units
 //! of 0, of 2^lo either way, or of the ends of the range; the rest anywhere in it.
 
+use trefoil_mpc::Compare;
 use trefoil_mpc::MpcError;
 use trefoil_mpc::program::{Op, Window};
 
@@ -93,7 +94,7 @@ impl Case {
     pub fn run(self, seed: u64, n: usize) -> Result<(), SoakError> {
         let op = match self {
             Case::Truncate(shift) => Op::Truncate { x: 1, shift },
-            Case::Compare(window, shift) => Op::Relu { x: 1, shift, window },
+            Case::Compare(window, shift) => Op::Relu { x: 1, shift, window, compare: Compare::default() },
         };
         let mut p = program(vec![n], vec![], vec![Op::Open { x: 0 }, op]);
         p.fraction_bits = 20;

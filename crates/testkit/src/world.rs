@@ -270,11 +270,11 @@ impl World {
                 Ok(carol.meter().take())
             });
             let alice = s.spawn(|| {
-                let material = prepare(program, batch, &model.alice, &ac, &aab, None)?;
+                let material = prepare(program, batch, &model.alice, &ac, &aab, alice.as_mut(), None)?;
                 let out = evaluate(program, xa, &model.alice, material, alice.as_mut())?;
                 Ok((out, alice.meter().take()))
             });
-            let material = prepare(program, batch, &model.bob, &bc, &bab, Some(dealt.as_mut()))?;
+            let material = prepare(program, batch, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
             let bob = evaluate(program, xb, &model.bob, material, bob.as_mut())?;
             let (alice, online) = join(alice)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))

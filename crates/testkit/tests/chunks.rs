@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Op, Window};
 use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{DrawId, Purpose};
@@ -32,7 +33,11 @@ fn distances(report: &mut Report, samples: &Samples, planes: &[usize]) {
 
 fn check(sessions: u64, interceptor: Option<Arc<dyn Interceptor>>) -> Report {
     let window = Window { lo: F, k: 32 };
-    let p = program(vec![N], vec![], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: F, window }]);
+    let p = program(
+        vec![N],
+        vec![],
+        vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: F, window, compare: Compare::default() }],
+    );
     let mut views: [Option<Samples>; 4] = [const { None }; 4];
     for s in 0..sessions {
         let mut world = World::new(0xc4a0 + s);

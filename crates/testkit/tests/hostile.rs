@@ -10,6 +10,7 @@ use cluster::wire::{CLOSED, Wire};
 use cluster::{Processes, check, compiled, eventually, manifest, network, party, recovers, share};
 use trefoil_client::{Client, ModelInfo};
 use trefoil_link::frame::encode as frame;
+use trefoil_mpc::Compare;
 use trefoil_mpc::Reveal;
 use trefoil_mpc::program::{Linear, Op, Window};
 use trefoil_nn::graph::Graph;
@@ -258,7 +259,10 @@ fn hostile_manifests(good: &Manifest) -> Vec<(&'static str, Manifest)> {
         ("many large values", many),
         (
             "a comparison of no bits",
-            ops(vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 16, window: Window { lo: u32::MAX, k: u32::MAX } }]),
+            ops(vec![
+                Op::Open { x: 0 },
+                Op::Relu { x: 1, shift: 16, window: Window { lo: u32::MAX, k: u32::MAX }, compare: Compare::default() },
+            ]),
         ),
         ("a bad name", with(&|m| m.name = "../evil".into())),
         ("material for no sample", ahead(0)),

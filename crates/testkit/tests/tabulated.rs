@@ -5,6 +5,7 @@
 
 use trefoil_link::Phase;
 use trefoil_link::frame::HEADER;
+use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::program::{Linear, Op, Program, Reveal, WeightSpec, Window};
 use trefoil_ring::Pool2d;
@@ -76,7 +77,8 @@ fn opening_truncation_and_comparison() {
         // A ReLU is the comparison and 128 (untruncated) or 192 + 2 f bits dealt for the selection.
         let shift = if lo == 0 { 0 } else { F };
         let select = if lo == 0 { 128.0 } else { 192.0 + 2.0 * f64::from(F) };
-        let relu = after_opening(vec![N], Op::Relu { x: 1, shift, window: Window { lo, k } });
+        let relu =
+            after_opening(vec![N], Op::Relu { x: 1, shift, window: Window { lo, k }, compare: Compare::default() });
         let (rounds, online, dealt) = metered(&relu, 1, &[2], N);
         row(&format!("[z >= 0] bits {lo}..{}", lo + k), (rounds, online, dealt - select), model);
     }
@@ -85,7 +87,8 @@ fn opening_truncation_and_comparison() {
 #[test]
 fn layers() {
     let window = Window { lo: F, k: 32 };
-    let ops = vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: F, window }, Op::Open { x: 2 }];
+    let ops =
+        vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: F, window, compare: Compare::default() }, Op::Open { x: 2 }];
     let relu = metered(&program(vec![N], vec![], ops), 1, &[2, 3], N);
     row("ReLU + truncate + re-open", relu, (4, 83.0, 375.0));
     let spec = |shape: &[usize], scale| WeightSpec { name: "w".into(), shape: shape.to_vec(), scale };
@@ -102,11 +105,14 @@ fn pools_and_labels() {
     let shape = || vec![16, 16, 5];
     for lo in [0, 16] {
         let window = Window { lo, k: 33 };
-        let pool = after_opening(shape(), Op::MaxPool { x: 1, pool: base, window });
+        let pool = after_opening(shape(), Op::MaxPool { x: 1, pool: base, window, compare: Compare::default() });
         row(&format!("2x2 max-pool, bits {lo}..{}", lo + 33), metered(&pool, 4, &[2], N), (7, 185.0, 861.0));
     }
     let three = Pool2d { window: (3, 3), stride: (1, 1), pads: Pads { top: 1, bottom: 1, left: 1, right: 1 }, ..base };
-    let pool = after_opening(shape(), Op::MaxPool { x: 1, pool: three, window: Window { lo: 0, k: 33 } });
+    let pool = after_opening(
+        shape(),
+        Op::MaxPool { x: 1, pool: three, window: Window { lo: 0, k: 33 }, compare: Compare::default() },
+    );
     row("3x3 max-pool, bits 0..33", metered(&pool, 1, &[2], N), (15, 600.0, 2296.0));
     let pool = after_opening(shape(), Op::AveragePool { x: 1, pool: base, extra: 2 });
     row("average-pool", metered(&pool, 4, &[2], N), (0, 0.0, 0.0));

@@ -19,7 +19,7 @@ use trefoil_proto::control::Grant;
 use super::share::{check, manifest};
 use super::{print_accuracy, scaled};
 use crate::accuracy::{Accuracy, measure};
-use crate::plan::{Layer, layers};
+use crate::plan::{Layer, layers, plan_for};
 use crate::table::Table;
 use crate::trial::{Trial, TrialOptions};
 use crate::{model, output};
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// How the three processes are connected
     #[arg(long, default_value = "tls")]
     link: Socket,
-    /// Delay and limit the links between the servers: lan, wan, or round trip and bandwidth
+    /// Delay and limit the links between the servers, and plan for that: lan, wan, or round trip and bandwidth
     #[arg(long, value_name = "NET")]
     network: Option<Network>,
     /// Keep keys, sealed stores and logs in this new folder
@@ -110,7 +110,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     };
     let set = set.take(args.count as usize);
     let input = InputEncoding::default();
-    let compiled = compile(&graph, &CompileOptions::default()).context("the model cannot run on shares")?;
+    let mut compiled = compile(&graph, &CompileOptions::default()).context("the model cannot run on shares")?;
+    compiled.program = plan_for(&args.network.unwrap_or(Network::LOOPBACK), &compiled.program, args.batch, false)?;
     let samples = scaled(&set.data, &input);
     check(&compiled, Reveal::Logits, &input, Some(&samples))?;
     let grants = vec![Grant { client: "client".into(), reveals: vec![Reveal::Logits] }];

@@ -9,7 +9,7 @@ use trefoil_nn::range::{self, How, RangeReport};
 
 use crate::model::ModelArgs;
 use crate::output;
-use crate::plan::{Layer, layers, predict};
+use crate::plan::{Layer, layers, plan_for, predict};
 use crate::table::Table;
 
 /// Arguments of `explain`.
@@ -19,7 +19,7 @@ use crate::table::Table;
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The link between the servers: lan (0.1 ms, 10 Gb/s), wan (40 ms, 352 Mb/s) or ROUNDTRIP,BANDWIDTH
+    /// The link between the servers: loopback, lan (0.1 ms, 10 Gb/s), wan (40 ms, 352 Mb/s) or ROUNDTRIP,BANDWIDTH
     #[arg(long, value_name = "LINK", default_value = "lan")]
     network: Network,
     /// Samples at once
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// What is revealed to the client
     #[arg(long, value_name = "WHAT", default_value = "logits", value_parser = super::share::reveal)]
     reveal: Reveal,
+    /// Plan for material that is dealt ahead of requests
+    #[arg(long)]
+    ahead: bool,
     /// One JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -37,6 +40,18 @@ pub(crate) struct Args {
 struct Predicted<'a> {
     #[serde(flatten)]
     layer: &'a Layer,
+    predicted_online_s: f64,
+    predicted_offline_s: f64,
+}
+
+/// What the plan would be on another link.
+#[derive(Serialize)]
+struct Elsewhere {
+    network: &'static str,
+    compares: Vec<String>,
+    rounds: u64,
+    bytes_online: u64,
+    bytes_offline: u64,
     predicted_online_s: f64,
     predicted_offline_s: f64,
 }
@@ -74,9 +89,11 @@ struct Explained<'a> {
     rounds: u64,
     bytes_online: u64,
     bytes_offline: u64,
+    bytes_forwarded: u64,
     bytes_input: u64,
     predicted_online_s: f64,
     predicted_offline_s: f64,
+    elsewhere: Vec<Elsewhere>,
     reveals: Vec<Revealed>,
     learns: Vec<Learns>,
     fraction_bits: u32,
@@ -87,7 +104,9 @@ struct Explained<'a> {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let graph = args.model.load()?;
-    let compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
+    let mut compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
+    let elsewhere = elsewhere(&compiled, &args)?;
+    compiled.program = plan_for(&args.network, &compiled.program, args.batch, args.ahead)?;
     let input = args.model.input.encoding();
     let report =
         range::check(&compiled, args.reveal, &(input.low..=input.high), None).context("the range of values")?;
@@ -109,10 +128,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         rounds: count(|l| l.rounds),
         bytes_online: count(|l| l.bytes_online),
         bytes_offline: count(|l| l.bytes_offline),
+        bytes_forwarded: count(|l| l.bytes_forwarded),
         bytes_input: 8 * u64::from(args.batch) * program.input_shape.iter().product::<usize>() as u64,
         predicted_online_s: sum(|p| p.predicted_online_s),
         predicted_offline_s: sum(|p| p.predicted_offline_s),
         layers: predicted,
+        elsewhere,
         reveals: vec![Revealed { recipient: "the client", purpose: purpose(args.reveal, outputs), bytes: revealed }],
         learns: learns(args.reveal, outputs),
         fraction_bits: args.model.fraction_bits,
@@ -121,6 +142,51 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         notes: compiled.notes.iter().chain(&report.notes).cloned().collect(),
     };
     if args.json { output::json(&explained) } else { print(&explained, &compiled, &report) }
+}
+
+/// The plans for the links that have names.
+fn elsewhere(compiled: &Compiled, args: &Args) -> anyhow::Result<Vec<Elsewhere>> {
+    let on = |(network, link): (&'static str, Network)| {
+        let program = plan_for(&link, &compiled.program, args.batch, args.ahead)?;
+        let program = Compiled { program, ..compiled.clone() }.ending_in(args.reveal)?;
+        let layers = layers(&program, args.batch as usize)?;
+        let (mut online, mut offline) = (0.0, 0.0);
+        for (on, off) in layers.iter().map(|l| predict(&link, l)) {
+            online += on;
+            offline += off;
+        }
+        let count = |f: fn(&Layer) -> u64| layers.iter().map(f).sum::<u64>();
+        let mut compares: Vec<String> = layers.iter().flat_map(|l| l.compares.iter().cloned()).collect();
+        compares.dedup();
+        Ok(Elsewhere {
+            network,
+            compares,
+            rounds: count(|l| l.rounds),
+            bytes_online: count(|l| l.bytes_online),
+            bytes_offline: count(|l| l.bytes_offline),
+            predicted_online_s: online,
+            predicted_offline_s: offline,
+        })
+    };
+    [("loopback", Network::LOOPBACK), ("lan", Network::LAN), ("wan", Network::WAN)].into_iter().map(on).collect()
+}
+
+fn print_elsewhere(plans: &[Elsewhere]) -> anyhow::Result<()> {
+    output::line("\nThe plan on other links")?;
+    let mut t =
+        Table::new(&["link", "compared by", ">rounds", ">bytes online", ">offline", ">time online", ">offline"]);
+    for p in plans {
+        t.row(vec![
+            p.network.into(),
+            p.compares.join(", "),
+            p.rounds.to_string(),
+            output::bytes(p.bytes_online),
+            output::bytes(p.bytes_offline),
+            output::time(p.predicted_online_s),
+            output::time(p.predicted_offline_s),
+        ]);
+    }
+    output::line(t.text())
 }
 
 fn print(e: &Explained<'_>, compiled: &Compiled, report: &RangeReport) -> anyhow::Result<()> {
@@ -136,6 +202,7 @@ fn print(e: &Explained<'_>, compiled: &Compiled, report: &RangeReport) -> anyhow
         "operation",
         "in",
         "out",
+        "compared by",
         ">rounds",
         ">bytes online",
         ">offline",
@@ -149,6 +216,7 @@ fn print(e: &Explained<'_>, compiled: &Compiled, report: &RangeReport) -> anyhow
             l.operation.clone(),
             shape(&l.input),
             shape(&l.output),
+            l.compares.join(", "),
             l.rounds.to_string(),
             output::bytes(l.bytes_online),
             output::bytes(l.bytes_offline),
@@ -158,6 +226,7 @@ fn print(e: &Explained<'_>, compiled: &Compiled, report: &RangeReport) -> anyhow
     }
     t.row(vec![
         "total".into(),
+        String::new(),
         String::new(),
         String::new(),
         String::new(),
@@ -173,6 +242,7 @@ fn print(e: &Explained<'_>, compiled: &Compiled, report: &RangeReport) -> anyhow
          of one core's arithmetic.\nOffline work depends on no input and can be done ahead. The client sends {} of shares.",
         output::bytes(e.bytes_input)
     ))?;
+    print_elsewhere(&e.elsewhere)?;
     output::line("\nRevealed")?;
     for r in &e.reveals {
         output::line(format!("  to {}: {} ({})", r.recipient, r.purpose, output::bytes(r.bytes)))?;

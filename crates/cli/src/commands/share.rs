@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use trefoil_client::{InputEncoding, Manifest, Reveal};
 use trefoil_data::{Resize, Split, load_dir_as, load_input};
+use trefoil_link::Network;
 use trefoil_nn::compile::{Compiled, compile};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::range::{self, RangeReport};
@@ -16,7 +17,7 @@ use super::explain;
 use crate::access::{Access, load_cluster};
 use crate::model::ModelArgs;
 use crate::output;
-use crate::plan::layers;
+use crate::plan::{layers, plan_for};
 use crate::table::Table;
 
 /// Samples measured, at most.
@@ -48,9 +49,12 @@ pub(crate) struct Args {
     /// Material to keep ready, for so many requests
     #[arg(long, value_name = "N", default_value_t = 0)]
     ahead: u32,
-    /// Samples of each request that material is kept ready for
+    /// Samples of each request: what is planned for, and what material is kept ready for
     #[arg(long, value_name = "B", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     ahead_batch: u32,
+    /// Plan for this link between the servers: loopback, lan, wan or ROUNDTRIP,BANDWIDTH such as 40ms,352mbit
+    #[arg(long, value_name = "LINK", default_value = "lan")]
+    network: Network,
     /// Do not ask before sharing
     #[arg(long)]
     yes: bool,
@@ -60,7 +64,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     check_name(&args.name).context("--as")?;
     let cluster = load_cluster(&args.access.config)?;
     let graph = args.model.load()?;
-    let compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
+    let mut compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
+    compiled.program = plan_for(&args.network, &compiled.program, args.ahead_batch, args.ahead > 0)?;
     let input = args.model.input.encoding();
     let possible = if compiled.ending_in(Reveal::Label).is_ok() { "logits,label" } else { "logits" };
     let grants = grants(&args.allow, args.reveal.as_deref().unwrap_or(possible))?;
@@ -164,10 +169,16 @@ fn show(graph: &Graph, compiled: &Compiled, report: &RangeReport, manifest: &Man
         explain::shape(&compiled.program.input_shape)
     ))?;
     let program = compiled.ending_in(Reveal::Logits)?;
-    let mut t = Table::new(&["layer", "operation", "in", "out", ">rounds", ">online", ">offline"]);
+    let mut t = Table::new(&["layer", "operation", "in", "out", "compared by", ">rounds", ">online", ">offline"]);
     for l in layers(&program, 1)? {
         let cost = [l.rounds.to_string(), output::bytes(l.bytes_online), output::bytes(l.bytes_offline)];
-        let what = [l.layer.clone(), l.operation.clone(), explain::shape(&l.input), explain::shape(&l.output)];
+        let what = [
+            l.layer.clone(),
+            l.operation.clone(),
+            explain::shape(&l.input),
+            explain::shape(&l.output),
+            l.compares.join(", "),
+        ];
         t.row(what.into_iter().chain(cost).collect());
     }
     output::line(t.text())?;

@@ -64,8 +64,11 @@ fn a_plan_adds_up_and_grows_with_the_link() {
     let sum = |p: &Value, f: &str| p["layers"].as_array().unwrap().iter().map(|l| l[f].as_u64().unwrap()).sum::<u64>();
     for f in ["rounds", "bytes_online", "bytes_offline"] {
         assert_eq!(sum(&lan, f), lan[f].as_u64().unwrap());
-        assert_eq!(lan[f], wan[f]);
+        assert_eq!(sum(&wan, f), wan[f].as_u64().unwrap());
+        // What each plan says of the other link is what the other plan is.
+        assert_eq!((&lan["elsewhere"][2][f], &wan["elsewhere"][1][f]), (&wan[f], &lan[f]));
     }
+    assert!(wan["rounds"].as_u64() < lan["rounds"].as_u64(), "rounds rule on a wide network");
     assert!(wan["predicted_online_s"].as_f64() > lan["predicted_online_s"].as_f64());
     assert_eq!(lan["reveals"][0]["recipient"], "the client");
     assert_eq!(lan["learns"].as_array().unwrap().len(), 5);

@@ -15,7 +15,10 @@ fn served(tls: bool) -> Servers {
     let s = Servers::start(tls);
     let digits = s.path("digits").display().to_string();
     common::run(&["data", "digits", "--count", "30", "--out", &digits]);
-    let shared = s.settled("owner", &["share", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label"]);
+    let shared = s.settled(
+        "owner",
+        &["share", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label", "--ahead-batch", "10"],
+    );
     assert!(shared.contains("What each party learns") && shared.contains("shared as d"), "{shared}");
     s
 }

@@ -6,7 +6,7 @@
 //! multi-input AND over masked bits, four at a time); the index is an XOR of the winners' bits. No logit, winner's bit
 //! or one-hot vector is opened.
 //!
-//! Rounds: the comparison's, then one for every further level of the AND (n = 10: 3 + 1).
+//! Rounds: the comparison's, then one for every further level of the AND (n = 10: 3 + 1, by keys 1 + 1).
 
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
@@ -16,6 +16,7 @@ use super::dealing::{At, Dealing};
 use super::layout::Layout;
 use super::local::shifted_column;
 use super::online::Online;
+use crate::compare::Compare;
 use crate::error::MpcError;
 use crate::program::{Window, index_bits};
 
@@ -47,8 +48,8 @@ pub(crate) fn pairs(n: usize) -> usize {
 }
 
 /// Layout of the comparison of shifted wires: bits 0..k of the differences.
-pub(crate) fn shifted_layout(window: Window) -> Layout {
-    Layout::new(Window { lo: 0, k: window.k })
+pub(crate) fn shifted_layout(window: Window, compare: Compare) -> Layout {
+    Layout::new(Window { lo: 0, k: window.k }, compare)
 }
 
 fn pair_list(n: usize) -> Vec<(usize, usize)> {
@@ -125,11 +126,11 @@ pub(crate) fn deal_argmax<D: Dealing>(
     at: At,
     batch: usize,
     n: usize,
-    window: Window,
+    (window, way): (Window, Compare),
     lambda: &[u64],
 ) -> Result<ArgmaxMaterial, MpcError> {
     let list = pair_list(n);
-    let layout = shifted_layout(window);
+    let layout = shifted_layout(window, way);
     let compare = deal_compare(d, at, list.len() * batch, &layout, differences(lambda, n, batch, window.lo, &list))?;
     let words = batch.div_ceil(64);
     let beta = &compare.sign;
@@ -186,7 +187,7 @@ pub(crate) fn argmax(
     net: &mut Online<'_>,
     batch: usize,
     n: usize,
-    window: Window,
+    (window, way): (Window, Compare),
     delta: &[u64],
     m: ArgmaxMaterial,
 ) -> Result<Words, MpcError> {
@@ -195,7 +196,7 @@ pub(crate) fn argmax(
     let bhat = compare(
         net,
         list.len() * batch,
-        &shifted_layout(window),
+        &shifted_layout(window, way),
         &m.compare,
         differences(delta, n, batch, window.lo, &list),
     )?;

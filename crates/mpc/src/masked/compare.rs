@@ -7,12 +7,15 @@
 //! bits, Patra et al. 2021, ABY2.0), and so on to the root; the sign is opened masked. A window of 32 bits: 3 rounds,
 //! 19 bits per evaluator online, 151 bits dealt.
 //!
+//! With keys (see `dcf`) the carry comes of no round at all: an XOR share of [lower bits of delta < those of lambda].
+//!
 //! Before: delta at A and B, lambda at the producer. After: a masked bit, public bhat = b XOR beta, beta XOR-shared.
 
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::to_planes;
 
+use super::dcf::{self, Group, Keys};
 use super::dealing::{At, Dealing};
 use super::layout::{Layout, Level, Node, chunks, plane_g, plane_p};
 use super::online::{Online, Role};
@@ -23,6 +26,7 @@ use crate::error::MpcError;
 pub(crate) struct CompareMaterial {
     leaf: Words,
     levels: Vec<LevelMaterial>,
+    keys: Keys,
     top: Words,
     /// This party's part of the mask of the result: beta (the whole of it at the producer).
     pub(crate) sign: Words,
@@ -37,9 +41,12 @@ struct LevelMaterial {
 impl CompareMaterial {
     pub(crate) fn words(&self) -> usize {
         let levels: usize = self.levels.iter().map(|l| l.masks.len() + l.monomials.len()).sum();
-        self.leaf.len() + levels + self.top.len() + self.sign.len()
+        self.leaf.len() + levels + self.keys.words() + self.top.len() + self.sign.len()
     }
 }
+
+/// A carry's bit comes from a key as the last bit of a sum: its XOR shares.
+const BIT: Group = Group { wide: false, narrow: 1 };
 
 /// Deals the comparison of `n` wires. `lambda` writes the masks of the elements from its first argument on: it is
 /// called at the producer only. The producer gets beta.
@@ -59,12 +66,14 @@ pub(crate) fn deal_compare<D: Dealing>(
         let at = at.level(l)?;
         levels.push((d.open_mask(at, Purpose::NodeMask)?, d.open_shares(at, Purpose::NodeMonomial)?));
     }
+    let mut roots = if layout.keys { Some(dcf::open_keys(d, at)?) } else { None };
     let all = n.div_ceil(64);
     let level_room =
         |l: &Level| LevelMaterial { masks: D::room(l.opened() * all), monomials: D::room(l.dealt() * all) };
     let mut m = CompareMaterial {
         leaf: D::room(layout.leaf_planes() * all),
         levels: layout.levels.iter().map(level_room).collect(),
+        keys: if layout.keys { dcf::room::<D>(n, k - 1, BIT) } else { Keys::default() },
         top: D::room(all),
         sign: D::room(all),
     };
@@ -86,6 +95,14 @@ pub(crate) fn deal_compare<D: Dealing>(
             d.deal_bits(monomials, level.dealt() * words, &mut material.monomials, |out| {
                 node_monomials(level, words, mu, out);
             })?;
+        }
+        if let Some(roots) = &mut roots {
+            let mut wires = Words::zeros(if D::COMPUTES && !D::KEEPS { len } else { 0 });
+            if !wires.is_empty() {
+                lambda(start, &mut wires);
+            }
+            let body = (1 << (k - 1)) - 1;
+            dcf::deal_keys(d, roots, len, k - 1, BIT, &mut m.keys, |e| (wires[e] >> lo & body, [0, 0, 1]))?;
         }
         let bits = &planes;
         d.deal_bits(&mut top, words, &mut m.top, |out| out.copy_from_slice(&bits[(k as usize - 1) * words..]))?;
@@ -146,9 +163,8 @@ pub(crate) fn compare(
     let role = net.role;
     let (lo, k) = (layout.window.lo, layout.window.k as usize);
     let mut sign = Words::with_capacity(n.div_ceil(64));
-    let pairs = layout.blocks.len();
     // XOR shares of this level's pairs, chunk by chunk: as many planes as its level opens (the lowest P left out).
-    let mut shares = Words::with_capacity((2 * pairs - 1) * n.div_ceil(64));
+    let mut shares = Words::with_capacity(layout.pair_planes().max(1) * n.div_ceil(64));
     let mut leaf = 0;
     let mut scratch = Scratch::default();
     for (start, len, words) in chunks(n) {
@@ -157,10 +173,13 @@ pub(crate) fn compare(
         let mut bits = Words::zeros(k * words);
         to_planes(&wires, lo, k as u32, &mut bits);
         let size = layout.leaf_planes() * words;
-        let out = shares.grow((2 * pairs - 1) * words);
+        let out = shares.grow(layout.pair_planes() * words);
         leaf_pairs(role, layout, words, &bits, &material.leaf[leaf..leaf + size], &mut scratch, out);
         leaf += size;
         sign.extend(&bits[(k - 1) * words..]);
+    }
+    if layout.keys {
+        carries(role, n, layout, material, delta, shares.grow(n.div_ceil(64)));
     }
     for (level, held) in layout.levels.iter().zip(&material.levels) {
         let public = net.open_bits(shares, &held.masks)?;
@@ -186,6 +205,35 @@ pub(crate) fn compare(
         *s ^= t ^ (!d & ones);
     }
     net.open_bits(shares, &material.sign)
+}
+
+/// XOR shares of the carries by keys: there is a carry unless the lower bits of delta are less than lambda's.
+fn carries(
+    role: Role,
+    n: usize,
+    layout: &Layout,
+    material: &CompareMaterial,
+    delta: impl Fn(usize, &mut [u64]),
+    out: &mut [u64],
+) {
+    let (lo, bits) = (layout.window.lo, layout.window.k - 1);
+    let mut wires = Words::zeros(n);
+    delta(0, &mut wires);
+    let body = (1 << bits) - 1;
+    dcf::evaluate(
+        role,
+        &material.keys,
+        n,
+        bits,
+        BIT,
+        |e| wires[e] >> lo & body,
+        |start, values| {
+            for (o, chunk) in out[start / 64..].iter_mut().zip(values.chunks(64)) {
+                *o = role.ones();
+                chunk.iter().enumerate().for_each(|(i, v)| *o ^= (v[2] & 1) << i);
+            }
+        },
+    );
 }
 
 /// Room for the tables of one block or node.

@@ -1,8 +1,9 @@
-//! The offline phase's three primitives and who does what in them.
+//! The offline phase's primitives and who does what in them.
 //!
-//! A step's dealing is written once over [`Dealing`]: *draw a mask*, *deal a ring value*, *deal bits*. The producer
-//! knows every mask, computes the values and sends bob one correction each; alice draws; bob draws his masks and
-//! receives the corrections; the counter only adds up what the producer would send.
+//! A step's dealing is written once over [`Dealing`]: *draw a mask*, *deal a ring value*, *deal bits*, *publish to both
+//! evaluators*. The producer knows every mask, computes the values and sends bob one correction each; alice draws; bob
+//! draws his masks, receives the corrections and passes on to alice what is published; the counter only adds up what
+//! would be sent.
 
 use trefoil_link::frame::HEADER;
 use trefoil_link::{Link, Phase, Tag};
@@ -10,6 +11,7 @@ use trefoil_prg::{Address, Purpose, Source, Stream};
 use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::{pack, packed_bytes, unpack};
 
+use super::online::forwarded;
 use crate::error::MpcError;
 
 /// Frames from the producer are cut, between two values, once they hold this much.
@@ -85,6 +87,12 @@ pub(crate) trait Dealing {
 
     /// Appends the next `n` words of bit masks.
     fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words);
+
+    /// The next `n` words of alice's and of bob's part of a mask, apart: empty where this party does not know them.
+    fn parts(&mut self, draw: &mut Draw, n: usize) -> [Words; 2];
+
+    /// Gives both evaluators the same `n` words; `value` writes them over zeros at the producer and runs nowhere else.
+    fn publish(&mut self, n: usize, out: &mut Words, value: impl FnOnce(&mut [u64])) -> Result<(), MpcError>;
 
     /// Deals `n` ring values modulo 2^bits; `value` adds them to zeros at the producer and runs nowhere else.
     fn deal(
@@ -229,6 +237,17 @@ impl Dealing for Producer<'_> {
         a.iter_mut().zip(b).for_each(|(x, y)| *x ^= *y);
     }
 
+    fn parts(&mut self, draw: &mut Draw, n: usize) -> [Words; 2] {
+        [next(&mut draw.alice, n), next(&mut draw.bob, n)]
+    }
+
+    fn publish(&mut self, n: usize, _: &mut Words, value: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
+        let v = self.values.zeros(n);
+        value(v);
+        room(&mut self.buffer, 8 * n).copy_from_slice(bytemuck::cast_slice(v));
+        self.flush_if_full()
+    }
+
     fn deal(
         &mut self,
         draw: &mut Draw,
@@ -272,12 +291,25 @@ impl Dealing for Producer<'_> {
     }
 }
 
-/// Alice: all her material comes from the seed she shares with carol.
+/// Alice: her material comes from the seed she shares with carol; what carol publishes she has from bob.
 pub(crate) struct AliceDealing<'a> {
-    pub(crate) carol: &'a Source,
+    carol: &'a Source,
+    bob: &'a mut dyn Link,
+    step: usize,
+}
+
+impl<'a> AliceDealing<'a> {
+    pub(crate) fn new(carol: &'a Source, bob: &'a mut dyn Link) -> Self {
+        Self { carol, bob, step: 0 }
+    }
 }
 
 impl Dealing for AliceDealing<'_> {
+    fn begin_step(&mut self, step: usize) {
+        self.step = step;
+        self.bob.meter().enter(Phase::Offline, step);
+    }
+
     fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
         Ok(Draw { alice: Some(at.stream(self.carol, purpose)?), bob: None })
     }
@@ -292,6 +324,14 @@ impl Dealing for AliceDealing<'_> {
 
     fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words) {
         fill(&mut draw.alice, out.grow(n));
+    }
+
+    fn parts(&mut self, draw: &mut Draw, n: usize) -> [Words; 2] {
+        [next(&mut draw.alice, n), Words::default()]
+    }
+
+    fn publish(&mut self, n: usize, out: &mut Words, _: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
+        Ok(self.bob.recv(forwarded(self.step), bytemuck::cast_slice_mut(out.grow(n)))?)
     }
 
     fn deal(
@@ -318,18 +358,20 @@ impl Dealing for AliceDealing<'_> {
     }
 }
 
-/// Bob: his masks come from the seed he shares with carol, dealt values from carol's corrections.
+/// Bob: his masks come from the seed he shares with carol, dealt values from carol's corrections. What carol publishes
+/// he passes on to alice, unread: it is meant for both, and carol's one data link ends at bob.
 pub(crate) struct BobDealing<'a> {
     carol: &'a Source,
     link: &'a mut dyn Link,
+    alice: &'a mut dyn Link,
     tag: Tag,
     frame: Vec<u8>,
     used: usize,
 }
 
 impl<'a> BobDealing<'a> {
-    pub(crate) fn new(carol: &'a Source, link: &'a mut dyn Link) -> Self {
-        Self { carol, link, tag: 0, frame: Vec::new(), used: 0 }
+    pub(crate) fn new(carol: &'a Source, link: &'a mut dyn Link, alice: &'a mut dyn Link) -> Self {
+        Self { carol, link, alice, tag: 0, frame: Vec::new(), used: 0 }
     }
 
     fn take(&mut self, bytes: usize) -> Result<&[u8], MpcError> {
@@ -357,6 +399,7 @@ impl Dealing for BobDealing<'_> {
     fn begin_step(&mut self, step: usize) {
         self.tag = step as Tag;
         self.link.meter().enter(Phase::Offline, step);
+        self.alice.meter().enter(Phase::Offline, step);
     }
 
     fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
@@ -373,6 +416,16 @@ impl Dealing for BobDealing<'_> {
 
     fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words) {
         fill(&mut draw.bob, out.grow(n));
+    }
+
+    fn parts(&mut self, draw: &mut Draw, n: usize) -> [Words; 2] {
+        [Words::default(), next(&mut draw.bob, n)]
+    }
+
+    fn publish(&mut self, n: usize, out: &mut Words, _: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
+        let words = out.grow(n);
+        bytemuck::cast_slice_mut(words).copy_from_slice(self.take(8 * n)?);
+        Ok(self.alice.send(forwarded(self.tag as usize), &[bytemuck::cast_slice(words)])?)
     }
 
     fn deal(
@@ -414,8 +467,10 @@ impl Dealing for BobDealing<'_> {
 #[derive(Default)]
 pub(crate) struct Counting {
     buffered: usize,
-    /// Bytes of all frames of the step so far, headers included.
+    /// Bytes of all frames of the producer so far, headers included.
     pub(crate) bytes: u64,
+    /// Bytes of all frames that bob passed on to alice.
+    pub(crate) forwarded: u64,
 }
 
 impl Counting {
@@ -451,6 +506,16 @@ impl Dealing for Counting {
     }
 
     fn mask_bits(&mut self, _: &mut Draw, _: usize, _: &mut Words) {}
+
+    fn parts(&mut self, _: &mut Draw, _: usize) -> [Words; 2] {
+        [Words::default(), Words::default()]
+    }
+
+    fn publish(&mut self, n: usize, _: &mut Words, _: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
+        self.forwarded += (8 * n + HEADER) as u64;
+        self.add(8 * n);
+        Ok(())
+    }
 
     fn deal(
         &mut self,

@@ -17,6 +17,7 @@ use super::prepare::{check, last_uses, linear_step, matmul_sizes, reveal_words};
 use super::relu::relu;
 use super::truncate::truncate;
 use super::weights::EvaluatorWeights;
+use crate::compare::Compare;
 use crate::error::MpcError;
 use crate::program::{Form, Op, Program, ValueInfo};
 
@@ -127,17 +128,17 @@ impl Run<'_> {
                 let delta = self.take(*x, i);
                 Ok(truncate(role, *shift, &delta, m))
             }
-            (Op::Relu { x, shift, window }, StepMaterial::Relu(m)) => {
+            (Op::Relu { x, shift, window, compare }, StepMaterial::Relu(m)) => {
                 let delta = self.take(*x, i);
-                relu(&mut self.net, *shift, &Layout::new(*window), &delta, *m)
+                relu(&mut self.net, *shift, &Layout::new(*window, *compare), &delta, *m)
             }
-            (Op::MaxPool { x, pool, window }, StepMaterial::Max(m)) => {
+            (Op::MaxPool { x, pool, window, compare }, StepMaterial::Max(m)) => {
                 let delta = self.take(*x, i);
-                max_pool(&mut self.net, self.batch, n, pool, &Layout::new(*window), &delta, *m)
+                max_pool(&mut self.net, self.batch, n, pool, &Layout::new(*window, *compare), &delta, *m)
             }
-            (Op::Argmax { x, window }, StepMaterial::Argmax(m)) => {
+            (Op::Argmax { x, window, compare }, StepMaterial::Argmax(m)) => {
                 let delta = self.take(*x, i);
-                argmax(&mut self.net, self.batch, self.infos[*x].elements(), *window, &delta, *m)
+                argmax(&mut self.net, self.batch, self.infos[*x].elements(), (*window, *compare), &delta, *m)
             }
             (Op::Reveal { x, shift }, StepMaterial::Reveal(r)) => {
                 let share = self.take(*x, i);
@@ -193,22 +194,25 @@ pub(crate) fn online_payloads(op: &Op, infos: &[ValueInfo], index: usize, batch:
     };
     match op {
         Op::Open { .. } => (vec![8 * n], 0),
-        Op::Relu { window, .. } => (compared(&Layout::new(*window), n), 0),
-        Op::MaxPool { pool, window, .. } => {
-            let layout = Layout::new(*window);
+        Op::Relu { compare: Compare::Keys, .. } => (vec![], 0),
+        Op::Relu { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
+        Op::MaxPool { pool, window, compare, .. } => {
+            let layout = Layout::new(*window, *compare);
             let levels = rounds(pool.window.0 * pool.window.1);
             let mut sent = Vec::new();
             for (l, (pairs, _)) in levels.iter().enumerate() {
-                sent.extend(compared(&layout, pairs * n));
+                if !layout.keys {
+                    sent.extend(compared(&layout, pairs * n));
+                }
                 if l + 1 < levels.len() {
                     sent.push(8 * pairs * n);
                 }
             }
             (sent, 0)
         }
-        Op::Argmax { x, window } => {
+        Op::Argmax { x, window, compare } => {
             let classes = infos[*x].elements();
-            let mut sent = compared(&shifted_layout(*window), pairs(classes) * batch);
+            let mut sent = compared(&shifted_layout(*window, *compare), pairs(classes) * batch);
             sent.extend(and_opened(classes).iter().map(|planes| 8 * planes * batch.div_ceil(64)));
             (sent, 0)
         }

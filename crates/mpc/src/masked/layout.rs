@@ -2,15 +2,11 @@
 //!
 //! Producer, evaluators and counter walk one [`Layout`], so that they agree on every plane dealt and opened.
 
+use crate::compare::Compare;
 use crate::program::Window;
 
 /// Elements whose planes lie side by side: 64 words a plane, so that a chunk's working set stays in the cache.
 pub(crate) const CHUNK: usize = 4096;
-
-/// Leaf bits in one block.
-const BLOCK: u32 = 4;
-/// (G, P) pairs combined by one node.
-const ARITY: usize = 4;
 
 /// One node: combines the pairs `start .. start + len` of its level.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +25,14 @@ impl Node {
 
     fn new(start: usize, len: usize) -> Self {
         let want_p = start > 0;
-        let above = |i: usize| (i + 1..len).map(|j| 1u16 << (2 * j + 1)).sum::<u16>();
-        let mut runs: Vec<u16> = (0..len).map(|i| 1 << (2 * i) | above(i)).collect();
-        if want_p {
-            runs.push(2 | above(0));
-        }
-        let monomials = (1..1u32 << (2 * len))
-            .map(|s| s as u16)
-            .filter(|s| s.count_ones() >= 2 && runs.iter().any(|r| s & !r == 0));
-        Self { start, len, monomials: monomials.collect() }
+        // What g_i is multiplied with: any of the p above it; and p alone with others of their kind.
+        let spread = |s: u16| (0..len).filter(|j| s >> j & 1 == 1).map(|j| 1u16 << (2 * j + 1)).sum::<u16>();
+        let above = |i: usize| (0..1u16 << (len - i - 1)).map(move |s| spread(s << (i + 1)));
+        let g = (0..len).flat_map(|i| above(i).map(move |s| s | 1 << (2 * i)));
+        let p = (0..1u16 << len).filter(|s| want_p || s & 1 == 0).map(spread);
+        let mut monomials: Vec<u16> = g.chain(p).filter(|s| s.count_ones() >= 2).collect();
+        monomials.sort_unstable();
+        Self { start, len, monomials }
     }
 }
 
@@ -70,34 +65,45 @@ pub(crate) fn plane_p(e: usize) -> usize {
     2 * e
 }
 
-/// A comparison of `window.k` bits: a carry tree over the lower `k - 1` of them.
+/// A comparison of `window.k` bits: a carry tree over the lower `k - 1` of them, or keys and no tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) window: Window,
+    /// Whether the carry comes from keys.
+    pub(crate) keys: bool,
     /// Bits of each leaf block, lowest first.
     pub(crate) blocks: Vec<u32>,
     pub(crate) levels: Vec<Level>,
 }
 
 impl Layout {
-    pub(crate) fn new(window: Window) -> Self {
-        let body = window.k - 1;
-        let blocks: Vec<u32> = (0..body).step_by(BLOCK as usize).map(|s| BLOCK.min(body - s)).collect();
+    /// The window and the way of comparing were checked.
+    pub(crate) fn new(window: Window, compare: Compare) -> Self {
+        let Compare::Tree { block, arity } = compare else {
+            return Self { window, keys: true, blocks: vec![], levels: vec![] };
+        };
+        let (body, arity) = (window.k - 1, arity as usize);
+        let blocks: Vec<u32> = (0..body).step_by(block as usize).map(|s| block.min(body - s)).collect();
         let mut levels = Vec::new();
         let mut pairs = blocks.len();
         while pairs > 1 {
             let nodes: Vec<Node> =
-                (0..pairs).step_by(ARITY).map(|start| Node::new(start, ARITY.min(pairs - start))).collect();
+                (0..pairs).step_by(arity).map(|start| Node::new(start, arity.min(pairs - start))).collect();
             let next = nodes.len();
             levels.push(Level { pairs, nodes });
             pairs = next;
         }
-        Self { window, blocks, levels }
+        Self { window, keys: false, blocks, levels }
     }
 
     /// Bit planes of the leaves' monomials.
     pub(crate) fn leaf_planes(&self) -> usize {
         self.blocks.iter().map(|b| (1 << b) - 1).sum()
+    }
+
+    /// Bit planes of the leaves' (G, P), the lowest P left out.
+    pub(crate) fn pair_planes(&self) -> usize {
+        (2 * self.blocks.len()).saturating_sub(1)
     }
 
     /// Bits each evaluator sends for one element, by round.
@@ -124,7 +130,7 @@ mod tests {
         for (lo, k, rounds, online, offline) in
             [(0, 64, 3, 39, 329), (0, 32, 3, 19, 151), (16, 32, 3, 19, 151), (16, 24, 3, 15, 101)]
         {
-            let l = Layout::new(Window { lo, k });
+            let l = Layout::new(Window { lo, k }, Compare::default());
             let opened = l.opened_by_round();
             let dealt = l.leaf_planes() + l.levels.iter().map(Level::dealt).sum::<usize>() + 1;
             assert_eq!((opened.len(), opened.iter().sum::<usize>(), dealt), (rounds, online, offline), "{lo} {k}");

@@ -11,9 +11,11 @@
 mod argmax;
 mod bilinear;
 mod compare;
+mod dcf;
 mod dealing;
 mod evaluate;
 pub mod input;
+mod keyed;
 mod layout;
 pub(crate) mod local;
 mod material;
@@ -33,4 +35,4 @@ pub use weights::{EvaluatorWeights, ProducerWeights};
 
 pub(crate) use bilinear::apply;
 pub(crate) use evaluate::online_payloads;
-pub(crate) use prepare::{check, count_offline, linear_step, matmul_sizes};
+pub(crate) use prepare::{check, count_offline, count_step, linear_step, matmul_sizes};

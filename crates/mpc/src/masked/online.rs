@@ -32,6 +32,11 @@ impl Role {
 /// Exchanges that one step may have: one bit more than a comparison of 2^32 rounds would be absurd.
 const EXCHANGES: Tag = 1 << 12;
 
+/// Tag of what bob passes on to alice in the offline phase of a step: the exchange that no step has.
+pub(crate) fn forwarded(step: usize) -> Tag {
+    step as Tag * EXCHANGES + EXCHANGES - 1
+}
+
 /// An evaluator's end of the link, numbering the exchanges of each step.
 pub(crate) struct Online<'a> {
     pub(crate) role: Role,

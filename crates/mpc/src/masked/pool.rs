@@ -1,18 +1,17 @@
 //! Maximum over windows by tournament: max(a, b) = b + ReLU(a - b) on masked wires, the difference being local.
 //!
-//! A 2 x 2 window takes two levels: compare and select (3 rounds), re-open (1), compare and select (3). The result is
-//! additive. For each comparison: the comparison's bits and 128 bits dealt; 64 bits each way for each re-opened winner.
+//! A 2 x 2 window takes two levels: compare and select (3 rounds, by keys none), re-open (1), compare and select (3).
+//! The result is additive. For each comparison: the comparison's bits and 128 bits dealt; 64 bits each way for each re-opened winner.
 
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
 use trefoil_ring::geometry::Pool2d;
 
-use super::compare::{CompareMaterial, compare, deal_compare};
 use super::dealing::{At, Dealing};
 use super::layout::Layout;
 use super::local::window_slot;
 use super::online::{Online, Role};
-use super::relu::{SelectMaterial, deal_select, select};
+use super::relu::{ReluMaterial, deal_relu, relu};
 use crate::error::MpcError;
 
 /// Material of one max-pool step: a level of the tournament each.
@@ -24,8 +23,7 @@ pub(crate) struct MaxMaterial {
 }
 
 struct MaxLevel {
-    compare: CompareMaterial,
-    select: SelectMaterial,
+    positive: ReluMaterial,
     /// This party's masks of the second operands.
     second: Words,
     /// This party's masks of the winners, where they are opened again.
@@ -34,7 +32,7 @@ struct MaxLevel {
 
 impl MaxMaterial {
     pub(crate) fn words(&self) -> usize {
-        let level = |l: &MaxLevel| l.compare.words() + l.select.words() + l.second.len() + l.winners.len();
+        let level = |l: &MaxLevel| l.positive.words() + l.second.len() + l.winners.len();
         self.levels.iter().map(level).sum::<usize>() + self.single.len()
     }
 }
@@ -95,17 +93,14 @@ pub(crate) fn deal_max<D: Dealing>(
     for (l, &(pairs, passes)) in levels.iter().enumerate() {
         let at = at.unit(l)?;
         let (difference, second) = pair_up(&candidates, pairs);
-        let compare = deal_compare(d, at, pairs * n, layout, |start, out| {
-            out.copy_from_slice(&difference[start..start + out.len()])
-        })?;
-        let select = deal_select(d, at, pairs * n, 0, &difference, &compare.sign)?;
+        let positive = deal_relu(d, at, pairs * n, 0, layout, &difference)?;
         let mut winners = Words::default();
         if l + 1 < levels.len() {
             let mut draw = d.open_mask(at, Purpose::Lambda)?;
             winners = d.mask(&mut draw, pairs * n);
             candidates = if D::COMPUTES { advance(candidates, &winners, passes, n) } else { vec![] };
         }
-        m.levels.push(MaxLevel { compare, select, second, winners });
+        m.levels.push(MaxLevel { positive, second, winners });
     }
     if levels.is_empty() {
         m.single = candidates.pop().unwrap_or_default();
@@ -136,10 +131,7 @@ pub(crate) fn max_pool(
     }
     for (&(pairs, passes), level) in levels.iter().zip(m.levels) {
         let (difference, second) = pair_up(&candidates, pairs);
-        let bhat = compare(net, pairs * n, layout, &level.compare, |start, out| {
-            out.copy_from_slice(&difference[start..start + out.len()]);
-        })?;
-        let mut winner = select(net.role, 0, &difference, &bhat, level.select);
+        let mut winner = relu(net, 0, layout, &difference, level.positive)?;
         super::local::add(&mut winner, &share_of(net.role, &second, &level.second));
         if level.winners.is_empty() {
             result = winner;

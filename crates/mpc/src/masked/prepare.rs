@@ -117,16 +117,16 @@ fn step<D: Dealing>(
         Op::Truncate { x, shift } => {
             Ok((StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.get(*x))?), Arc::default()))
         }
-        Op::Relu { x, shift, window } => {
-            let m = deal_relu(d, at, n, *shift, &Layout::new(*window), masks.get(*x))?;
+        Op::Relu { x, shift, window, compare } => {
+            let m = deal_relu(d, at, n, *shift, &Layout::new(*window, *compare), masks.get(*x))?;
             Ok((StepMaterial::Relu(Box::new(m)), Arc::default()))
         }
-        Op::MaxPool { x, pool, window } => {
-            let m = deal_max(d, at, batch, n, pool, &Layout::new(*window), masks.get(*x))?;
+        Op::MaxPool { x, pool, window, compare } => {
+            let m = deal_max(d, at, batch, n, pool, &Layout::new(*window, *compare), masks.get(*x))?;
             Ok((StepMaterial::Max(Box::new(m)), Arc::default()))
         }
-        Op::Argmax { x, window } => {
-            let m = deal_argmax(d, at, batch, infos[*x].elements(), *window, masks.get(*x))?;
+        Op::Argmax { x, window, compare } => {
+            let m = deal_argmax(d, at, batch, infos[*x].elements(), (*window, *compare), masks.get(*x))?;
             Ok((StepMaterial::Argmax(Box::new(m)), Arc::default()))
         }
         _ if !masked => local(Words::default()),
@@ -191,13 +191,15 @@ pub fn deal(
 }
 
 /// At an evaluator: prepares one lot. `carol` and `peer` are the lot's sources with the producer and with the other
-/// evaluator; bob receives what is dealt over `dealt`, alice has none.
+/// evaluator; bob receives what is dealt over `dealt`, alice has none. Where the program compares by keys, bob passes
+/// their correction words on to alice over `link`, the evaluators' own: both must prepare at the same time.
 pub fn prepare(
     program: &Program,
     batch: usize,
     weights: &EvaluatorWeights,
     carol: &Source,
     peer: &Source,
+    link: &mut dyn Link,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Material, MpcError> {
     let began = Instant::now();
@@ -216,8 +218,10 @@ pub fn prepare(
         Ok(())
     };
     match dealt {
-        Some(link) => walk(&mut BobDealing::new(carol, link), program, &infos, batch, weights, |_, i, m| keep(i, m))?,
-        None => walk(&mut AliceDealing { carol }, program, &infos, batch, weights, |_, i, m| keep(i, m))?,
+        Some(dealt) => {
+            walk(&mut BobDealing::new(carol, dealt, link), program, &infos, batch, weights, |_, i, m| keep(i, m))?;
+        }
+        None => walk(&mut AliceDealing::new(carol, link), program, &infos, batch, weights, |_, i, m| keep(i, m))?,
     }
     Ok(Material { role, program: program.hash(), batch, lot: carol.lot(), steps, time: began.elapsed() })
 }
@@ -230,15 +234,17 @@ pub(crate) fn reveal_words(info: &ValueInfo, batch: usize) -> usize {
     }
 }
 
-/// Bytes that the producer sends for each step, frame headers included.
-pub(crate) fn count_offline(program: &Program, batch: usize) -> Result<Vec<u64>, MpcError> {
+/// Bytes that the producer sends for each step, and that bob passes on to alice, frame headers included.
+pub(crate) fn count_offline(program: &Program, batch: usize) -> Result<Vec<(u64, u64)>, MpcError> {
     let infos = check(program, batch)?;
-    let mut bytes = Vec::with_capacity(infos.len());
-    let mut before = 0;
-    walk(&mut Counting::default(), program, &infos, batch, &(), |d, _, _| {
-        bytes.push(d.bytes - before);
-        before = d.bytes;
-        Ok(())
-    })?;
-    Ok(bytes)
+    (0..infos.len()).map(|i| count_step(&program.steps[i].op, &infos, i, batch)).collect()
+}
+
+/// The same for one step of a checked program.
+pub(crate) fn count_step(op: &Op, infos: &[ValueInfo], index: usize, batch: usize) -> Result<(u64, u64), MpcError> {
+    let masks = Masks { held: vec![Arc::default(); infos.len()], last: vec![] };
+    let mut d = Counting::default();
+    step(&mut d, index, op, infos, batch, &masks, &())?;
+    d.end_step()?;
+    Ok((d.bytes, d.forwarded))
 }

@@ -9,6 +9,7 @@ use trefoil_ring::Words;
 
 use super::compare::{CompareMaterial, compare, deal_compare};
 use super::dealing::{At, Dealing};
+use super::keyed::{KeyedMaterial, deal_keyed, keyed};
 use super::layout::{Layout, chunks};
 use super::online::{Online, Role};
 use super::truncate::public_terms;
@@ -26,11 +27,12 @@ pub(crate) struct SelectMaterial {
     beta_top: Words,
 }
 
-/// Material of one ReLU step.
-#[derive(Default)]
-pub(crate) struct ReluMaterial {
-    compare: CompareMaterial,
-    select: SelectMaterial,
+/// Material of a selection by the sign of the wire itself.
+pub(crate) enum ReluMaterial {
+    /// The sign as masked bit, and the selection by it.
+    Tree(CompareMaterial, SelectMaterial),
+    /// Comparison keys that select at once.
+    Keys(KeyedMaterial),
 }
 
 impl SelectMaterial {
@@ -41,7 +43,10 @@ impl SelectMaterial {
 
 impl ReluMaterial {
     pub(crate) fn words(&self) -> usize {
-        self.compare.words() + self.select.words()
+        match self {
+            ReluMaterial::Tree(compare, select) => compare.words() + select.words(),
+            ReluMaterial::Keys(keys) => keys.words(),
+        }
     }
 }
 
@@ -50,7 +55,7 @@ fn bit(plane: &[u64], i: usize) -> u64 {
 }
 
 /// Deals the selection of `n` wires under masks `lambda` by bits masked with `beta` (one plane, whole at the producer).
-pub(crate) fn deal_select<D: Dealing>(
+fn deal_select<D: Dealing>(
     d: &mut D,
     at: At,
     n: usize,
@@ -92,7 +97,7 @@ fn fill(out: &mut [u64], start: usize, value: impl Fn(usize) -> u64) {
 }
 
 /// This evaluator's additive share of b * (x >> f), from the public bits `bhat` and the wires' deltas.
-pub(crate) fn select(role: Role, f: u32, delta: &[u64], bhat: &[u64], m: SelectMaterial) -> Words {
+fn select(role: Role, f: u32, delta: &[u64], bhat: &[u64], m: SelectMaterial) -> Words {
     let mut out = m.beta;
     if f == 0 {
         for (i, ((o, d), (l, bl))) in out.iter_mut().zip(delta).zip(m.value.iter().zip(m.beta_value.iter())).enumerate()
@@ -125,12 +130,15 @@ pub(crate) fn deal_relu<D: Dealing>(
     layout: &Layout,
     lambda: &[u64],
 ) -> Result<ReluMaterial, MpcError> {
+    if layout.keys {
+        return Ok(ReluMaterial::Keys(deal_keyed(d, at, n, f, layout.window, lambda)?));
+    }
     let compare = deal_compare(d, at, n, layout, |start, out| out.copy_from_slice(&lambda[start..start + out.len()]))?;
     let select = deal_select(d, at, n, f, lambda, &compare.sign)?;
-    Ok(ReluMaterial { compare, select })
+    Ok(ReluMaterial::Tree(compare, select))
 }
 
-/// max(z, 0) >> f as additive shares: the comparison's rounds, then local.
+/// max(z, 0) >> f as additive shares: the comparison's rounds (by keys: none), then local.
 pub(crate) fn relu(
     net: &mut Online<'_>,
     f: u32,
@@ -138,8 +146,13 @@ pub(crate) fn relu(
     delta: &[u64],
     m: ReluMaterial,
 ) -> Result<Words, MpcError> {
-    let bhat = compare(net, delta.len(), layout, &m.compare, |start, out| {
-        out.copy_from_slice(&delta[start..start + out.len()]);
-    })?;
-    Ok(select(net.role, f, delta, &bhat, m.select))
+    match m {
+        ReluMaterial::Keys(m) => Ok(keyed(net.role, f, layout.window, delta, &m)),
+        ReluMaterial::Tree(material, selection) => {
+            let bhat = compare(net, delta.len(), layout, &material, |start, out| {
+                out.copy_from_slice(&delta[start..start + out.len()]);
+            })?;
+            Ok(select(net.role, f, delta, &bhat, selection))
+        }
+    }
 }

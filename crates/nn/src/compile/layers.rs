@@ -1,5 +1,6 @@
 //! What each layer becomes.
 
+use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Linear, Op, Program, WeightSpec};
 use trefoil_ring::Tensor;
 use trefoil_ring::fixed::encode_one;
@@ -63,7 +64,7 @@ impl Lowering {
                 let (scale, gain) = (self.wires.scale(inputs[0]), self.wires.gain(inputs[0]));
                 let x = self.wires.masked(inputs[0]);
                 let window = self.options.difference_window(scale);
-                self.wires.emit(name, Op::MaxPool { x, pool: *pool, window }, scale, gain)
+                self.wires.emit(name, Op::MaxPool { x, pool: *pool, window, compare: Compare::default() }, scale, gain)
             }
             Layer::AveragePool(pool) => {
                 self.average(name, inputs[0], pool, (self.shapes[id][0], self.shapes[id][1]))?
@@ -130,7 +131,12 @@ impl Lowering {
         let (scale, gain) = (self.wires.scale(wire), self.wires.gain(wire));
         let shift = scale - self.options.fraction_bits;
         let x = self.wires.masked(wire);
-        self.wires.emit(name, Op::Relu { x, shift, window: self.options.window(scale) }, scale - shift, gain)
+        self.wires.emit(
+            name,
+            Op::Relu { x, shift, window: self.options.window(scale), compare: Compare::default() },
+            scale - shift,
+            gain,
+        )
     }
 
     /// min(max(x, 0), c) = relu(x) - relu(x - c).
@@ -144,7 +150,7 @@ impl Lowering {
         let whole = self.relu(name, wire);
         let x = self.wires.masked(wire);
         let x = self.wires.push(name, Op::Offset { x, units: units(-ceiling * gain, scale) });
-        let op = Op::Relu { x, shift: scale - f, window: self.options.window(scale) };
+        let op = Op::Relu { x, shift: scale - f, window: self.options.window(scale), compare: Compare::default() };
         let above = self.wires.emit(name, op, f, gain);
         let below = self.wires.local(name, Local::Scale(-1, 0), vec![above], f, gain);
         Ok(self.wires.local(name, Local::Add, vec![whole, below], f, gain))

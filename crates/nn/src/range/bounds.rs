@@ -144,11 +144,11 @@ impl<'a> Evaluator<'a> {
                 (v(*x).both(|x| x[start * row..(start + len) * row].to_vec()), None)
             }
             Op::Truncate { x, shift } => (shifted(v(*x), *shift, slack), None),
-            Op::Relu { x, shift, window } => {
+            Op::Relu { x, shift, window, .. } => {
                 let y = shifted(v(*x), *shift, slack).map(|l| l.max(-slack), |h| h.max(0.0));
                 (y, Some(Demand::window(v(*x).span(), *window)))
             }
-            Op::MaxPool { x, pool, window } => {
+            Op::MaxPool { x, pool, window, .. } => {
                 let x = v(*x);
                 let y = x.both(|x| kernels::max_pool(pool, x, out()));
                 let lowest = least(pool, &x.low, out());
@@ -191,7 +191,7 @@ impl<'a> Evaluator<'a> {
                 let s = &self.info[*x].shape;
                 (v(*x).both(|x| kernels::zero_pad(x, (s[0], s[1], s[2]), *pads)), None)
             }
-            Op::Argmax { x, window } => {
+            Op::Argmax { x, window, .. } => {
                 let (low, high) = v(*x).span();
                 let empty = Bounds::new(Vec::new(), Vec::new());
                 (empty, Some(Demand::window((low - high, high - low), *window)))

@@ -25,14 +25,14 @@ pub(crate) fn run(graph: &Graph, options: &CompileOptions, x: &[f32]) -> Vec<f64
             }
             Op::Linear { x, weights: w, bias, map } => linear(map, v(*x), &weights[*w], bias.map(|b| &weights[b][..])),
             Op::Truncate { x, shift } => v(*x).iter().map(|z| z >> shift).collect(),
-            Op::Relu { x, shift, window } => v(*x)
+            Op::Relu { x, shift, window, .. } => v(*x)
                 .iter()
                 .map(|&z| {
                     assert!(fits(z, *window), "{}: {z} outside {window:?}", step.layer);
                     z.max(0) >> shift
                 })
                 .collect(),
-            Op::MaxPool { x, pool, window } => pooled(pool, v(*x), |w| {
+            Op::MaxPool { x, pool, window, .. } => pooled(pool, v(*x), |w| {
                 let (low, high) = (*w.iter().min().unwrap(), *w.iter().max().unwrap());
                 assert!(fits(high - low, *window) && fits(low - high, *window), "{}", step.layer);
                 high

@@ -1,6 +1,8 @@
 //! What is timed: a network or an operation, with its weights and an input.
 
 use trefoil_client::{InputEncoding, Manifest, Reveal};
+use trefoil_link::Network;
+use trefoil_mpc::Compare;
 use trefoil_mpc::Program;
 use trefoil_mpc::cost::{StepCost, cost};
 use trefoil_mpc::program::{Op, Step, Window};
@@ -13,6 +15,7 @@ use trefoil_ring::{Tensor, Words};
 
 use super::Operation;
 use crate::commands::share::manifest;
+use crate::plan::plan_for;
 
 /// Fraction bits of everything timed.
 const FRACTION_BITS: u32 = 16;
@@ -51,7 +54,9 @@ impl Case {
         let n = size as usize;
         let window = Window { lo: 0, k: WINDOW_BITS };
         let (shape, ops) = match op {
-            Operation::Relu => (vec![n], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window }]),
+            Operation::Relu => {
+                (vec![n], vec![Op::Open { x: 0 }, Op::Relu { x: 1, shift: 0, window, compare: Compare::default() }])
+            }
             Operation::Matmul => (
                 vec![n.saturating_mul(2), n],
                 vec![
@@ -70,6 +75,14 @@ impl Case {
         let input = InputEncoding { scale: 1.0, offset: 0.0, low: -1.0, high: 1.0 };
         let samples = values(values_of[0].elements(), -1.0, 1.0);
         Ok(Self { net: None, op: Some((op, size)), batch: 1, program, window, weights: Vec::new(), input, samples })
+    }
+
+    /// The same with the ways of comparing that suit a link best.
+    pub(super) fn for_link(mut self, network: Option<&Network>) -> anyhow::Result<Self> {
+        if let Some(network) = network {
+            self.program = plan_for(network, &self.program, self.batch, false)?;
+        }
+        Ok(self)
     }
 
     /// Its name in tables.
@@ -108,11 +121,11 @@ impl Case {
         self.op.is_none()
     }
 
-    /// Rounds, bytes online and bytes offline that are due.
-    pub(super) fn planned(&self) -> anyhow::Result<(u64, u64, u64)> {
+    /// What is due: rounds, bytes online, bytes that carol sends, and those that bob passes on of them.
+    pub(super) fn due(&self) -> anyhow::Result<StepCost> {
         let mut sum = StepCost::default();
         cost(&self.program()?, self.batch as usize)?.iter().for_each(|c| sum.add(c));
-        Ok((sum.rounds, sum.online + sum.revealed, sum.offline))
+        Ok(sum)
     }
 }
 

@@ -102,10 +102,10 @@ pub(super) fn measure(case: &Case, args: &Args, bar: &ProgressBar) -> anyhow::Re
             let (Links { alice, bob, carol, dealt }, h, s, p) = (&mut links, &held, &s, &program);
             let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
             let other = t.spawn(move || {
-                let material = prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, None)?;
+                let material = prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, alice.as_mut(), None)?;
                 evaluate(p, shares.0, &h.alice, material, alice.as_mut())
             });
-            let material = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt.as_mut()))?;
+            let material = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, bob.as_mut(), Some(dealt.as_mut()))?;
             let outcome = evaluate(p, shares.1, &h.bob, material, bob.as_mut())?;
             join(dealing)??;
             Ok::<_, anyhow::Error>(outcome.payload.len() + join(other)??.payload.len())
@@ -157,11 +157,11 @@ fn prepared(
     s: &Sources,
     links: &mut Links,
 ) -> anyhow::Result<(Material, Material)> {
-    let Links { carol, dealt, .. } = links;
+    let Links { alice, bob, carol, dealt } = links;
     thread::scope(|t| {
         let dealing = t.spawn(move || deal(p, batch, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
-        let other = t.spawn(move || prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, None));
-        let bob = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, Some(dealt.as_mut()))?;
+        let other = t.spawn(move || prepare(p, batch, &h.alice, &s.alice_carol, &s.alice_bob, alice.as_mut(), None));
+        let bob = prepare(p, batch, &h.bob, &s.bob_carol, &s.alice_bob, bob.as_mut(), Some(dealt.as_mut()))?;
         join(dealing)??;
         Ok((join(other)??, bob))
     })

@@ -1,0 +1,123 @@
+//! The planner: which way of comparing each operation should use on a given link.
+//!
+//! Rounds cost half a round trip each, bytes the link's bandwidth, dealt bytes the work of making and using them. On a
+//! wide network rounds rule, on one host bytes and instructions do. The choice becomes part of the program, and so of
+//! the hash that all parties compare.
+
+use trefoil_link::Network;
+
+use crate::compare::Compare;
+use crate::cost::{StepCost, step_cost};
+use crate::error::MpcError;
+use crate::masked::{check, count_step};
+use crate::program::Program;
+
+/// Seconds that producer and evaluators take for each byte dealt: an estimate for a current server.
+const DEALING: f64 = 4e-9;
+/// Seconds that an evaluator takes online for each byte dealt for a tree, and for keys: estimates for the same.
+const EVALUATING: [f64; 2] = [4e-10, 2.6e-9];
+/// What a second of dealing counts, beside one online, where material is dealt ahead of requests.
+const AHEAD: f64 = 1.0 / 32.0;
+/// Another way than the default must be better by this factor: estimates are no better than that.
+const MARGIN: f64 = 0.95;
+
+/// Seconds that a link needs for a step, online and offline, arithmetic left out.
+pub fn predict(network: &Network, cost: &StepCost) -> (f64, f64) {
+    let on_the_way = |bytes: f64| bytes * 8.0 / network.bits_per_s;
+    // Both evaluators send at once, half of the bytes each; an answer takes half a round trip more.
+    let trips = cost.rounds as f64 + if cost.revealed > 0 { 1.0 } else { 0.0 };
+    let online = trips * network.round_trip_s / 2.0 + on_the_way((cost.online + cost.revealed) as f64 / 2.0);
+    // What is passed on leaves while the rest still arrives.
+    (online, on_the_way(cost.offline.max(cost.forwarded) as f64))
+}
+
+/// The program with the way of comparing chosen for every operation that minimises the predicted time of a request of
+/// `batch` samples. `ahead`: material is dealt before requests come, so that dealing counts for little.
+pub fn choose(program: &Program, batch: usize, network: &Network, ahead: bool) -> Result<Program, MpcError> {
+    let infos = check(program, batch)?;
+    let mut chosen = program.clone();
+    for i in 0..chosen.steps.len() {
+        if chosen.steps[i].op.compare().is_none() {
+            continue;
+        }
+        let mut ways = Vec::new();
+        for way in Compare::all() {
+            let op = chosen.steps[i].op.comparing(way);
+            let cost = step_cost(&op, &infos, i, batch, count_step(&op, &infos, i, batch)?);
+            let margin = if way == Compare::default() { MARGIN } else { 1.0 };
+            ways.push((margin * time(&cost, way, network, ahead), op));
+        }
+        ways.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // Keys take memory: the fastest way with which a server may still run the batch.
+        let before = chosen.steps[i].op.clone();
+        let fits = ways.into_iter().any(|(_, op)| {
+            chosen.steps[i].op = op;
+            chosen.largest_batch().is_ok_and(|most| most >= batch)
+        });
+        if !fits {
+            chosen.steps[i].op = before;
+        }
+    }
+    Ok(chosen)
+}
+
+/// What a comparing step costs in seconds online, dealing weighed.
+fn time(cost: &StepCost, way: Compare, network: &Network, ahead: bool) -> f64 {
+    let (online, offline) = predict(network, cost);
+    let dealt = cost.offline as f64;
+    let evaluating = EVALUATING[usize::from(way == Compare::Keys)];
+    online + dealt * evaluating + (offline + dealt * DEALING) * if ahead { AHEAD } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::cost;
+    use crate::program::{Op, Step, Window};
+
+    fn relu(n: usize) -> Program {
+        let window = Window { lo: 16, k: 32 };
+        let ops = [Op::Input, Op::Open { x: 0 }, Op::Relu { x: 1, shift: 16, window, compare: Compare::default() }];
+        let steps = ops.into_iter().map(|op| Step { layer: "l".into(), op }).collect();
+        Program { fraction_bits: 16, input_shape: vec![n], weights: vec![], steps }
+    }
+
+    fn way(n: usize, network: &Network, ahead: bool) -> Compare {
+        choose(&relu(n), 1, network, ahead).unwrap().steps[2].op.compare().unwrap()
+    }
+
+    #[test]
+    fn rounds_rule_far_away_and_bytes_near() {
+        assert_eq!(way(128, &Network::WAN, true), Compare::Keys);
+        assert_eq!(way(128, &Network::WAN, false), Compare::Keys);
+        for ahead in [false, true] {
+            assert_ne!(way(1 << 20, &Network::LOOPBACK, ahead), Compare::Keys);
+            assert_ne!(way(1 << 20, &Network::LAN, ahead), Compare::Keys);
+        }
+        let slow = Network { bits_per_s: 1e5, ..Network::WAN };
+        assert_ne!(way(1 << 16, &slow, false), Compare::Keys);
+    }
+
+    #[test]
+    fn a_choice_is_never_predicted_slower_than_the_default() {
+        for network in [Network::LOOPBACK, Network::LAN, Network::WAN] {
+            for (n, ahead) in [(1, false), (1000, false), (100_000, true)] {
+                let chosen = choose(&relu(n), 1, &network, ahead).unwrap();
+                let total = |p: &Program| {
+                    let way = p.steps[2].op.compare().unwrap();
+                    time(&cost(p, 1).unwrap()[2], way, &network, ahead)
+                };
+                assert!(total(&chosen) <= total(&relu(n)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_keys_have_no_memory_for_is_compared_by_a_tree() {
+        let most = relu(1 << 10).largest_batch().unwrap();
+        let chosen = choose(&relu(1 << 10), most, &Network { round_trip_s: 60.0, ..Network::WAN }, true);
+        let chosen = chosen.unwrap();
+        assert_ne!(chosen.steps[2].op.compare(), Some(Compare::Keys));
+        assert!(chosen.largest_batch().unwrap() >= most);
+    }
+}
