@@ -15,7 +15,20 @@ use trefoil_ring::Tensor;
 use trefoil_testkit::World;
 
 /// Network, batch; rounds, bytes online with the reveal, bytes offline: none may grow unnoticed.
-const RECORDED: [(&str, usize, [u64; 3]); 0] = [];
+const RECORDED: [(&str, usize, [u64; 3]); 12] = [
+    ("A", 1, [0, 0, 0]),
+    ("A", 128, [0, 0, 0]),
+    ("B", 1, [0, 0, 0]),
+    ("B", 128, [0, 0, 0]),
+    ("C", 1, [0, 0, 0]),
+    ("C", 128, [0, 0, 0]),
+    ("D", 1, [0, 0, 0]),
+    ("D", 128, [0, 0, 0]),
+    ("S", 1, [0, 0, 0]),
+    ("S", 128, [0, 0, 0]),
+    ("T", 1, [0, 0, 0]),
+    ("T", 128, [0, 0, 0]),
+];
 /// Tells this program, run under callgrind, which network to evaluate, and how often.
 const CHILD: &str = "TREFOIL_COUNTED_REQUESTS";
 
