@@ -21,7 +21,7 @@ use case::Case;
     Total: dealing and evaluation with no material ready. Online: evaluation with material ready; offline: what made it\n\
     ready. Over tcp and tls an operation's result is revealed to the client too: those bytes are not counted.")]
 pub(crate) struct Args {
-    /// Networks A, B, C, D, S, T
+    /// Networks A, B, C, D, S, T; vgg16, resnet18
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', default_value = "A,B,C,D,S,T", conflicts_with = "op")]
     net: Vec<String>,
     /// Samples at once
