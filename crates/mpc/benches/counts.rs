@@ -15,7 +15,20 @@ use trefoil_ring::Tensor;
 use trefoil_testkit::World;
 
 /// Network, batch; rounds, bytes online with the reveal, bytes offline: none may grow unnoticed.
-const RECORDED: [(&str, usize, [u64; 3]); 0] = [];
+const RECORDED: [(&str, usize, [u64; 3]); 12] = [
+    ("A", 1, [11, 22360, 14188]),
+    ("A", 128, [11, 2825504, 1808492]),
+    ("B", 1, [32, 393584, 483644]),
+    ("B", 128, [32, 50261144, 61827660]),
+    ("C", 1, [32, 573152, 715424]),
+    ("C", 128, [32, 73216664, 91375220]),
+    ("D", 1, [11, 52984, 60764]),
+    ("D", 128, [11, 6701600, 7596520]),
+    ("S", 1, [16, 107264, 212146]),
+    ("S", 128, [16, 13635416, 26975900]),
+    ("T", 1, [6, 31648, 28212]),
+    ("T", 128, [6, 4029608, 3606696]),
+];
 /// Tells this program, run under callgrind, which network to evaluate, and how often.
 const CHILD: &str = "TREFOIL_COUNTED_REQUESTS";
 

@@ -24,7 +24,7 @@ use case::Case;
     ready. Over tcp and tls an operation's result is revealed to the client too: those bytes are not counted.\n\n\
     With --network, links between the parties are slowed down in user space; the client's are not.")]
 pub(crate) struct Args {
-    /// Networks A, B, C, D, S, T
+    /// Networks A, B, C, D, S, T; vgg16, resnet18
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', default_value = "A,B,C,D,S,T", conflicts_with = "op")]
     net: Vec<String>,
     /// Samples at once
