@@ -153,7 +153,7 @@ fn operations_and_networks_are_timed_in_memory() {
     let args = ["bench", "--net", "A", "--batch", "3", "--link", "memory", "--runs", "1", "--network", "20ms,1gbit"];
     let far: Value = serde_json::from_str(&run(&[&args[..], &["--json"]].concat())).unwrap();
     assert!(far["online_s"].as_f64().unwrap() >= far["rounds"].as_f64().unwrap() * 0.01, "{far}");
-    for f in ["rounds", "bytes_online", "bytes_offline"] {
-        assert_eq!(far[f], rows[1][f], "{f}");
-    }
+    // The plan follows the link: far away keys save rounds, at the price of dealt bytes.
+    assert!(far["rounds"].as_u64() == Some(5) && rows[1]["rounds"].as_u64() == Some(11), "{far}");
+    assert!(far["bytes_offline"].as_u64() > rows[1]["bytes_offline"].as_u64(), "{far}");
 }
