@@ -3,8 +3,10 @@
 //! A program comes from an owner and a batch from a client; neither is trusted. The bounds count generously what an
 //! evaluator holds and computes for one sample, so that no value, pool window or batch can exhaust a server.
 
+use trefoil_ring::geometry::Conv2d;
+
 use crate::compare::Compare;
-use crate::program::{Linear, MAX_ELEMENTS, Op, Program, ValueInfo, Window};
+use crate::program::{Bilinear, Linear, MAX_ELEMENTS, Op, Program, ValueInfo, Window};
 
 /// Most steps, and most tensors, of a program. (Frame tags on the evaluators' link hold 2^20 steps.)
 pub const MAX_STEPS: usize = 1 << 14;
@@ -17,18 +19,21 @@ pub const MAX_PRODUCTS: u64 = 1 << 42;
 
 /// Checks what needs no shapes: how many steps and tensors there are, and their names.
 pub(crate) fn outline(program: &Program) -> Result<(), String> {
-    for (what, n) in [("steps", program.steps.len()), ("tensors", program.weights.len())] {
+    for (what, n) in
+        [("steps", program.steps.len()), ("tensors", program.weights.len()), ("states", program.states.len())]
+    {
         if n > MAX_STEPS {
             return Err(format!("{n} {what}: at most {MAX_STEPS}"));
         }
     }
-    for w in &program.weights {
+    for w in program.weights.iter().chain(&program.states) {
         let n = trefoil_ring::tensor::elements(&w.shape).unwrap_or(usize::MAX);
         if n == 0 || n > MAX_ELEMENTS {
             return Err(format!("weights {} of shape {:?}: must have 1 to {MAX_ELEMENTS} elements", w.name, w.shape));
         }
     }
     let names = program.steps.iter().map(|s| &s.layer).chain(program.weights.iter().map(|w| &w.name));
+    let names = names.chain(program.states.iter().map(|s| &s.name));
     match names.into_iter().find(|n| n.len() > MAX_NAME || n.chars().any(char::is_control)) {
         Some(n) => Err(format!("a name of {} bytes: at most {MAX_NAME}, without control characters", n.len())),
         None => Ok(()),
@@ -55,10 +60,17 @@ fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
         Op::Linear { map: Linear::Conv(g), .. } => {
             (2 * n, times(n, &[g.kernel.0, g.kernel.1, g.in_channels / g.groups.max(1)]))
         }
-        Op::MatMul { x, y } => {
-            let inner = values.get(*x).and_then(|v| v.shape.last()).copied().unwrap_or(0);
-            (2 * n + of(*x) + of(*y), times(n, &[inner]))
+        Op::Product { x, y, map } => (2 * (n + of(*x) + of(*y)), times(2, &[products(map, values, (*x, *y), n)])),
+        Op::Select { .. } | Op::Bit { .. } => (8 * n, 2 * n),
+        Op::Sign { window, compare, .. } => compared(n, *window, *compare),
+        Op::Piecewise { knots, pieces, window, compare, .. } => {
+            let (words, work) = compared(times(n, &[knots.len()]), *window, *compare);
+            let sums = times(n, &[pieces.len(), 8]);
+            (words.saturating_add(sums), work.saturating_add(sums))
         }
+        Op::Pattern { .. } => (n, n),
+        Op::Sum { x, .. } => (n + of(*x), of(*x)),
+        Op::Spread { x, pool, .. } => (n, times(of(*x), &[pool.window.0, pool.window.1])),
         Op::Truncate { .. } | Op::Open { .. } => (4 * n, n),
         Op::Relu { window, compare, .. } => compared(n, *window, *compare),
         Op::MaxPool { pool, window, compare, .. } => {
@@ -67,6 +79,23 @@ fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
         Op::AveragePool { pool, .. } => (n, times(n, &[pool.window.0, pool.window.1])),
         Op::Argmax { x, window, compare } => compared(of(*x).saturating_mul(of(*x)), *window, *compare),
         _ => (n, n),
+    }
+}
+
+/// Multiply-adds of a product, for one sample.
+fn products(map: &Bilinear, values: &[ValueInfo], (x, y): (usize, usize), n: u64) -> usize {
+    let of = |x: usize| values.get(x).map_or(0, |v| v.elements());
+    let last = |x: usize| values.get(x).and_then(|v| v.shape.last()).copied().unwrap_or(0);
+    let kernel = |g: &Conv2d| g.kernel.0.saturating_mul(g.kernel.1).saturating_mul(g.in_channels / g.groups.max(1));
+    let n = usize::try_from(n).unwrap_or(usize::MAX);
+    match map {
+        Bilinear::Elementwise => n,
+        Bilinear::MatMul => n.saturating_mul(last(x)),
+        Bilinear::Dense | Bilinear::DenseInput => of(x).saturating_mul(n / (of(x) / last(x).max(1)).max(1)),
+        Bilinear::DenseWeights => of(x).saturating_mul(last(y)),
+        Bilinear::Conv(g) => n.saturating_mul(kernel(g)),
+        Bilinear::ConvInput(g) => of(x).saturating_mul(kernel(g)),
+        Bilinear::ConvWeights(g) => of(y).saturating_mul(kernel(g)),
     }
 }
 
@@ -87,7 +116,7 @@ mod tests {
 
     fn program(input_shape: Vec<usize>, ops: Vec<Op>) -> Program {
         let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: "l".into(), op }).collect();
-        Program { fraction_bits: 16, input_shape, weights: vec![], steps }
+        Program { fraction_bits: 16, input_shape, weights: vec![], states: vec![], rates: 0, steps }
     }
 
     fn reason(p: &Program) -> String {
