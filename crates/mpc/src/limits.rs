@@ -6,7 +6,7 @@
 use trefoil_ring::geometry::Conv2d;
 
 use crate::compare::Compare;
-use crate::program::{Bilinear, Linear, MAX_ELEMENTS, Op, Program, ValueInfo, Window};
+use crate::program::{Bilinear, Linear, MAX_ELEMENTS, Op, Program, Rows, ValueInfo, Window};
 
 /// Most steps, and most tensors, of a program. (Frame tags on the evaluators' link hold 2^20 steps.)
 pub const MAX_STEPS: usize = 1 << 14;
@@ -42,17 +42,43 @@ pub(crate) fn outline(program: &Program) -> Result<(), String> {
 
 /// The largest batch that a program of these values may be run on; 0 if one sample is too much.
 pub(crate) fn largest_batch(program: &Program, values: &[ValueInfo]) -> usize {
-    let (mut words, mut products) = (1u64, 1u64);
+    let (mut once, mut each) = (Load::default(), Load { words: 1, products: 1 });
     for (step, info) in program.steps.iter().zip(values) {
-        let (w, p) = load(&step.op, values, info.elements() as u64);
-        words = words.saturating_add(w);
-        products = products.saturating_add(p);
+        load(&step.op, values, info, &mut once, &mut each);
     }
-    usize::try_from((MAX_WORDS / words).min(MAX_PRODUCTS / products)).unwrap_or(usize::MAX)
+    let left = |most: u64, once: u64, each: u64| most.saturating_sub(once) / each;
+    let most = left(MAX_WORDS, once.words, each.words).min(left(MAX_PRODUCTS, once.products, each.products));
+    usize::try_from(most).unwrap_or(usize::MAX)
 }
 
-/// Words held and products computed for one sample of a step whose value has `n` elements.
-fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
+/// Words held and products computed.
+#[derive(Default)]
+struct Load {
+    words: u64,
+    products: u64,
+}
+
+/// Adds what a step with value `info` takes: `once` whatever the batch, and for `each` sample.
+fn load(op: &Op, values: &[ValueInfo], info: &ValueInfo, once: &mut Load, each: &mut Load) {
+    let (words, products) = row(op, values, info.elements() as u64);
+    let mut add = |rows: Rows, words: u64, products: u64| {
+        let load = if rows == Rows::One { &mut *once } else { &mut *each };
+        load.words = load.words.saturating_add(words);
+        load.products = load.products.saturating_add(products);
+    };
+    add(info.rows, words, 0);
+    // A sum over the batch is as much work as all its rows, and a product holds masks of both operands.
+    let worked = op.operands().iter().filter_map(|x| values.get(*x)).any(|v| v.rows == Rows::Each);
+    add(if worked { Rows::Each } else { info.rows }, 0, products);
+    if let Op::Product { x, y, .. } = op {
+        for v in [x, y].into_iter().filter_map(|x| values.get(*x)) {
+            add(v.rows, 2 * v.elements() as u64, 0);
+        }
+    }
+}
+
+/// Words held and products computed for one row of a step whose value has `n` elements a row.
+fn row(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
     let of = |x: usize| values.get(x).map_or(0, |v| v.elements() as u64);
     let times = |a: u64, factors: &[usize]| factors.iter().fold(a, |a, f| a.saturating_mul(*f as u64));
     match op {
@@ -60,7 +86,7 @@ fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
         Op::Linear { map: Linear::Conv(g), .. } => {
             (2 * n, times(n, &[g.kernel.0, g.kernel.1, g.in_channels / g.groups.max(1)]))
         }
-        Op::Product { x, y, map } => (2 * (n + of(*x) + of(*y)), times(2, &[products(map, values, (*x, *y), n)])),
+        Op::Product { x, y, map } => (2 * n, times(2, &[products(map, values, (*x, *y), n)])),
         Op::Select { .. } | Op::Bit { .. } => (8 * n, 2 * n),
         Op::Sign { window, compare, .. } => compared(n, *window, *compare),
         Op::Piecewise { knots, pieces, window, compare, .. } => {
@@ -69,7 +95,7 @@ fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
             (words.saturating_add(sums), work.saturating_add(sums))
         }
         Op::Pattern { .. } => (n, n),
-        Op::Sum { x, .. } => (n + of(*x), of(*x)),
+        Op::Sum { x, .. } => (n, of(*x)),
         Op::Spread { x, pool, .. } => (n, times(of(*x), &[pool.window.0, pool.window.1])),
         Op::Truncate { .. } | Op::Open { .. } => (4 * n, n),
         Op::Relu { window, compare, .. } => compared(n, *window, *compare),

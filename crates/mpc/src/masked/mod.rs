@@ -10,10 +10,12 @@
 
 mod argmax;
 mod bilinear;
+mod bit;
 mod compare;
 mod dcf;
 mod dealing;
 mod evaluate;
+mod gradients;
 pub mod input;
 mod keyed;
 mod layout;
@@ -21,9 +23,14 @@ pub(crate) mod local;
 mod material;
 mod online;
 pub mod output;
+mod pattern;
+mod piecewise;
 mod pool;
 mod prepare;
+mod product;
 mod relu;
+pub mod rows;
+pub mod training;
 mod truncate;
 pub mod weights;
 
@@ -34,5 +41,8 @@ pub use prepare::{deal, prepare};
 pub use weights::{EvaluatorWeights, ProducerWeights};
 
 pub(crate) use bilinear::apply;
+pub(crate) use dealing::At;
 pub(crate) use evaluate::online_payloads;
-pub(crate) use prepare::{check, count_offline, count_step, linear_step, matmul_sizes};
+pub(crate) use pattern::pattern;
+pub(crate) use prepare::{check, count_offline, count_step, linear_step};
+pub(crate) use product::ProductStep;

@@ -3,8 +3,8 @@
 use trefoil_ring::geometry::{GeometryError, Pool2d};
 
 use super::{
-    Bilinear, Form, Linear, MAX_ELEMENTS, MAX_RANK, MAX_RATES, Op, Program, ProgramError, Rows, ValueId, ValueInfo,
-    Window, index_bits,
+    Bilinear, Form, Linear, MAX_ELEMENTS, MAX_RANK, MAX_RATES, Op, Program, ProgramError, Rows, Step, ValueId,
+    ValueInfo, Window, index_bits,
 };
 use crate::limits;
 
@@ -37,6 +37,27 @@ impl Program {
             return Err(whole("all", "one sample takes more memory or computation than a run may".into()));
         }
         Ok(values)
+    }
+
+    /// Refuses a program that is not a prediction: one that trains, or that mixes the samples of a batch.
+    pub fn check_prediction(&self) -> Result<(), ProgramError> {
+        let values = self.infer()?;
+        let fail = |step: usize, reason: &str| {
+            let Step { layer, op } = &self.steps[step];
+            Err(ProgramError { step, op: op.name().into(), layer: layer.clone(), reason: reason.into() })
+        };
+        if !self.states.is_empty() || self.rates > 0 {
+            return fail(0, "a prediction has neither states nor public numbers");
+        }
+        for (i, (step, value)) in self.steps.iter().zip(&values).enumerate() {
+            if matches!(step.op, Op::Rows | Op::Pattern { .. }) {
+                return fail(i, "not in a prediction");
+            }
+            if value.rows == Rows::One {
+                return fail(i, "a prediction keeps its samples apart");
+            }
+        }
+        Ok(())
     }
 
     /// Checks the program and gives the largest batch that it may be run on: larger ones could exhaust a server.
@@ -72,7 +93,7 @@ impl<'a> Known<'a> {
 
     /// The value that step `index` gives, or what is wrong with the step.
     fn result(&self, index: usize, op: &Op) -> Result<ValueInfo, String> {
-        if matches!(op, Op::Input | Op::Rows) && index != 0 {
+        if matches!(op, Op::Input | Op::Rows) != (index == 0) {
             return Err("the input is step 0 and only step 0".into());
         }
         if matches!(op, Op::Reveal { .. }) && index + 1 != self.program.steps.len() {
