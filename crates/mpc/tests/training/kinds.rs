@@ -2,9 +2,10 @@
 
 use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
-use trefoil_mpc::program::{Bilinear, Op, Window};
+use trefoil_mpc::masked::output::open_values;
+use trefoil_mpc::program::{Bilinear, Op, Step, Window};
 use trefoil_ring::geometry::{Conv2d, Pads};
-use trefoil_testkit::Random;
+use trefoil_testkit::{Random, World};
 
 use crate::common::{F, program, run, values};
 
@@ -150,4 +151,20 @@ fn openings_side_by_side_take_one_round() {
     let rounds: Vec<u64> = cost.iter().map(|c| c.rounds).collect();
     assert_eq!(rounds, [0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0]);
     assert_eq!(cost[3].online, 2 * (8 * (12 + 3 + 12) + 12));
+}
+
+#[test]
+fn a_step_may_reveal_a_sum() {
+    let ops = vec![Op::Product { x: 0, y: 0, map: Bilinear::Elementwise }, Op::Sum { x: 1, keep: 0, batch: true }];
+    let mut p = program(vec![4], &[], ops);
+    p.steps.push(Step { layer: "loss".into(), op: Op::Reveal { x: 2, shift: F } });
+    let x = values(&mut Random::new(2), 12, 1 << 20);
+    let mut world = World::new(16);
+    let model = world.share(&p, &[]).unwrap();
+    let rows = world.share_rows(&x).unwrap();
+    let mut states = world.split_states(&[]);
+    let answer = world.step(&model, &rows, &[2, 0], &mut states, &[]).unwrap();
+    let got = open_values(&answer.alice.payload, &answer.bob.payload, 1, F).unwrap()[0];
+    let want = x[8..].iter().chain(&x[..4]).fold(0u64, |sum, v| sum.wrapping_add(v.wrapping_mul(*v))) as i64 >> F;
+    assert!((0..=1).contains(&(got - want)), "{got} {want}");
 }

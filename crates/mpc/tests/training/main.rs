@@ -7,3 +7,4 @@ mod local;
 mod network;
 mod random;
 mod refused;
+mod views;

@@ -1,5 +1,7 @@
 //! A network of two layers, trained by hand-written steps.
 
+use std::time::Duration;
+
 use trefoil_mpc::Compare;
 use trefoil_mpc::ideal;
 use trefoil_mpc::program::{Bilinear, Op, Program, Window};
@@ -11,10 +13,11 @@ use crate::common::{F, metered, program, states};
 const INPUTS: usize = 6;
 const HIDDEN: usize = 5;
 const OUTPUTS: usize = 3;
+const STEPS: usize = 40;
 
 /// Dense, ReLU, dense; half of the squared error; gradient descent at rate 0 (weights, at F bits) and 1 (biases, 2 F).
 /// States: w1, b1, w2, b2. Half of the hidden units are dropped if `drop`.
-fn step(compare: Compare, drop: bool) -> Program {
+pub(crate) fn step(compare: Compare, drop: bool) -> Program {
     let window = Window { lo: 0, k: 48 };
     let mut ops: Vec<Op> = vec![];
     let mut push = |op: Op| {
@@ -71,7 +74,7 @@ fn step(compare: Compare, drop: bool) -> Program {
 }
 
 /// Rows whose targets are linear in their inputs.
-fn data(r: &mut Random, n: usize) -> Vec<u64> {
+pub(crate) fn data(r: &mut Random, n: usize) -> Vec<u64> {
     let one = f64::from(F).exp2();
     let row = |_| {
         let x: Vec<f64> = (0..INPUTS).map(|_| r.real(-1.0, 1.0)).collect();
@@ -98,9 +101,9 @@ fn training_is_the_ideal_one_step_by_step() {
         let rows = world.share_rows(&clear_rows).unwrap();
         let mut own = states(&p, &mut r, 1 << 14);
         let mut shared = world.split_states(&own);
-        let rates = [1 << (F - 4), 1 << (2 * F - 4)];
+        let rates = [1 << (F - 3), 1 << (2 * F - 3)];
         let mut losses = vec![];
-        for n in 0..12 {
+        for n in 0..STEPS {
             let indices: Vec<usize> = (0..8).map(|i| (n * 8 + 3 * i) % 40).collect();
             let x: Vec<u64> = indices.iter().flat_map(|i| clear_rows[i * 9..(i + 1) * 9].to_vec()).collect();
             let mut same: Vec<Words> = shared.values().into_iter().map(Words::from).collect();
@@ -122,12 +125,17 @@ fn training_is_the_ideal_one_step_by_step() {
             losses.push(values[error].iter().map(|e| (*e as i64 as f64).powi(2)).sum::<f64>());
         }
         for i in 0..4 {
-            let most = if i % 2 == 0 { 64 } else { 64 << F };
-            assert!(apart(&shared.values()[i..=i], &own[i..=i]) <= most, "state {i} after all steps");
+            let most = if i % 2 == 0 { 256 } else { 256 << F };
+            assert!(
+                apart(&shared.values()[i..=i], &own[i..=i]) <= most,
+                "state {i} after all steps: {}",
+                apart(&shared.values()[i..=i], &own[i..=i])
+            );
         }
-        assert!(drop || losses[11] < losses[0] / 4.0, "{losses:?}");
+        let [first, last] = [&losses[..5], &losses[STEPS - 5..]].map(|l| l.iter().sum::<f64>());
+        assert!(drop || last < 0.6 * first, "{first} {last}");
         for log in [&world.alice_draws, &world.bob_draws, &world.carol_draws] {
-            assert!(log.len() > 12 * 20);
+            assert!(log.len() > STEPS * 10);
             assert_eq!(log.repeated(), []);
         }
     }
@@ -143,9 +151,10 @@ fn a_step_that_fails_changes_no_state() {
     let clear = states(&p, &mut r, 1 << 14);
     let mut shared = world.split_states(&clear);
     let before = shared.values();
-    // Bob's link to carol is gone: he gives up, and alice with him.
+    // Bob's link to carol is gone: he gives up, and alice, who waits for him, with him.
     let mut links = Links::memory();
     links.dealt = Links::memory().dealt;
+    links.alice.set_timeout(Some(Duration::from_millis(200)));
     assert!(world.step_over(&model, &rows, &[0, 1], &mut shared, &[1, 1], &mut links).is_err());
     assert_eq!(shared.values(), before);
     assert!(world.step(&model, &rows, &[0, 2], &mut shared, &[1, 1]).is_err());

@@ -31,8 +31,8 @@ fn any_op(r: &mut Random, values: &[ValueInfo]) -> Op {
     let conv = Conv2d {
         input: pool.input,
         in_channels: pool.channels,
-        out_channels: small(r),
-        kernel: pool.window,
+        out_channels: 1,
+        kernel: (2, 2),
         stride: (1, 1),
         dilation: (1, 1),
         pads: Pads::default(),
@@ -44,7 +44,7 @@ fn any_op(r: &mut Random, values: &[ValueInfo]) -> Op {
         Bilinear::Dense,
         Bilinear::DenseInput,
         Bilinear::DenseWeights,
-        Bilinear::ConvWeights(Conv2d { out_channels: values[y].shape.last().copied().unwrap_or(1), ..conv }),
+        Bilinear::Conv(conv),
     ];
     let index = r.below(4) as usize;
     match r.below(24) {
@@ -54,8 +54,8 @@ fn any_op(r: &mut Random, values: &[ValueInfo]) -> Op {
         10 => Op::Select { bit: y, x, shift: 0 },
         11 => Op::Bit { bit: x },
         12 => {
-            let mut knots: Vec<i64> = (0..r.below(3)).map(|_| r.word() as i64 >> 2).collect();
-            knots.sort_unstable();
+            // One knot at most: what wraps around would have a second bit without the first.
+            let knots: Vec<i64> = (0..r.below(2)).map(|_| r.word() as i64).collect();
             let terms = 2 + r.below(3);
             let pieces = (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
             Op::Piecewise { x, knots, pieces, scale: 60, window: WINDOW, compare }
@@ -66,7 +66,11 @@ fn any_op(r: &mut Random, values: &[ValueInfo]) -> Op {
         16 => Op::AveragePool { x, pool, extra: 3 },
         17 => Op::Rate { x, rate: 0, extra: 1 },
         18 => Op::Pattern { shape, keep: 1 << 15 },
-        19 => Op::Drop { x, pattern: y },
+        19 => {
+            let pattern = values.iter().rposition(|v| v.form == Form::Public).unwrap_or(x);
+            let like = |v: &ValueInfo| v.shape == values[pattern].shape && v.form != Form::Public;
+            Op::Drop { x: values.iter().rposition(like).unwrap_or(x), pattern }
+        }
         20 => Op::Add { x, y },
         21 => Op::Slice { x, axis: index % shape.len(), start: r.below(2) as usize, len: small(r) },
         22 => Op::Offset { x, units: r.word() as i64 },
@@ -77,8 +81,9 @@ fn any_op(r: &mut Random, values: &[ValueInfo]) -> Op {
 /// A program of `choices` steps that infer accepts, ending in an additive value.
 fn random(seed: u64, choices: usize) -> Program {
     let mut r = Random::new(seed);
-    let first = vec![Op::State { slot: 0 }, Op::State { slot: 1 }, Op::Open { x: 1 }, Op::Open { x: 2 }];
-    let mut p = program(vec![3, 3, 2], &[(&[2, 2], 4), (&[3, 3, 2], 4)], first);
+    let mut first: Vec<Op> = (0..3).map(|slot| Op::State { slot }).collect();
+    first.extend((1..4).map(|x| Op::Open { x }));
+    let mut p = program(vec![3, 3, 2], &[(&[2, 2], 4), (&[3, 3, 2], 4), (&[2, 2, 2, 1], 4)], first);
     (p.fraction_bits, p.rates) = (4, 1);
     let push = |p: &mut Program, op: Op| p.steps.push(Step { layer: op.name().into(), op });
     for _ in 0..choices {
@@ -111,7 +116,7 @@ proptest! {
         let p = random(seed, choices);
         let mut r = Random::new(seed);
         let x = r.words(batch * 18);
-        let states: Vec<Words> = vec![r.words(4).into(), r.words(18).into()];
+        let states: Vec<Words> = [4, 18, 8].map(|n| r.words(n).into()).into();
         run_on(seed, &p, batch, &x, &[r.word() as i64], states).exact();
     }
 }
@@ -128,7 +133,7 @@ fn random_programs_hold_every_kind_of_step() {
         "dense",
         "dense-input",
         "dense-weights",
-        "conv2d-weights",
+        "conv2d",
         "sign",
         "select",
         "bit",
