@@ -214,4 +214,18 @@ mod tests {
         assert!(crate::cost::cost(&p, most).is_ok());
         assert!(crate::cost::cost(&p, most + 1).is_err() && crate::cost::cost(&p, 0).is_err());
     }
+
+    #[test]
+    fn what_a_batch_has_once_counts_once() {
+        let n = 1 << 20;
+        let ops = vec![Op::State { slot: 0 }, Op::Open { x: 1 }, Op::Truncate { x: 2, shift: 1 }];
+        let mut p = program(vec![1], ops);
+        p.steps[0].op = Op::Rows;
+        p.states = vec![WeightSpec { name: "w".into(), shape: vec![n], scale: 16 }];
+        let most = p.largest_batch().unwrap();
+        assert!(most > 1 << 28, "{most}");
+        p.steps.push(Step { layer: "l".into(), op: Op::Broadcast { x: 3, shape: vec![n], batch: true } });
+        let most = p.largest_batch().unwrap();
+        assert!((500..1024).contains(&most), "{most}");
+    }
 }

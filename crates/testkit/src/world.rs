@@ -16,6 +16,10 @@ use trefoil_ring::{Tensor, Words};
 use crate::ledger::DrawLog;
 use crate::record::{Recorder, Transcript, Transcripts};
 
+mod training;
+
+pub use training::{SharedRows, SharedStates};
+
 /// Counters of one link end by phase and step.
 pub type Metered = BTreeMap<(Phase, usize), Counter>;
 

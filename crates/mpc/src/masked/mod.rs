@@ -7,6 +7,8 @@
 //!   written once, over the private trait `Dealing`, which the producer, alice, bob and a counter interpret; so
 //!   all of them make the same draws and [`crate::cost`] counts what is sent, byte for byte.
 //! * **online** ([`evaluate`] at the evaluators): opens, compares, and ends in the payload for the client.
+//!
+//! A program that trains runs once for each batch, through the same phases: see [`training`] and [`rows`].
 
 mod argmax;
 mod bilinear;
@@ -15,7 +17,6 @@ mod compare;
 mod dcf;
 mod dealing;
 mod evaluate;
-mod gradients;
 pub mod input;
 mod keyed;
 mod layout;

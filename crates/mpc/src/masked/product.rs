@@ -14,10 +14,9 @@ use std::sync::Arc;
 
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
-use trefoil_ring::kernels::{conv2d, matmul};
+use trefoil_ring::kernels::{conv2d, conv2d_input, conv2d_weights, matmul, matmul_nt, matmul_tn};
 
 use super::dealing::{At, Dealing};
-use super::gradients::{conv2d_input, conv2d_weights, matmul_nt, matmul_tn};
 use super::online::Role;
 use crate::error::MpcError;
 use crate::program::{Bilinear, Rows, ValueId, ValueInfo};
