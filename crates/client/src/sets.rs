@@ -15,6 +15,7 @@ use trefoil_ring::Words;
 
 use crate::client::{LISTS, kind, named};
 use crate::encoding::encode_samples;
+use crate::evaluator::Evaluator;
 use crate::request::{Asked, accepted, send_alice};
 use crate::{Client, ClientError};
 
@@ -175,16 +176,11 @@ impl Client {
         let mut open = self.take()?;
         let bob = &mut open[1];
         bob.ask(&request(&[]), &[], 0)?;
-        let ready = bob.reply(READY)?.ok_or(ClientError::Silent { party: Party::Bob })?;
-        match accepted(bob, ready) {
-            Ok((Reply::Ready, _)) => {}
-            Ok((other, _)) => {
-                return Err(ClientError::Unfit { party: Party::Bob, asked: "a part", got: kind(&other) });
-            }
-            Err(refusal) => {
+        if let Err(refusal) = ready(bob) {
+            if matches!(refusal, ClientError::Refused { .. }) {
                 self.open = Some(open);
-                return Err(refusal);
             }
+            return Err(refusal);
         }
         let mut stream = alice_stream(&seed);
         let mut first = 0;
@@ -192,6 +188,7 @@ impl Client {
             bob.send_share(&rows.share(first..first + count, &mut stream)?)?;
             first += count;
         }
+        ready(bob)?;
         let replies = send_alice(&mut open, &request(seed.expose()), || self.forget(id));
         if replies.usable {
             self.open = Some(open);
@@ -205,8 +202,17 @@ impl Client {
     }
 }
 
-/// How long bob may take to make room for a part.
-const READY: Duration = Duration::from_secs(5);
+/// How long bob may take to make room for a part, or to have its last pieces on his disk.
+const READY: Duration = Duration::from_secs(30);
+
+/// Hears that bob is ready for what comes next.
+fn ready(bob: &mut Evaluator) -> Result<(), ClientError> {
+    let got = bob.reply(READY)?.ok_or(ClientError::Silent { party: Party::Bob })?;
+    match accepted(bob, got)? {
+        (Reply::Ready, _) => Ok(()),
+        (other, _) => Err(ClientError::Unfit { party: Party::Bob, asked: "a part", got: kind(&other) }),
+    }
+}
 
 /// An owner's rows and how they are encoded.
 struct Rows<'a> {

@@ -236,8 +236,9 @@ pub enum Request {
         /// Its public description.
         declaration: Box<Declaration>,
     },
-    /// One part of a data set. Alice gets a seed. Bob replies `Ready` or refuses; then the share itself follows, piece
-    /// by piece ([`crate::dataset::pieces`]), each in its own frame, and he replies again.
+    /// One part of a data set. Bob is asked first: he replies `Ready` or refuses, then the share itself follows, piece
+    /// by piece ([`crate::dataset::pieces`]), each in its own frame. Once he is `Ready` again alice is asked, who gets a
+    /// seed, and both reply.
     Contribute {
         /// Same for both evaluators.
         id: RequestId,
@@ -330,7 +331,7 @@ pub enum Reply {
     },
     /// To `Sets`.
     Sets(Vec<SetInfo>),
-    /// Bob's to `Contribute`: send the pieces.
+    /// Bob's to `Contribute`: send the pieces; and when he has them all: tell alice.
     Ready,
 }
 

@@ -253,6 +253,7 @@ impl Counter<'_> {
                     return refused(Refusal::Unavailable, "the request was given up");
                 }
                 Err(RecvTimeoutError::Timeout) if began.elapsed() > LONGEST => {
+                    self.halves.forget(&id, client);
                     return refused(Refusal::Unavailable, "no answer in time");
                 }
                 Err(RecvTimeoutError::Timeout) => {}

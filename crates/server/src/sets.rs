@@ -179,7 +179,8 @@ fn load_part(
     let left = declaration.column(part.block);
     let mut rows = whole.chunks_exact_mut(width).skip(part.first as usize);
     let mut put = |piece: &[u64]| {
-        for (row, values) in rows.by_ref().zip(piece.chunks_exact(columns)) {
+        // The piece first: a zip that ends there has not taken a row too many.
+        for (values, row) in piece.chunks_exact(columns).zip(rows.by_ref()) {
             row[left..left + columns].copy_from_slice(values);
         }
     };

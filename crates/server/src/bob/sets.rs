@@ -12,7 +12,8 @@ impl Lane<'_> {
         named: (u64, u32),
         epoch: u64,
     ) -> Result<Option<Status>, Fault> {
-        let half = self.halves.take(&id, HALF);
+        // Owners ask alice only once bob has said that it is there.
+        let half = self.halves.take(&id, BRIEF);
         let half = half.ok_or_else(|| refused(Refusal::Unavailable, "bob has not received his half of the part"))?;
         let Waiting { client, half, answer, .. } = half;
         let done = self.stage_part(&client, half, owner, named, epoch);

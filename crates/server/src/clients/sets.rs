@@ -102,7 +102,7 @@ impl Counter<'_> {
         };
         say(link, tag::REPLY, &Reply::Ready)?;
         Ok(match self.receive_pieces(link, begun, pieces(rows, columns).map(|r| r * columns))? {
-            Ok(pieces) => self.await_part(client, id, Half::Contribute { set, part: number, pieces }),
+            Ok(pieces) => self.await_alice(link, client, id, Half::Contribute { set, part: number, pieces })?,
             Err(e) => refused(Refusal::Unavailable, format!("bob cannot keep the part: {e}")),
         })
     }
@@ -129,11 +129,22 @@ impl Counter<'_> {
         Ok(outcome)
     }
 
-    fn await_part(&self, client: &str, id: RequestId, half: Half) -> Result<Response, Refused> {
+    /// Only now is alice asked: she finds the half here, and so does the owner's word that she refused.
+    fn await_alice(
+        &self,
+        link: &mut dyn Link,
+        client: &str,
+        id: RequestId,
+        half: Half,
+    ) -> Result<Result<Response, Refused>, LaneError> {
         let (answer, receiver) = channel();
         if !self.halves.put(id, client.into(), half, answer) {
-            return refused(Refusal::Busy, "busy: too many requests wait, or this one is already under way");
+            return Ok(refused(Refusal::Busy, "busy: too many requests wait, or this one is already under way"));
         }
-        self.finish(client, id, &receiver)
+        if let Err(e) = say(link, tag::REPLY, &Reply::Ready) {
+            self.halves.forget(&id, client);
+            return Err(e);
+        }
+        Ok(self.finish(client, id, &receiver))
     }
 }
