@@ -323,13 +323,15 @@ impl Lane<'_> {
         }
     }
 
+    /// Carol first: bob waits for what she deals.
     fn go(&mut self, carol: bool) -> Result<(), Fault> {
-        say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)?;
-        if let (Some((link, _)), true) = (&mut self.carol, carol) {
-            // Bob has begun by now: without carol the lane cannot go on.
-            say(link.as_mut(), tag::COMMAND, &Command::Go).map_err(|e| Fault::Evaluator(format!("carol: {e}")))?;
+        if let (Some((link, _)), true) = (&mut self.carol, carol)
+            && let Err(e) = say(link.as_mut(), tag::COMMAND, &Command::Go)
+        {
+            say(self.bob.as_mut(), tag::COMMAND, &Command::Cancel).map_err(evaluator)?;
+            return Err(producer(e));
         }
-        Ok(())
+        say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)
     }
 
     /// Draws this party's material of a lot.
