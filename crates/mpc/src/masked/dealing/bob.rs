@@ -27,8 +27,7 @@ impl<'a> BobDealing<'a> {
 
     fn take(&mut self, bytes: usize) -> Result<&[u8], MpcError> {
         if self.used == self.frame.len() {
-            erase(&mut self.frame);
-            self.frame = self.link.recv_any(self.tag, trefoil_link::frame::MAX_PAYLOAD)?;
+            self.link.recv_into(self.tag, trefoil_link::frame::MAX_PAYLOAD, &mut self.frame)?;
             self.used = 0;
         }
         let at = self.used;

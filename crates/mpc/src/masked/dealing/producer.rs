@@ -5,20 +5,30 @@ use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::{pack, packed_bytes};
 
+use super::super::layout::CHUNK;
 use super::{At, Dealing, Draw, FRAME, erase, fill, next};
 use crate::error::MpcError;
 
-/// `bytes` more zero bytes at the buffer's end; a buffer that must grow is erased before it is given back.
-fn room(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
-    let at = buffer.len();
-    if buffer.capacity() - at < bytes {
-        let mut grown = Vec::with_capacity((at + bytes).max(2 * buffer.capacity()));
-        grown.extend_from_slice(buffer);
-        erase(buffer);
-        *buffer = grown;
+/// The frame that is being filled; its room is reused from one to the next.
+#[derive(Default)]
+struct Frame {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Frame {
+    /// The next `bytes` bytes, to be overwritten; a buffer that must grow is erased before it is given back.
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let at = self.used;
+        if self.bytes.len() - at < bytes {
+            let mut grown = vec![0; (at + bytes).max(2 * self.bytes.len())];
+            grown[..at].copy_from_slice(&self.bytes[..at]);
+            erase(&mut self.bytes);
+            self.bytes = grown;
+        }
+        self.used += bytes;
+        &mut self.bytes[at..at + bytes]
     }
-    buffer.resize(at + bytes, 0);
-    &mut buffer[at..]
 }
 
 /// Room for values that are computed and sent, reused from one to the next.
@@ -26,12 +36,25 @@ fn room(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
 struct Room(Words);
 
 impl Room {
-    fn zeros(&mut self, n: usize) -> &mut [u64] {
+    /// `n` words, to be overwritten.
+    fn words(&mut self, n: usize) -> &mut [u64] {
         if self.0.len() < n {
             self.0 = Words::zeros(n);
         }
-        self.0[..n].fill(0);
         &mut self.0[..n]
+    }
+
+    fn zeros(&mut self, n: usize) -> &mut [u64] {
+        let words = self.words(n);
+        words.fill(0);
+        words
+    }
+}
+
+/// Writes one word for each pair.
+fn write(out: &mut [u8], a: &[u64], b: &[u64], combine: impl Fn(u64, u64) -> u64) {
+    for (out, (a, b)) in out.chunks_exact_mut(8).zip(a.iter().zip(b)) {
+        out.copy_from_slice(&combine(*a, *b).to_le_bytes());
     }
 }
 
@@ -41,24 +64,24 @@ pub(crate) struct Producer<'a> {
     bob: &'a Source,
     link: &'a mut dyn Link,
     tag: Tag,
-    buffer: Vec<u8>,
+    frame: Frame,
     values: Room,
     shares: Room,
 }
 
 impl<'a> Producer<'a> {
     pub(crate) fn new(alice: &'a Source, bob: &'a Source, link: &'a mut dyn Link) -> Self {
-        Self { alice, bob, link, tag: 0, buffer: Vec::new(), values: Room::default(), shares: Room::default() }
+        Self { alice, bob, link, tag: 0, frame: Frame::default(), values: Room::default(), shares: Room::default() }
     }
 
     fn flush_if_full(&mut self) -> Result<(), MpcError> {
-        if self.buffer.len() >= FRAME { self.flush() } else { Ok(()) }
+        if self.frame.used >= FRAME { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), MpcError> {
-        if !self.buffer.is_empty() {
-            self.link.send(self.tag, &[&self.buffer])?;
-            self.buffer.clear();
+        if self.frame.used > 0 {
+            self.link.send(self.tag, &[&self.frame.bytes[..self.frame.used]])?;
+            self.frame.used = 0;
         }
         Ok(())
     }
@@ -66,7 +89,7 @@ impl<'a> Producer<'a> {
 
 impl Drop for Producer<'_> {
     fn drop(&mut self) {
-        erase(&mut self.buffer);
+        erase(&mut self.frame.bytes);
     }
 }
 
@@ -87,14 +110,18 @@ impl Dealing for Producer<'_> {
     }
 
     fn mask(&mut self, draw: &mut Draw, n: usize) -> Words {
-        let mut a = next(&mut draw.alice, n);
-        let b = next(&mut draw.bob, n);
-        a.iter_mut().zip(b.iter()).for_each(|(x, y)| *x = x.wrapping_add(*y));
-        a
+        let mut mask = Words::zeros(n);
+        for part in mask.chunks_mut(CHUNK) {
+            fill(&mut draw.alice, part);
+            let b = self.shares.words(part.len());
+            fill(&mut draw.bob, b);
+            part.iter_mut().zip(b).for_each(|(x, y)| *x = x.wrapping_add(*y));
+        }
+        mask
     }
 
     fn mask_bits(&mut self, draw: &mut Draw, n: usize, out: &mut Words) {
-        let b = self.shares.zeros(n);
+        let b = self.shares.words(n);
         fill(&mut draw.bob, b);
         let a = out.grow(n);
         fill(&mut draw.alice, a);
@@ -108,7 +135,7 @@ impl Dealing for Producer<'_> {
     fn publish(&mut self, n: usize, _: &mut Words, value: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
         let v = self.values.zeros(n);
         value(v);
-        room(&mut self.buffer, 8 * n).copy_from_slice(bytemuck::cast_slice(v));
+        self.frame.room(8 * n).copy_from_slice(bytemuck::cast_slice(v));
         self.flush_if_full()
     }
 
@@ -122,13 +149,13 @@ impl Dealing for Producer<'_> {
     ) -> Result<(), MpcError> {
         let v = self.values.zeros(n);
         value(v);
-        let a = self.shares.zeros(n);
+        let a = self.shares.words(n);
         fill(&mut draw.alice, a);
-        v.iter_mut().zip(a).for_each(|(x, y)| *x = x.wrapping_sub(*y));
-        let room = room(&mut self.buffer, packed_bytes(n, bits));
+        let room = self.frame.room(packed_bytes(n, bits));
         if bits == 64 {
-            room.copy_from_slice(bytemuck::cast_slice(v));
+            write(room, v, a, u64::wrapping_sub);
         } else {
+            v.iter_mut().zip(a).for_each(|(x, y)| *x = x.wrapping_sub(*y));
             pack(v, bits, room);
         }
         self.flush_if_full()
@@ -143,10 +170,9 @@ impl Dealing for Producer<'_> {
     ) -> Result<(), MpcError> {
         let v = self.values.zeros(n);
         value(v);
-        let a = self.shares.zeros(n);
+        let a = self.shares.words(n);
         fill(&mut draw.alice, a);
-        v.iter_mut().zip(a).for_each(|(x, y)| *x ^= *y);
-        room(&mut self.buffer, 8 * n).copy_from_slice(bytemuck::cast_slice(v));
+        write(self.frame.room(8 * n), v, a, |x, y| x ^ y);
         self.flush_if_full()
     }
 
