@@ -135,7 +135,7 @@ pub(crate) fn deal_matmul<D: Dealing>(
             matmul(m, k, n, x, y, out);
         }
     })?;
-    Ok(MatMulMaterial { x: x.to_vec().into(), y: y.to_vec().into(), product })
+    Ok(MatMulMaterial { x: x.into(), y: y.into(), product })
 }
 
 /// This evaluator's additive share of the products: A: dx (dy - ly_A) - lx_A dy + g_A; B: -dx ly_B - lx_B dy + g_B.

@@ -96,7 +96,7 @@ fn step<D: Dealing>(
     let at = At::step(index)?;
     let n = infos[index].elements() * batch;
     let masked = infos[index].form == Form::Masked && D::COMPUTES;
-    let own = |x: usize| masks.get(x).to_vec().into();
+    let own = |x: usize| Words::from(masks.get(x));
     let local = |mask: Words| Ok((StepMaterial::Local, Arc::new(mask)));
     match op {
         Op::Input | Op::Reveal { .. } => local(Words::default()),
@@ -137,12 +137,12 @@ fn step<D: Dealing>(
             local(out)
         }
         Op::Scale { x, factor, .. } => {
-            let mut out: Words = own(*x);
+            let mut out = own(*x);
             local::scale(&mut out, *factor);
             local(out)
         }
         Op::Add { x, y } => {
-            let mut out: Words = own(*x);
+            let mut out = own(*x);
             local::add(&mut out, masks.get(*y));
             local(out)
         }
