@@ -5,6 +5,7 @@
 pub mod agreement;
 pub mod cluster;
 pub mod control;
+pub mod dataset;
 pub mod fingerprint;
 pub mod identity;
 

@@ -1,5 +1,7 @@
 //! Alice's lanes: she numbers lots, leads bob and carol through agreement, and runs admitted work.
 
+mod sets;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -36,13 +38,20 @@ pub(crate) struct Desk {
     pub(crate) queue: Queue,
     /// Uploads under way, by epoch, with their names.
     uploading: Mutex<Vec<(u64, String)>>,
+    /// Changes of data sets under way.
+    sets: Mutex<sets::Changes>,
     /// Lanes whose link to bob stands.
     up: AtomicUsize,
 }
 
 impl Desk {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { queue: Queue::new(capacity), uploading: Mutex::default(), up: AtomicUsize::new(0) }
+        Self {
+            queue: Queue::new(capacity),
+            uploading: Mutex::default(),
+            sets: Mutex::default(),
+            up: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -199,7 +208,7 @@ impl Lane<'_> {
         if !missing.is_empty() {
             tracing::error!(
                 ?missing,
-                "bob lacks models that alice holds: they cannot be queried; remove and share them again"
+                "bob lacks models or data that alice holds: they cannot be used; remove and share them again"
             );
         }
         Ok(())
@@ -208,11 +217,12 @@ impl Lane<'_> {
     fn inventory(core: &Core, desk: &Desk, link: &mut dyn Link) -> Result<Vec<u64>, LaneError> {
         // The uploads first: one that ends in between stands in both lists. One that begins later is not below.
         let (uploading, below) = {
-            let uploading = lock(&desk.uploading);
-            (uploading.iter().map(|(e, _)| *e).collect(), core.store.next_lot())
+            let (uploading, sets) = (lock(&desk.uploading), lock(&desk.sets));
+            (uploading.iter().map(|(e, _)| *e).chain(sets.epochs()).collect(), core.store.next_lot())
         };
         let epochs = core.models.all().iter().map(|m| m.epoch).collect();
-        match Self::ask(link, &Command::Inventory { epochs, uploading, below, ready: core.pool.lots() })? {
+        let (sets, ready) = (core.sets.epochs(), core.pool.lots());
+        match Self::ask(link, &Command::Inventory { epochs, sets, uploading, below, ready })? {
             Status::Missing(epochs) => Ok(epochs),
             Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
             _ => Ok(vec![]),
@@ -249,7 +259,7 @@ impl Lane<'_> {
         self.core.store.raise(mark.max(other))?;
         let missing = Self::inventory(self.core, self.desk, link.as_mut()).map_err(producer)?;
         if !missing.is_empty() {
-            tracing::error!(?missing, "carol lacks models that alice holds: nothing can be dealt for them");
+            tracing::error!(?missing, "carol lacks models or data that alice holds: nothing can be dealt for them");
         }
         link.set_timeout(Some(self.core.silence));
         self.bob.set_timeout(Some(self.core.silence));
@@ -283,6 +293,9 @@ impl Lane<'_> {
             },
             Work::Upload(u) => self.upload(u).map(|()| Default::default()),
             Work::Remove(m) => self.remove(&m).map(|()| Default::default()),
+            Work::Declare(by, declaration) => self.declare(by, declaration).map(|()| Default::default()),
+            Work::Contribute(c) => self.contribute(c).map(|()| Default::default()),
+            Work::RemoveSet(set) => self.remove_set(set).map(|()| Default::default()),
         };
         let (reply, result): (Answer, _) = match result {
             Ok(done) => (Ok(done), Ok(())),

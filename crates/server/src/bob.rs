@@ -1,5 +1,7 @@
 //! Bob's lanes: he calls alice, follows her commands, and checks each of them against his own knowledge.
 
+mod sets;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -112,9 +114,11 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.session().map(|()| None),
-            Command::Inventory { epochs, uploading, below, ready } => {
+            Command::Inventory { epochs, sets, uploading, below, ready } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
-                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below).map_err(Fault::Own)?;
+                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below);
+                let mut missing = missing.map_err(Fault::Own)?;
+                missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),
@@ -131,6 +135,10 @@ impl Lane<'_> {
                 self.core.store.erase(epoch)?;
                 tracing::info!(epoch, "model removed");
                 Ok(Some(Status::Ok))
+            }
+            Command::Contribute { id, owner, set, part, epoch } => self.contribute(id, &owner, (set, part), epoch),
+            command @ (Command::Declare { .. } | Command::Keep { .. } | Command::EraseSet { .. }) => {
+                self.core.follow_sets(command)
             }
             Command::Go | Command::Cancel => Err(Fault::Evaluator("alice misbehaved: nothing was agreed".into())),
         }

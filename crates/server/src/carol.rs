@@ -13,6 +13,8 @@ use crate::error::{Fault, LaneError};
 use crate::models::Model;
 use crate::probe::Point;
 use crate::session::{Session, agree, hear, say};
+use crate::sets::check_part;
+use crate::store::{Record, Share};
 
 struct Lane<'a> {
     core: &'a Core,
@@ -86,8 +88,10 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.set_up().map(|()| None),
-            Command::Inventory { epochs, uploading, below, .. } => {
-                let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below).map_err(Fault::Own)?;
+            Command::Inventory { epochs, sets, uploading, below, .. } => {
+                let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below);
+                let mut missing = missing.map_err(Fault::Own)?;
+                missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { terms, .. } => self.deal(&terms).map(|()| None),
@@ -116,6 +120,15 @@ impl Lane<'_> {
                 self.core.store.erase(epoch)?;
                 tracing::info!(epoch, "model removed");
                 Ok(Some(Status::Ok))
+            }
+            Command::Contribute { owner, set, part, epoch, .. } => {
+                let known = check_part(&self.core.sets, &owner, set, part);
+                known.map_err(|(why, reason)| refused(why, format!("carol: {reason}")))?;
+                self.core.stage_record(epoch, &Record::Part { set, part, share: Share::Absent })?;
+                Ok(Some(Status::Ok))
+            }
+            command @ (Command::Declare { .. } | Command::Keep { .. } | Command::EraseSet { .. }) => {
+                self.core.follow_sets(command)
             }
             Command::Upload { program: None, .. } | Command::Go | Command::Cancel => {
                 Err(Fault::Evaluator("alice misbehaved: nothing was agreed".into()))

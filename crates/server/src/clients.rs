@@ -1,5 +1,7 @@
 //! Clients and owners at an evaluator: one thread a connection, one request at a time, every reply bounded in time.
 
+mod sets;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -133,6 +135,16 @@ impl Counter<'_> {
                 Ok((Reply::Done, None))
             }
             Request::Remove { model } => self.remove(client, &model),
+            Request::Sets => Ok((Reply::Sets(self.sets(client)), None)),
+            Request::Declare { declaration } => self.declare(client, declaration),
+            Request::Contribute { id, set, declaration, part, seed } => {
+                let named = (set, declaration, part);
+                match self.core.party {
+                    Party::Bob => self.bob_contribute(link, client, id, named)?,
+                    _ => self.alice_contribute(client, id, named, seed),
+                }
+            }
+            Request::RemoveSet { set } => self.remove_set(client, &set),
         })
     }
 
@@ -241,6 +253,7 @@ impl Counter<'_> {
                     return refused(Refusal::Unavailable, "the request was given up");
                 }
                 Err(RecvTimeoutError::Timeout) if began.elapsed() > LONGEST => {
+                    self.halves.forget(&id, client);
                     return refused(Refusal::Unavailable, "no answer in time");
                 }
                 Err(RecvTimeoutError::Timeout) => {}

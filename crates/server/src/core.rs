@@ -17,6 +17,7 @@ use crate::error::Fault;
 use crate::models::{Model, Parts, Registry};
 use crate::pool::Pool;
 use crate::probe::{Point, Probe};
+use crate::sets::DataSets;
 use crate::store::Store;
 
 /// Time for connecting, handshakes and setting up a session.
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) models: Registry<EvaluatorWeights>,
     pub(crate) masks: Registry<ProducerWeights>,
+    pub(crate) sets: DataSets,
     pub(crate) pool: Pool,
     pub(crate) pool_bytes: u64,
     /// How long a peer may be silent in the middle of a request.
@@ -54,7 +56,7 @@ pub(crate) struct Core {
     arrivals: Mutex<HashMap<(Party, u32), Connection>>,
     arrived: Condvar,
     closers: Mutex<HashMap<Line, Closer>>,
-    reconciling: Mutex<()>,
+    pub(crate) reconciling: Mutex<()>,
     clients: AtomicU64,
     /// Memory for clients' shares, those on their way included.
     pub(crate) in_flight: Budget,
@@ -108,6 +110,7 @@ impl Core {
             store,
             models: Registry::default(),
             masks: Registry::default(),
+            sets: DataSets::default(),
             pool: Pool::default(),
             pool_bytes: limits.0,
             silence: limits.1,

@@ -21,6 +21,8 @@ pub enum Point {
     Staged,
     /// This party has committed the model.
     Committed,
+    /// A piece of an owner's part of a data set is on bob's disk; others may follow.
+    Piece,
 }
 
 /// Listens to a server under test.

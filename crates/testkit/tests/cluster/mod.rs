@@ -1,5 +1,5 @@
 //! Three servers, each a process of its own, on loopback; killed, stopped and started again by the tests.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, unused_imports)]
 
 #[path = "../../../server/tests/common/mod.rs"]
 mod common;
