@@ -20,6 +20,7 @@
 pub mod build;
 mod clear;
 pub mod compile;
+pub mod fit;
 pub mod graph;
 mod kernels;
 pub mod pass;
