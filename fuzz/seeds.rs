@@ -6,7 +6,7 @@ use std::path::Path;
 
 use trefoil_link::frame;
 use trefoil_mpc::Compare;
-use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Step, WeightSpec, Window};
 use trefoil_nn::graph::Post;
 use trefoil_proto::control::{
     Ahead, Command, Grant, InputEncoding, Manifest, ModelInfo, Opening, Refusal, Reply, Request, Status, Terms, encode,
@@ -18,7 +18,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn program(input_shape: Vec<usize>, weights: Vec<(Vec<usize>, u32)>, ops: Vec<Op>) -> Program {
     let weights = weights.into_iter().map(|(shape, scale)| WeightSpec { name: "w".into(), shape, scale }).collect();
     let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: "l".into(), op }).collect();
-    Program { fraction_bits: 16, input_shape, weights, steps }
+    Program { fraction_bits: 16, input_shape, weights, states: vec![], rates: 0, steps }
 }
 
 /// Programs that together hold every operation an owner may write.
@@ -56,12 +56,12 @@ fn programs() -> Vec<Program> {
         Op::Scale { x: 3, factor: 3, extra: 2 },
         Op::Offset { x: 4, units: -1 },
         Op::Add { x: 4, y: 5 },
-        Op::Slice { x: 6, start: 0, len: 1 },
+        Op::Slice { x: 6, axis: 0, start: 0, len: 1 },
         Op::Reshape { x: 7, shape: vec![2, 2] },
         Op::Open { x: 8 },
         Op::Truncate { x: 9, shift: 4 },
         Op::Open { x: 10 },
-        Op::MatMul { x: 11, y: 11 },
+        Op::Product { x: 11, y: 11, map: Bilinear::MatMul },
     ];
     vec![program(vec![4, 4, 1], shapes, image), program(vec![2, 2, 1], vec![], local)]
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use trefoil_link::Network;
 use trefoil_mpc::cost::{StepCost, cost};
-use trefoil_mpc::program::{Linear, Op, Program, ValueInfo};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Rows, ValueInfo};
 use trefoil_mpc::{Compare, plan};
 
 /// Ring multiply-adds that a core does in a second: an estimate for a current server.
@@ -100,15 +100,18 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
 }
 
 fn work(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> Work {
-    let n = values[out].elements() as f64 * batch;
+    let n = values[out].elements() as f64 * if values[out].rows == Rows::Each { batch } else { 1.0 };
     let mut w = Work::default();
     match op {
         Op::Linear { map: Linear::Dense { inputs, .. }, .. } => w.multiply_adds = n * *inputs as f64,
         Op::Linear { map: Linear::Conv(g), .. } => {
             w.multiply_adds = n * (g.kernel.0 * g.kernel.1 * g.in_channels / g.groups.max(1)) as f64;
         }
-        Op::MatMul { x, .. } => w.multiply_adds = 2.0 * n * values[*x].shape.last().map_or(0.0, |k| *k as f64),
-        Op::Relu { .. } => w.comparisons = n,
+        Op::Product { x, map: Bilinear::MatMul, .. } => {
+            w.multiply_adds = 2.0 * n * values[*x].shape.last().map_or(0.0, |k| *k as f64)
+        }
+        Op::Relu { .. } | Op::Sign { .. } => w.comparisons = n,
+        Op::Piecewise { knots, .. } => w.comparisons = n * knots.len() as f64,
         Op::MaxPool { pool, .. } => w.comparisons = n * (pool.window.0 * pool.window.1 - 1) as f64,
         Op::Argmax { x, .. } => {
             let c = values[*x].elements() as f64;

@@ -92,7 +92,14 @@ fn refused(why: Refusal) -> Act {
 
 fn model(epoch: u64) -> ModelInfo {
     let input = Step { layer: "input".into(), op: Op::Input };
-    let program = Program { fraction_bits: 16, input_shape: vec![SIZE], weights: vec![], steps: vec![input] };
+    let program = Program {
+        fraction_bits: 16,
+        input_shape: vec![SIZE],
+        weights: vec![],
+        states: vec![],
+        rates: 0,
+        steps: vec![input],
+    };
     let manifest = Manifest {
         name: "nothing".into(),
         program,

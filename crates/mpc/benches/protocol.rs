@@ -26,7 +26,7 @@ fn program(input_shape: Vec<usize>, map: Option<Linear>) -> Program {
     };
     let steps = [Op::Input, Op::Open { x: 0 }, op].map(|op| Step { layer: op.name().into(), op }).into();
     let weights = map.map(|m| WeightSpec { name: "w".into(), shape: m.weight_shape(), scale: F });
-    Program { fraction_bits: F, input_shape, weights: weights.into_iter().collect(), steps }
+    Program { fraction_bits: F, input_shape, weights: weights.into_iter().collect(), states: vec![], rates: 0, steps }
 }
 
 fn offline(world: &World, model: &Shared, batch: usize) {

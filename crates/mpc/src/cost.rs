@@ -4,7 +4,7 @@ use trefoil_link::frame::HEADER;
 
 use crate::error::MpcError;
 use crate::masked::{count_offline, online_payloads};
-use crate::program::{Op, Program, ValueInfo};
+use crate::program::{Program, ValueInfo};
 
 /// The cost of one step for one batch. Bytes are of all parties together and count frame headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,23 +32,23 @@ impl StepCost {
     }
 }
 
-/// The cost of every step of `program` for `batch` samples.
+/// The cost of every step of `program` for `batch` samples. Openings side by side take one round, which is the first's.
 pub fn cost(program: &Program, batch: usize) -> Result<Vec<StepCost>, MpcError> {
     let offline = count_offline(program, batch)?;
     let infos = program.infer()?;
-    let step = |(i, offline): (usize, (u64, u64))| step_cost(&program.steps[i].op, &infos, i, batch, offline);
+    let step = |(i, offline): (usize, (u64, u64))| step_cost(program, &infos, i, batch, offline);
     Ok(offline.into_iter().enumerate().map(step).collect())
 }
 
 /// The cost of one step of a checked program, given what is dealt and passed on for it.
 pub(crate) fn step_cost(
-    op: &Op,
+    program: &Program,
     infos: &[ValueInfo],
     index: usize,
     batch: usize,
     (offline, forwarded): (u64, u64),
 ) -> StepCost {
-    let (sent, revealed) = online_payloads(op, infos, index, batch);
+    let (sent, revealed) = online_payloads(program, infos, index, batch);
     let frame = |payload: usize| 2 * (payload + HEADER) as u64;
     StepCost {
         rounds: sent.len() as u64,

@@ -3,8 +3,10 @@
 //! A program comes from an owner and a batch from a client; neither is trusted. The bounds count generously what an
 //! evaluator holds and computes for one sample, so that no value, pool window or batch can exhaust a server.
 
+use trefoil_ring::geometry::Conv2d;
+
 use crate::compare::Compare;
-use crate::program::{Linear, MAX_ELEMENTS, Op, Program, ValueInfo, Window};
+use crate::program::{Bilinear, Linear, MAX_ELEMENTS, Op, Program, Rows, ValueInfo, Window};
 
 /// Most steps, and most tensors, of a program. (Frame tags on the evaluators' link hold 2^20 steps.)
 pub const MAX_STEPS: usize = 1 << 14;
@@ -17,18 +19,21 @@ pub const MAX_PRODUCTS: u64 = 1 << 42;
 
 /// Checks what needs no shapes: how many steps and tensors there are, and their names.
 pub(crate) fn outline(program: &Program) -> Result<(), String> {
-    for (what, n) in [("steps", program.steps.len()), ("tensors", program.weights.len())] {
+    for (what, n) in
+        [("steps", program.steps.len()), ("tensors", program.weights.len()), ("states", program.states.len())]
+    {
         if n > MAX_STEPS {
             return Err(format!("{n} {what}: at most {MAX_STEPS}"));
         }
     }
-    for w in &program.weights {
+    for w in program.weights.iter().chain(&program.states) {
         let n = trefoil_ring::tensor::elements(&w.shape).unwrap_or(usize::MAX);
         if n == 0 || n > MAX_ELEMENTS {
             return Err(format!("weights {} of shape {:?}: must have 1 to {MAX_ELEMENTS} elements", w.name, w.shape));
         }
     }
     let names = program.steps.iter().map(|s| &s.layer).chain(program.weights.iter().map(|w| &w.name));
+    let names = names.chain(program.states.iter().map(|s| &s.name));
     match names.into_iter().find(|n| n.len() > MAX_NAME || n.chars().any(char::is_control)) {
         Some(n) => Err(format!("a name of {} bytes: at most {MAX_NAME}, without control characters", n.len())),
         None => Ok(()),
@@ -37,17 +42,43 @@ pub(crate) fn outline(program: &Program) -> Result<(), String> {
 
 /// The largest batch that a program of these values may be run on; 0 if one sample is too much.
 pub(crate) fn largest_batch(program: &Program, values: &[ValueInfo]) -> usize {
-    let (mut words, mut products) = (1u64, 1u64);
+    let (mut once, mut each) = (Load::default(), Load { words: 1, products: 1 });
     for (step, info) in program.steps.iter().zip(values) {
-        let (w, p) = load(&step.op, values, info.elements() as u64);
-        words = words.saturating_add(w);
-        products = products.saturating_add(p);
+        load(&step.op, values, info, &mut once, &mut each);
     }
-    usize::try_from((MAX_WORDS / words).min(MAX_PRODUCTS / products)).unwrap_or(usize::MAX)
+    let left = |most: u64, once: u64, each: u64| most.saturating_sub(once) / each;
+    let most = left(MAX_WORDS, once.words, each.words).min(left(MAX_PRODUCTS, once.products, each.products));
+    usize::try_from(most).unwrap_or(usize::MAX)
 }
 
-/// Words held and products computed for one sample of a step whose value has `n` elements.
-fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
+/// Words held and products computed.
+#[derive(Default)]
+struct Load {
+    words: u64,
+    products: u64,
+}
+
+/// Adds what a step with value `info` takes: `once` whatever the batch, and for `each` sample.
+fn load(op: &Op, values: &[ValueInfo], info: &ValueInfo, once: &mut Load, each: &mut Load) {
+    let (words, products) = row(op, values, info.elements() as u64);
+    let mut add = |rows: Rows, words: u64, products: u64| {
+        let load = if rows == Rows::One { &mut *once } else { &mut *each };
+        load.words = load.words.saturating_add(words);
+        load.products = load.products.saturating_add(products);
+    };
+    add(info.rows, words, 0);
+    // A sum over the batch is as much work as all its rows, and a product holds masks of both operands.
+    let worked = op.operands().iter().filter_map(|x| values.get(*x)).any(|v| v.rows == Rows::Each);
+    add(if worked { Rows::Each } else { info.rows }, 0, products);
+    if let Op::Product { x, y, .. } = op {
+        for v in [x, y].into_iter().filter_map(|x| values.get(*x)) {
+            add(v.rows, 2 * v.elements() as u64, 0);
+        }
+    }
+}
+
+/// Words held and products computed for one row of a step whose value has `n` elements a row.
+fn row(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
     let of = |x: usize| values.get(x).map_or(0, |v| v.elements() as u64);
     let times = |a: u64, factors: &[usize]| factors.iter().fold(a, |a, f| a.saturating_mul(*f as u64));
     match op {
@@ -55,10 +86,17 @@ fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
         Op::Linear { map: Linear::Conv(g), .. } => {
             (2 * n, times(n, &[g.kernel.0, g.kernel.1, g.in_channels / g.groups.max(1)]))
         }
-        Op::MatMul { x, y } => {
-            let inner = values.get(*x).and_then(|v| v.shape.last()).copied().unwrap_or(0);
-            (2 * n + of(*x) + of(*y), times(n, &[inner]))
+        Op::Product { x, y, map } => (2 * n, times(2, &[products(map, values, (*x, *y), n)])),
+        Op::Select { .. } | Op::Bit { .. } => (8 * n, 2 * n),
+        Op::Sign { window, compare, .. } => compared(n, *window, *compare),
+        Op::Piecewise { knots, pieces, window, compare, .. } => {
+            let (words, work) = compared(times(n, &[knots.len()]), *window, *compare);
+            let sums = times(n, &[pieces.len(), 8]);
+            (words.saturating_add(sums), work.saturating_add(sums))
         }
+        Op::Pattern { .. } => (n, n),
+        Op::Sum { x, .. } => (n, of(*x)),
+        Op::Spread { x, pool, .. } => (n, times(of(*x), &[pool.window.0, pool.window.1])),
         Op::Truncate { .. } | Op::Open { .. } => (4 * n, n),
         Op::Relu { window, compare, .. } => compared(n, *window, *compare),
         Op::MaxPool { pool, window, compare, .. } => {
@@ -67,6 +105,23 @@ fn load(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
         Op::AveragePool { pool, .. } => (n, times(n, &[pool.window.0, pool.window.1])),
         Op::Argmax { x, window, compare } => compared(of(*x).saturating_mul(of(*x)), *window, *compare),
         _ => (n, n),
+    }
+}
+
+/// Multiply-adds of a product, for one sample.
+fn products(map: &Bilinear, values: &[ValueInfo], (x, y): (usize, usize), n: u64) -> usize {
+    let of = |x: usize| values.get(x).map_or(0, |v| v.elements());
+    let last = |x: usize| values.get(x).and_then(|v| v.shape.last()).copied().unwrap_or(0);
+    let kernel = |g: &Conv2d| g.kernel.0.saturating_mul(g.kernel.1).saturating_mul(g.in_channels / g.groups.max(1));
+    let n = usize::try_from(n).unwrap_or(usize::MAX);
+    match map {
+        Bilinear::Elementwise => n,
+        Bilinear::MatMul => n.saturating_mul(last(x)),
+        Bilinear::Dense | Bilinear::DenseInput => of(x).saturating_mul(n / (of(x) / last(x).max(1)).max(1)),
+        Bilinear::DenseWeights => of(x).saturating_mul(last(y)),
+        Bilinear::Conv(g) => n.saturating_mul(kernel(g)),
+        Bilinear::ConvInput(g) => of(x).saturating_mul(kernel(g)),
+        Bilinear::ConvWeights(g) => of(y).saturating_mul(kernel(g)),
     }
 }
 
@@ -87,7 +142,7 @@ mod tests {
 
     fn program(input_shape: Vec<usize>, ops: Vec<Op>) -> Program {
         let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: "l".into(), op }).collect();
-        Program { fraction_bits: 16, input_shape, weights: vec![], steps }
+        Program { fraction_bits: 16, input_shape, weights: vec![], states: vec![], rates: 0, steps }
     }
 
     fn reason(p: &Program) -> String {
@@ -158,5 +213,19 @@ mod tests {
         assert!((10_000..1_000_000).contains(&most), "{most}");
         assert!(crate::cost::cost(&p, most).is_ok());
         assert!(crate::cost::cost(&p, most + 1).is_err() && crate::cost::cost(&p, 0).is_err());
+    }
+
+    #[test]
+    fn what_a_batch_has_once_counts_once() {
+        let n = 1 << 20;
+        let ops = vec![Op::State { slot: 0 }, Op::Open { x: 1 }, Op::Truncate { x: 2, shift: 1 }];
+        let mut p = program(vec![1], ops);
+        p.steps[0].op = Op::Rows;
+        p.states = vec![WeightSpec { name: "w".into(), shape: vec![n], scale: 16 }];
+        let most = p.largest_batch().unwrap();
+        assert!(most > 1 << 28, "{most}");
+        p.steps.push(Step { layer: "l".into(), op: Op::Broadcast { x: 3, shape: vec![n], batch: true } });
+        let most = p.largest_batch().unwrap();
+        assert!((500..1024).contains(&most), "{most}");
     }
 }

@@ -41,15 +41,15 @@ pub fn choose(program: &Program, batch: usize, network: &Network, ahead: bool) -
             continue;
         }
         let mut ways = Vec::new();
+        let before = chosen.steps[i].op.clone();
         for way in Compare::all() {
-            let op = chosen.steps[i].op.comparing(way);
-            let cost = step_cost(&op, &infos, i, batch, count_step(&op, &infos, i, batch)?);
+            chosen.steps[i].op = before.comparing(way);
+            let cost = step_cost(&chosen, &infos, i, batch, count_step(&chosen, &infos, i, batch)?);
             let margin = if way == Compare::default() { MARGIN } else { 1.0 };
-            ways.push((margin * time(&cost, way, network, ahead), op));
+            ways.push((margin * time(&cost, way, network, ahead), chosen.steps[i].op.clone()));
         }
         ways.sort_by(|a, b| a.0.total_cmp(&b.0));
         // Keys take memory: the fastest way with which a server may still run the batch.
-        let before = chosen.steps[i].op.clone();
         let fits = ways.into_iter().any(|(_, op)| {
             chosen.steps[i].op = op;
             chosen.largest_batch().is_ok_and(|most| most >= batch)
@@ -79,7 +79,7 @@ mod tests {
         let window = Window { lo: 16, k: 32 };
         let ops = [Op::Input, Op::Open { x: 0 }, Op::Relu { x: 1, shift: 16, window, compare: Compare::default() }];
         let steps = ops.into_iter().map(|op| Step { layer: "l".into(), op }).collect();
-        Program { fraction_bits: 16, input_shape: vec![n], weights: vec![], steps }
+        Program { fraction_bits: 16, input_shape: vec![n], weights: vec![], states: vec![], rates: 0, steps }
     }
 
     fn way(n: usize, network: &Network, ahead: bool) -> Compare {

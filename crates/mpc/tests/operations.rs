@@ -8,7 +8,7 @@ use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::{open_labels, open_values};
-use trefoil_mpc::program::{Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Step, WeightSpec, Window};
 use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_ring::Tensor;
@@ -27,7 +27,7 @@ const WAYS: [Compare; 4] = [
 
 fn program(input_shape: Vec<usize>, weights: Vec<WeightSpec>, ops: Vec<Op>) -> Program {
     let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: op.name().into(), op }).collect();
-    Program { fraction_bits: F, input_shape, weights, steps }
+    Program { fraction_bits: F, input_shape, weights, states: vec![], rates: 0, steps }
 }
 
 /// Runs the program and checks that what the meters counted is what was predicted, step by step.
@@ -278,11 +278,11 @@ fn products_of_two_secrets_are_exact() {
     let mut r = Random::new(11);
     let ops = vec![
         Op::Open { x: 0 },
-        Op::Slice { x: 1, start: 0, len: 3 * 4 },
-        Op::Slice { x: 1, start: 3 * 4, len: 4 * 5 },
+        Op::Slice { x: 1, axis: 0, start: 0, len: 3 * 4 },
+        Op::Slice { x: 1, axis: 0, start: 3 * 4, len: 4 * 5 },
         Op::Reshape { x: 2, shape: vec![3, 4] },
         Op::Reshape { x: 3, shape: vec![4, 5] },
-        Op::MatMul { x: 4, y: 5 },
+        Op::Product { x: 4, y: 5, map: Bilinear::MatMul },
     ];
     let p = program(vec![32], vec![], ops);
     let x: Vec<i64> = (0..64).map(|_| r.between(-(1 << 20), 1 << 20)).collect();

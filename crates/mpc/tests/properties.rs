@@ -28,7 +28,8 @@ struct Chain {
 impl Chain {
     fn new(shape: Vec<usize>, seed: u64) -> Self {
         let steps = vec![Step { layer: "input".into(), op: Op::Input }];
-        let program = Program { fraction_bits: F, input_shape: shape, weights: vec![], steps };
+        let program =
+            Program { fraction_bits: F, input_shape: shape, weights: vec![], states: vec![], rates: 0, steps };
         Self { program, weights: vec![], size: 1 << 19, error: 0, random: Random::new(seed) }
     }
 
@@ -297,10 +298,11 @@ proptest! {
         if predicted.iter().map(|c| c.online + c.offline).sum::<u64>() > 1 << 20 || words + values > 1 << 14 {
             return Ok(());
         }
+        let predicts = p.check_prediction().is_ok();
         let weights: Vec<Tensor> = p.weights.iter().map(|w| Tensor::zeros(w.shape.clone()).unwrap()).collect();
         let mut world = World::new(1);
         let model = world.share(&p, &weights).unwrap();
         let n: usize = p.input_shape.iter().product();
-        world.run(&model, 1, &vec![5; n]).unwrap();
+        prop_assert_eq!(world.run(&model, 1, &vec![5; n]).is_ok(), predicts);
     }
 }

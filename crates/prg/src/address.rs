@@ -57,9 +57,17 @@ pub enum Purpose {
     HalfTop = 22,
     /// Alice's share of that bit times the whole mask.
     HalfLambda = 23,
+    /// Alice's share of a power of a mask.
+    Power = 24,
+    /// Alice's share of a comparison's mask bit times a power of the mask.
+    BetaPower = 25,
+    /// Bits that all three servers know, from the seed that all of them share.
+    Pattern = 26,
+    /// A party's part of the mask of a data set's rows: never that of a request's wire, whatever epoch and lot.
+    RowLambda = 27,
 }
 
-/// Which two parties share a seed.
+/// Which parties share a seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pair {
     /// The evaluators: what the producer must not know.
@@ -70,6 +78,8 @@ pub enum Pair {
     BobCarol,
     /// A client or owner and alice.
     OwnerAlice,
+    /// All three servers: what they may know and nobody else.
+    Common,
 }
 
 /// Where in a lot a draw belongs. Neither `Copy` nor `Clone`: it is consumed by its draw.

@@ -455,7 +455,14 @@ mod tests {
         let grant = |client: &str, reveals: &[Reveal]| Grant { client: client.into(), reveals: reveals.to_vec() };
         let m = Manifest {
             name: "m".into(),
-            program: Program { fraction_bits: 16, input_shape: vec![1], weights: vec![], steps: vec![] },
+            program: Program {
+                fraction_bits: 16,
+                input_shape: vec![1],
+                weights: vec![],
+                states: vec![],
+                rates: 0,
+                steps: vec![],
+            },
             window: Window { lo: 16, k: 32 },
             input: InputEncoding::default(),
             post: Post::None,

@@ -144,6 +144,7 @@ pub(crate) fn check_manifest(m: &Manifest) -> Result<(), String> {
 
 /// The plans of a program, one for each thing it can reveal. Fails if it can reveal nothing.
 pub(crate) fn plans(program: &Program, window: Window) -> Result<Vec<(Reveal, Arc<Plan>)>, String> {
+    program.check_prediction().map_err(|e| e.to_string())?;
     let mut plans = Vec::new();
     let mut why = String::new();
     for reveal in [Reveal::Logits, Reveal::Label] {

@@ -19,4 +19,4 @@ pub use random::Random;
 pub use record::{Recorder, Tamper, Transcripts};
 pub use uniform::{Finding, Place, Report, Samples};
 pub use view::Seen;
-pub use world::{Answer, Links, Shared, World};
+pub use world::{Answer, Links, Shared, SharedRows, SharedStates, World};

@@ -13,7 +13,7 @@ pub const F: u32 = 16;
 /// A program from its operations after the input; layers are named after them.
 pub fn program(input_shape: Vec<usize>, weights: Vec<WeightSpec>, ops: Vec<Op>) -> Program {
     let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: op.name().into(), op }).collect();
-    Program { fraction_bits: F, input_shape, weights, steps }
+    Program { fraction_bits: F, input_shape, weights, states: vec![], rates: 0, steps }
 }
 
 /// Dense, ReLU with truncation, 2 x 2 max-pool, ReLU, dense; logits or a label of four classes.

@@ -16,6 +16,10 @@ use trefoil_ring::{Tensor, Words};
 use crate::ledger::DrawLog;
 use crate::record::{Recorder, Transcript, Transcripts};
 
+mod training;
+
+pub use training::{SharedRows, SharedStates};
+
 /// Counters of one link end by phase and step.
 pub type Metered = BTreeMap<(Phase, usize), Counter>;
 
@@ -84,6 +88,7 @@ pub struct World {
     bob_carol: Seed,
     alice_bob: Seed,
     owner: Seed,
+    common: Seed,
     epoch: [u8; 32],
     lot: u64,
     split: u64,
@@ -118,6 +123,7 @@ impl World {
             bob_carol: root.derive("bob carol", b""),
             alice_bob: root.derive("alice bob", b""),
             owner: root.derive("owner", b""),
+            common: root.derive("common", b""),
             epoch: *root.derive("epoch", b"").expose(),
             lot: 0,
             split: 0,
@@ -141,6 +147,7 @@ impl World {
             Pair::BobCarol => &mut self.bob_carol,
             Pair::AliceBob => &mut self.alice_bob,
             Pair::OwnerAlice => &mut self.owner,
+            Pair::Common => &mut self.common,
         };
         *held = held.derive("another", &seed.to_le_bytes());
         self

@@ -11,13 +11,10 @@ use trefoil_ring::Words;
 use trefoil_ring::kernels::{conv2d, matmul};
 
 use super::dealing::{At, Dealing};
-use super::online::Role;
+use super::product::PIECE;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
 use crate::program::Linear;
-
-/// Products are dealt in pieces of whole samples of about this many elements.
-const PIECE: usize = 1 << 15;
 
 /// A linear step: the map, its tensors, and the sizes of one sample.
 pub(crate) struct LinearStep<'a> {
@@ -95,58 +92,4 @@ pub(crate) fn deal_linear<D: Dealing>(
         weights.local_terms(step, batch, lambda, &mut h);
     }
     Ok(h)
-}
-
-/// Material of a product of two secret matrices: this party's masks of both, and its share of their product.
-#[derive(Default)]
-pub(crate) struct MatMulMaterial {
-    x: Words,
-    y: Words,
-    product: Words,
-}
-
-impl MatMulMaterial {
-    pub(crate) fn words(&self) -> usize {
-        self.x.len() + self.y.len() + self.product.len()
-    }
-}
-
-/// Deals the products of `batch` pairs of matrices `[m, k] x [k, n]` under masks `x` and `y`: 64 bits for each element
-/// of the result.
-pub(crate) fn deal_matmul<D: Dealing>(
-    d: &mut D,
-    at: At,
-    batch: usize,
-    (m, k, n): (usize, usize, usize),
-    x: &[u64],
-    y: &[u64],
-) -> Result<MatMulMaterial, MpcError> {
-    let mut draw = d.open_shares(at, Purpose::Product)?;
-    let mut product = D::room(batch * m * n);
-    d.deal(&mut draw, batch * m * n, 64, &mut product, |out| {
-        for ((x, y), out) in x.chunks_exact(m * k).zip(y.chunks_exact(k * n)).zip(out.chunks_exact_mut(m * n)) {
-            matmul(m, k, n, x, y, out);
-        }
-    })?;
-    Ok(MatMulMaterial { x: x.to_vec().into(), y: y.to_vec().into(), product })
-}
-
-/// This evaluator's additive share of the products: A: dx (dy - ly_A) - lx_A dy + g_A; B: -dx ly_B - lx_B dy + g_B.
-pub(crate) fn matmul_share(
-    role: Role,
-    (m, k, n): (usize, usize, usize),
-    dx: &[u64],
-    dy: &[u64],
-    material: MatMulMaterial,
-) -> Words {
-    let MatMulMaterial { x: mut lx, y: mut ly, mut product } = material;
-    ly.iter_mut().zip(dy).for_each(|(l, d)| *l = role.public(*d).wrapping_sub(*l));
-    lx.iter_mut().for_each(|l| *l = l.wrapping_neg());
-    let operands =
-        dx.chunks_exact(m * k).zip(ly.chunks_exact(k * n)).zip(lx.chunks_exact(m * k).zip(dy.chunks_exact(k * n)));
-    for (((dx, ly), (lx, dy)), out) in operands.zip(product.chunks_exact_mut(m * n)) {
-        matmul(m, k, n, dx, ly, out);
-        matmul(m, k, n, lx, dy, out);
-    }
-    product
 }

@@ -1,25 +1,30 @@
 //! The online phase of a whole program at one evaluator.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trefoil_link::Link;
 use trefoil_ring::Words;
 
 use super::argmax::{and_opened, argmax, pairs, shifted_layout};
-use super::bilinear::{apply, matmul_share};
+use super::bilinear::apply;
+use super::bit::number;
+use super::compare::compare;
 use super::layout::Layout;
-use super::local;
+use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
 use super::online::Online;
 use super::output::{seal_bits, seal_values, value_bytes};
+use super::piecewise::{Pieces, piecewise};
 use super::pool::{max_pool, rounds};
-use super::prepare::{check, last_uses, linear_step, matmul_sizes, reveal_words};
-use super::relu::relu;
+use super::prepare::{check, last_uses, linear_step, reveal_words};
+use super::product::{ProductStep, product};
+use super::relu::{relu, select};
 use super::truncate::truncate;
 use super::weights::EvaluatorWeights;
 use crate::compare::Compare;
 use crate::error::MpcError;
-use crate::program::{Form, Op, Program, ValueInfo};
+use crate::program::{Form, Op, Program, Step, ValueInfo};
 
 /// What an evaluator has after a run.
 pub struct Outcome {
@@ -39,161 +44,217 @@ pub fn evaluate(
     material: Material,
     peer: &mut dyn Link,
 ) -> Result<Outcome, MpcError> {
-    let batch = material.batch;
+    program.check_prediction()?;
+    Ok(evaluate_given(program, input, &[], weights, material, peer)?.0)
+}
+
+/// Evaluates any program on its first value and on shares of its states. Gives the states that it stores as well.
+pub(crate) fn evaluate_given(
+    program: &Program,
+    first: Words,
+    states: &[Words],
+    weights: &EvaluatorWeights,
+    material: Material,
+    peer: &mut dyn Link,
+) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
+    let Material { role, batch, rates, steps: mut material, lot, program: prepared, .. } = material;
     let infos = check(program, batch)?;
     weights.check(program)?;
-    if material.program != program.hash() || material.steps.len() != infos.len() {
-        return Err(MpcError::Material(format!("lot {} was prepared for another program", material.lot)));
+    if prepared != program.hash() || material.len() != infos.len() {
+        return Err(MpcError::Material(format!("lot {lot} was prepared for another program")));
     }
-    let due = infos[0].elements() * batch;
-    if input.len() != due {
+    let due = infos[0].count(batch);
+    if first.len() != due {
         return Err(MpcError::Input {
             what: "the input".into(),
             expected: format!("{due} elements"),
-            got: input.len().to_string(),
+            got: first.len().to_string(),
         });
     }
     let mut run = Run {
-        net: Online::new(material.role, peer),
-        program,
-        infos: &infos,
-        batch,
+        net: Online::new(role, peer),
+        context: Context { program, infos: &infos, batch, rates: &rates },
         weights,
+        first,
+        states,
+        stored: vec![None; program.states.len()],
         values: Vec::with_capacity(infos.len()),
         last: last_uses(program),
         payload: Vec::new(),
     };
     let mut times = Vec::with_capacity(infos.len());
-    let mut input = Some(input);
-    for (i, m) in material.steps.into_iter().enumerate() {
+    while run.values.len() < infos.len() {
         let began = Instant::now();
+        let i = run.values.len();
         run.net.begin_step(i);
-        let value = run.step(i, m, &mut input)?;
-        run.values.push(value);
-        run.forget(i);
+        let together = openings(&program.steps[i..]);
+        if together > 0 {
+            run.open(i, &mut material[i..i + together])?;
+        } else {
+            let value = run.step(i, std::mem::take(&mut material[i]))?;
+            run.values.push(value);
+            run.forget(i);
+        }
         times.push(began.elapsed());
+        times.resize(run.values.len(), Duration::ZERO);
     }
     let share = run.values.pop().unwrap_or_default();
-    Ok(Outcome { payload: run.payload, share, times })
+    Ok((Outcome { payload: run.payload, share, times }, run.stored))
+}
+
+/// How many openings the steps begin with: they cannot depend on each other and take one round.
+fn openings(steps: &[Step]) -> usize {
+    steps.iter().take_while(|s| matches!(s.op, Op::Open { .. })).count()
 }
 
 struct Run<'a> {
     net: Online<'a>,
-    program: &'a Program,
-    infos: &'a [ValueInfo],
-    batch: usize,
+    context: Context<'a>,
     weights: &'a EvaluatorWeights,
-    /// Additive: this party's share. Masked: delta. Bits: this party's XOR share.
+    /// The first value, until its step.
+    first: Words,
+    states: &'a [Words],
+    stored: Vec<Option<Words>>,
+    /// Additive: this party's share. Masked: delta. Bits: this party's XOR share. Choice: the public bits.
     values: Vec<Words>,
     last: Vec<usize>,
     payload: Vec<u8>,
 }
 
-impl Run<'_> {
-    /// A value for step `i`: moved out if this is its last use.
-    fn take(&mut self, x: usize, i: usize) -> Words {
-        if self.last[x] == i { std::mem::take(&mut self.values[x]) } else { self.values[x].clone() }
+impl Operands for Run<'_> {
+    fn read(&self, x: usize) -> &[u64] {
+        &self.values[x]
     }
 
+    fn take(&mut self, x: usize, step: usize) -> Words {
+        if self.last[x] == step { std::mem::take(&mut self.values[x]) } else { self.values[x].clone() }
+    }
+}
+
+impl Run<'_> {
     /// Drops what step `i` was the last to read.
     fn forget(&mut self, i: usize) {
-        for x in self.program.steps[i].op.operands() {
+        for x in self.context.program.steps[i].op.operands() {
             if self.last[x] == i {
                 self.values[x] = Words::default();
             }
         }
     }
 
-    fn step(&mut self, i: usize, material: StepMaterial, input: &mut Option<Words>) -> Result<Words, MpcError> {
-        let op = &self.program.steps[i].op;
+    /// Opens the operands of step `first` and of the openings that follow it in one exchange.
+    fn open(&mut self, first: usize, material: &mut [StepMaterial]) -> Result<(), MpcError> {
+        let (mut shares, mut masks) = (vec![], vec![]);
+        for (i, m) in (first..).zip(material) {
+            let (Op::Open { x }, StepMaterial::Open(lambda)) = (&self.context.program.steps[i].op, std::mem::take(m))
+            else {
+                return Err(unfit(i, &self.context.program.steps[i].op));
+            };
+            shares.push(self.take(*x, i));
+            masks.push(lambda);
+        }
+        let masks: Vec<&[u64]> = masks.iter().map(|m| &m[..]).collect();
+        self.net.open_all(&mut shares, &masks)?;
+        self.values.extend(shares);
+        Ok(())
+    }
+
+    fn step(&mut self, i: usize, material: StepMaterial) -> Result<Words, MpcError> {
+        let Context { program, infos, .. } = self.context;
+        let op = &program.steps[i].op;
         let role = self.net.role;
-        let n = self.infos[i].elements() * self.batch;
+        let (n, rows) = (self.context.count(i), self.context.rows(i));
         match (op, material) {
-            (Op::Input, _) => Ok(input.take().unwrap_or_default()),
-            (Op::Open { x }, StepMaterial::Open(lambda)) => {
-                let share = self.take(*x, i);
-                self.net.open(share, &lambda)
+            (Op::Input | Op::Rows, _) => Ok(std::mem::take(&mut self.first)),
+            (Op::State { slot }, _) => Ok(self.states[*slot].clone()),
+            (Op::Store { slot, x }, _) => {
+                let value = self.take(*x, i);
+                self.stored[*slot] = Some(value.clone());
+                Ok(value)
             }
+            (Op::Pattern { .. }, StepMaterial::Pattern(bits)) => Ok(Arc::unwrap_or_clone(bits)),
             (Op::Linear { x, .. }, StepMaterial::Linear(mut h)) => {
                 let delta = self.take(*x, i);
-                if let Some(step) = linear_step(op, self.infos, i) {
-                    apply(&step, self.batch, &delta, self.weights.share(step.weights), &mut h);
+                if let Some(step) = linear_step(op, infos, i) {
+                    apply(&step, rows, &delta, self.weights.share(step.weights), &mut h);
                 }
                 Ok(h)
             }
-            (Op::MatMul { x, y }, StepMaterial::MatMul(m)) => {
-                Ok(matmul_share(role, matmul_sizes(self.infos, *x, *y), &self.values[*x], &self.values[*y], *m))
+            (Op::Product { x, y, map }, StepMaterial::Product(m)) => {
+                let step = ProductStep::new(map, infos, (*x, *y, i));
+                Ok(product(role, self.context.rows(*x), &step, self.read(*x), self.read(*y), *m))
             }
             (Op::Truncate { x, shift }, StepMaterial::Truncate(m)) => {
                 let delta = self.take(*x, i);
                 Ok(truncate(role, *shift, &delta, m))
             }
             (Op::Relu { x, shift, window, compare }, StepMaterial::Relu(m)) => {
-                let delta = self.take(*x, i);
-                relu(&mut self.net, *shift, &Layout::new(*window, *compare), &delta, *m)
+                relu(&mut self.net, *shift, &Layout::new(*window, *compare), &self.values[*x], *m)
             }
             (Op::MaxPool { x, pool, window, compare }, StepMaterial::Max(m)) => {
-                let delta = self.take(*x, i);
-                max_pool(&mut self.net, self.batch, n, pool, &Layout::new(*window, *compare), &delta, *m)
+                max_pool(&mut self.net, rows, n, pool, &Layout::new(*window, *compare), &self.values[*x], *m)
             }
             (Op::Argmax { x, window, compare }, StepMaterial::Argmax(m)) => {
-                let delta = self.take(*x, i);
-                argmax(&mut self.net, self.batch, self.infos[*x].elements(), (*window, *compare), &delta, *m)
+                let classes = infos[*x].elements();
+                argmax(&mut self.net, rows, classes, (*window, *compare), &self.values[*x], *m)
+            }
+            (Op::Sign { x, window, compare: way }, StepMaterial::Sign(m)) => {
+                let delta = &self.values[*x];
+                compare(&mut self.net, n, &Layout::new(*window, *way), &m, |start, out| {
+                    out.copy_from_slice(&delta[start..start + out.len()]);
+                })
+            }
+            (Op::Select { bit, x, shift }, StepMaterial::Select(m)) => {
+                Ok(select(role, *shift, self.read(*x), self.read(*bit), *m))
+            }
+            (Op::Bit { bit }, StepMaterial::Bit(beta)) => Ok(number(role, self.read(*bit), beta)),
+            (Op::Piecewise { x, knots, pieces, window, compare, .. }, StepMaterial::Piecewise(m)) => {
+                let (pieces, layout) = (Pieces::new(knots, pieces), Layout::new(*window, *compare));
+                piecewise(&mut self.net, &pieces, &layout, &self.values[*x], &m)
             }
             (Op::Reveal { x, shift }, StepMaterial::Reveal(r)) => {
                 let share = self.take(*x, i);
-                self.payload = match self.infos[*x].form {
+                self.payload = match infos[*x].form {
                     Form::Bits => seal_bits(share, &r),
                     _ => seal_values(role, share, &r, *shift),
                 };
                 Ok(Words::default())
             }
-            (Op::AveragePool { x, pool, extra }, _) => {
-                let v = self.take(*x, i);
-                let mut out = Words::zeros(n);
-                local::average_pool(&v, self.batch, pool, *extra, &mut out);
-                Ok(out)
+            (_, StepMaterial::Local) => {
+                let constants = if infos[i].form == Form::Additive { role.ones() } else { u64::MAX };
+                let context = self.context;
+                local::apply(&context, i, constants, self).ok_or_else(|| unfit(i, op))
             }
-            (Op::Scale { x, factor, .. }, _) => {
-                let mut v = self.take(*x, i);
-                local::scale(&mut v, *factor);
-                Ok(v)
-            }
-            (Op::Offset { x, units }, _) => {
-                let mut v = self.take(*x, i);
-                let units = match self.infos[*x].form {
-                    Form::Additive => role.public(*units as u64),
-                    _ => *units as u64,
-                };
-                local::offset(&mut v, units);
-                Ok(v)
-            }
-            (Op::Add { x, y }, _) => {
-                let mut v = if x == y { self.values[*x].clone() } else { self.take(*x, i) };
-                local::add(&mut v, &self.values[*y]);
-                Ok(v)
-            }
-            (Op::Concat { xs, axis }, _) => {
-                let parts: Vec<_> = xs.iter().map(|x| (&self.values[*x][..], &self.infos[*x].shape[..])).collect();
-                Ok(local::concat(&parts, self.batch, *axis))
-            }
-            (Op::Reshape { x, .. }, _) => Ok(self.take(*x, i)),
-            (Op::Slice { x, start, len }, _) => Ok(local::slice(&self.values[*x], &self.infos[*x].shape, *start, *len)),
-            (Op::Pad { x, pads }, _) => Ok(local::pad(&self.values[*x], self.batch, &self.infos[*x].shape, pads)),
-            (op, _) => Err(MpcError::Material(format!("step {i} ({}) has material of another kind", op.name()))),
+            _ => Err(unfit(i, op)),
         }
     }
 }
 
-/// The exchanges of a step: payload bytes that each evaluator sends, round by round; and the bytes it sends to the
-/// program's recipient.
-pub(crate) fn online_payloads(op: &Op, infos: &[ValueInfo], index: usize, batch: usize) -> (Vec<usize>, usize) {
-    let n = infos[index].elements() * batch;
+fn unfit(step: usize, op: &Op) -> MpcError {
+    MpcError::Material(format!("step {step} ({}) has material of another kind", op.name()))
+}
+
+/// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends, round by round; and the
+/// bytes it sends to the program's recipient. The first of neighbouring openings bears them all.
+pub(crate) fn online_payloads(
+    program: &Program,
+    infos: &[ValueInfo],
+    index: usize,
+    batch: usize,
+) -> (Vec<usize>, usize) {
+    let n = infos[index].count(batch);
+    let steps = &program.steps;
     let compared = |layout: &Layout, n: usize| -> Vec<usize> {
         layout.opened_by_round().iter().map(|planes| 8 * planes * n.div_ceil(64)).collect()
     };
-    match op {
-        Op::Open { .. } => (vec![8 * n], 0),
+    match &steps[index].op {
+        Op::Open { .. } if index > 0 && openings(&steps[index - 1..=index]) == 2 => (vec![], 0),
+        Op::Open { .. } => {
+            let together = index..index + openings(&steps[index..]);
+            (vec![together.map(|i| 8 * infos[i].count(batch)).sum()], 0)
+        }
+        Op::Sign { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
+        Op::Piecewise { knots, .. } if knots.is_empty() => (vec![], 0),
+        Op::Piecewise { knots, window, compare, .. } => (compared(&Layout::new(*window, *compare), knots.len() * n), 0),
         Op::Relu { compare: Compare::Keys, .. } => (vec![], 0),
         Op::Relu { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
         Op::MaxPool { pool, window, compare, .. } => {
@@ -211,9 +272,9 @@ pub(crate) fn online_payloads(op: &Op, infos: &[ValueInfo], index: usize, batch:
             (sent, 0)
         }
         Op::Argmax { x, window, compare } => {
-            let classes = infos[*x].elements();
-            let mut sent = compared(&shifted_layout(*window, *compare), pairs(classes) * batch);
-            sent.extend(and_opened(classes).iter().map(|planes| 8 * planes * batch.div_ceil(64)));
+            let (classes, rows) = (infos[*x].elements(), infos[*x].rows(batch));
+            let mut sent = compared(&shifted_layout(*window, *compare), pairs(classes) * rows);
+            sent.extend(and_opened(classes).iter().map(|planes| 8 * planes * rows.div_ceil(64)));
             (sent, 0)
         }
         Op::Reveal { x, shift } => {

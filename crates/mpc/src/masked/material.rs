@@ -6,10 +6,12 @@ use std::time::Duration;
 use trefoil_ring::Words;
 
 use super::argmax::ArgmaxMaterial;
-use super::bilinear::MatMulMaterial;
+use super::compare::CompareMaterial;
 use super::online::Role;
+use super::piecewise::PiecewiseMaterial;
 use super::pool::MaxMaterial;
-use super::relu::ReluMaterial;
+use super::product::ProductMaterial;
+use super::relu::{ReluMaterial, SelectMaterial};
 use super::truncate::TruncateMaterial;
 
 /// Material of one step.
@@ -22,11 +24,18 @@ pub(crate) enum StepMaterial {
     Open(Arc<Words>),
     /// h_i of a product.
     Linear(Words),
-    MatMul(Box<MatMulMaterial>),
+    Product(Box<ProductMaterial>),
     Truncate(TruncateMaterial),
     Relu(Box<ReluMaterial>),
     Max(Box<MaxMaterial>),
     Argmax(Box<ArgmaxMaterial>),
+    Sign(Box<CompareMaterial>),
+    Select(Box<SelectMaterial>),
+    /// Shares of the bits' masks as numbers.
+    Bit(Words),
+    Piecewise(Box<PiecewiseMaterial>),
+    /// Bits that all servers know.
+    Pattern(Arc<Words>),
     /// What re-randomises an output.
     Reveal(Words),
 }
@@ -36,9 +45,12 @@ impl StepMaterial {
     pub(crate) fn words(&self) -> usize {
         match self {
             StepMaterial::Local => 0,
-            StepMaterial::Open(w) => w.len(),
-            StepMaterial::Linear(w) | StepMaterial::Reveal(w) => w.len(),
-            StepMaterial::MatMul(m) => m.words(),
+            StepMaterial::Open(w) | StepMaterial::Pattern(w) => w.len(),
+            StepMaterial::Linear(w) | StepMaterial::Bit(w) | StepMaterial::Reveal(w) => w.len(),
+            StepMaterial::Product(m) => m.words(),
+            StepMaterial::Sign(m) => m.words(),
+            StepMaterial::Select(m) => m.words(),
+            StepMaterial::Piecewise(m) => m.words(),
             StepMaterial::Truncate(m) => m.words(),
             StepMaterial::Relu(m) => m.words(),
             StepMaterial::Max(m) => m.words(),
@@ -54,6 +66,8 @@ pub struct Material {
     pub(crate) program: [u8; 32],
     pub(crate) batch: usize,
     pub(crate) lot: u64,
+    /// The public numbers of a step of training.
+    pub(crate) rates: Vec<i64>,
     pub(crate) steps: Vec<StepMaterial>,
     pub(crate) time: Duration,
 }

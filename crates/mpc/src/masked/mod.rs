@@ -7,9 +7,12 @@
 //!   written once, over the private trait `Dealing`, which the producer, alice, bob and a counter interpret; so
 //!   all of them make the same draws and [`crate::cost`] counts what is sent, byte for byte.
 //! * **online** ([`evaluate`] at the evaluators): opens, compares, and ends in the payload for the client.
+//!
+//! A program that trains runs once for each batch, through the same phases: see [`training`] and [`rows`].
 
 mod argmax;
 mod bilinear;
+mod bit;
 mod compare;
 mod dcf;
 mod dealing;
@@ -21,9 +24,14 @@ pub(crate) mod local;
 mod material;
 mod online;
 pub mod output;
+mod pattern;
+mod piecewise;
 mod pool;
 mod prepare;
+mod product;
 mod relu;
+pub mod rows;
+pub mod training;
 mod truncate;
 pub mod weights;
 
@@ -34,5 +42,8 @@ pub use prepare::{deal, prepare};
 pub use weights::{EvaluatorWeights, ProducerWeights};
 
 pub(crate) use bilinear::apply;
+pub(crate) use dealing::At;
 pub(crate) use evaluate::online_payloads;
-pub(crate) use prepare::{check, count_offline, count_step, linear_step, matmul_sizes};
+pub(crate) use pattern::pattern;
+pub(crate) use prepare::{check, count_offline, count_step, linear_step};
+pub(crate) use product::ProductStep;

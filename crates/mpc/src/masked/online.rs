@@ -3,6 +3,7 @@
 use trefoil_link::{Link, Phase, Tag};
 use trefoil_ring::Words;
 
+use super::local::add;
 use crate::error::MpcError;
 
 /// Which evaluator.
@@ -59,29 +60,42 @@ impl<'a> Online<'a> {
     }
 
     /// One round: sends `mine`, which must be masked, and gives what the peer sent.
-    fn exchange(&mut self, mine: &[u64]) -> Result<&[u64], MpcError> {
-        if self.theirs.len() < mine.len() {
-            self.theirs = Words::zeros(mine.len());
+    fn exchange(&mut self, mine: &[&[u64]]) -> Result<&[u64], MpcError> {
+        let n = mine.iter().map(|m| m.len()).sum();
+        if self.theirs.len() < n {
+            self.theirs = Words::zeros(n);
         }
-        let theirs = &mut self.theirs[..mine.len()];
+        let theirs = &mut self.theirs[..n];
         let tag = self.step as Tag * EXCHANGES + self.exchange;
         self.exchange += 1;
-        self.link.exchange(tag, &[bytemuck::cast_slice(mine)], bytemuck::cast_slice_mut(theirs))?;
+        let parts: Vec<&[u8]> = mine.iter().map(|m| bytemuck::cast_slice(m)).collect();
+        self.link.exchange(tag, &parts, bytemuck::cast_slice_mut(theirs))?;
         Ok(theirs)
     }
 
     /// Opens additive shares towards a mask: `share` plus this party's part `lambda` of it; delta comes back.
     pub(crate) fn open(&mut self, mut share: Words, lambda: &[u64]) -> Result<Words, MpcError> {
-        share.iter_mut().zip(lambda).for_each(|(z, l)| *z = z.wrapping_add(*l));
-        let theirs = self.exchange(&share)?;
-        share.iter_mut().zip(theirs).for_each(|(z, t)| *z = z.wrapping_add(*t));
+        self.open_all(std::slice::from_mut(&mut share), &[lambda])?;
         Ok(share)
+    }
+
+    /// The same for several values in one round: the shares become deltas.
+    pub(crate) fn open_all(&mut self, shares: &mut [Words], lambdas: &[&[u64]]) -> Result<(), MpcError> {
+        shares.iter_mut().zip(lambdas).for_each(|(share, lambda)| add(share, lambda));
+        let mine: Vec<&[u64]> = shares.iter().map(|s| &s[..]).collect();
+        let mut theirs = self.exchange(&mine)?;
+        for share in shares {
+            let (own, rest) = theirs.split_at(share.len());
+            add(share, own);
+            theirs = rest;
+        }
+        Ok(())
     }
 
     /// Opens XOR shares towards bit masks: `share` XOR this party's part; the public bits come back.
     pub(crate) fn open_bits(&mut self, mut share: Words, mask: &[u64]) -> Result<Words, MpcError> {
         share.iter_mut().zip(mask).for_each(|(z, m)| *z ^= m);
-        let theirs = self.exchange(&share)?;
+        let theirs = self.exchange(&[&share])?;
         share.iter_mut().zip(theirs).for_each(|(z, t)| *z ^= t);
         Ok(share)
     }

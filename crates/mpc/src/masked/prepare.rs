@@ -8,15 +8,20 @@ use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
 
 use super::argmax::deal_argmax;
-use super::bilinear::{LinearStep, OfflineWeights, deal_linear, deal_matmul};
+use super::bilinear::{LinearStep, OfflineWeights, deal_linear};
+use super::bit::deal_bit;
+use super::compare::deal_compare;
 use super::dealing::{AliceDealing, At, BobDealing, Counting, Dealing, Producer};
 use super::layout::Layout;
-use super::local;
+use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
 use super::online::Role;
 use super::output;
+use super::pattern::pattern;
+use super::piecewise::{Pieces, deal_piecewise};
 use super::pool::deal_max;
-use super::relu::deal_relu;
+use super::product::{ProductStep, deal_product};
+use super::relu::{deal_relu, deal_select};
 use super::truncate::deal_truncate;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
@@ -58,22 +63,27 @@ pub(crate) fn linear_step<'a>(op: &'a Op, infos: &[ValueInfo], out: usize) -> Op
     }
 }
 
-/// m, k and n of a matrix product that was checked.
-pub(crate) fn matmul_sizes(infos: &[ValueInfo], x: usize, y: usize) -> (usize, usize, usize) {
-    (infos[x].shape[0], infos[x].shape[1], infos[y].shape[1])
-}
-
 /// Masks of the masked values, while a later step still reads them.
 struct Masks {
     held: Vec<Arc<Words>>,
     last: Vec<usize>,
 }
 
-impl Masks {
-    fn get(&self, x: usize) -> &[u64] {
+impl Operands for Masks {
+    fn read(&self, x: usize) -> &[u64] {
         &self.held[x]
     }
 
+    fn take(&mut self, x: usize, step: usize) -> Words {
+        if self.last[x] == step {
+            Arc::unwrap_or_clone(std::mem::take(&mut self.held[x]))
+        } else {
+            self.held[x].to_vec().into()
+        }
+    }
+}
+
+impl Masks {
     fn forget(&mut self, step: usize, op: &Op) {
         for x in op.operands() {
             if self.last[x] == step {
@@ -83,97 +93,120 @@ impl Masks {
     }
 }
 
-/// One step's dealing: its material, and the mask of its value where that is masked.
-fn step<D: Dealing>(
-    d: &mut D,
-    index: usize,
-    op: &Op,
-    infos: &[ValueInfo],
-    batch: usize,
-    masks: &Masks,
-    weights: &impl OfflineWeights,
-) -> Result<(StepMaterial, Arc<Words>), MpcError> {
-    let at = At::step(index)?;
-    let n = infos[index].elements() * batch;
-    let masked = infos[index].form == Form::Masked && D::COMPUTES;
-    let own = |x: usize| masks.get(x).to_vec().into();
-    let local = |mask: Words| Ok((StepMaterial::Local, Arc::new(mask)));
-    match op {
-        Op::Input | Op::Reveal { .. } => local(Words::default()),
-        Op::Open { .. } => {
-            let mut draw = d.open_mask(at, Purpose::Lambda)?;
-            let lambda = Arc::new(d.mask(&mut draw, n));
-            Ok((StepMaterial::Open(lambda.clone()), lambda))
-        }
-        Op::Linear { x, .. } => {
-            let Some(linear) = linear_step(op, infos, index) else { return local(Words::default()) };
-            let h = deal_linear(d, at, &linear, batch, masks.get(*x), weights)?;
-            Ok((StepMaterial::Linear(h), Arc::default()))
-        }
-        Op::MatMul { x, y } => {
-            let m = deal_matmul(d, at, batch, matmul_sizes(infos, *x, *y), masks.get(*x), masks.get(*y))?;
-            Ok((StepMaterial::MatMul(Box::new(m)), Arc::default()))
-        }
-        Op::Truncate { x, shift } => {
-            Ok((StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.get(*x))?), Arc::default()))
-        }
-        Op::Relu { x, shift, window, compare } => {
-            let m = deal_relu(d, at, n, *shift, &Layout::new(*window, *compare), masks.get(*x))?;
-            Ok((StepMaterial::Relu(Box::new(m)), Arc::default()))
-        }
-        Op::MaxPool { x, pool, window, compare } => {
-            let m = deal_max(d, at, batch, n, pool, &Layout::new(*window, *compare), masks.get(*x))?;
-            Ok((StepMaterial::Max(Box::new(m)), Arc::default()))
-        }
-        Op::Argmax { x, window, compare } => {
-            let m = deal_argmax(d, at, batch, infos[*x].elements(), (*window, *compare), masks.get(*x))?;
-            Ok((StepMaterial::Argmax(Box::new(m)), Arc::default()))
-        }
-        _ if !masked => local(Words::default()),
-        Op::Offset { x, .. } | Op::Reshape { x, .. } => Ok((StepMaterial::Local, masks.held[*x].clone())),
-        Op::AveragePool { x, pool, extra } => {
-            let mut out = Words::zeros(n);
-            local::average_pool(masks.get(*x), batch, pool, *extra, &mut out);
-            local(out)
-        }
-        Op::Scale { x, factor, .. } => {
-            let mut out: Words = own(*x);
-            local::scale(&mut out, *factor);
-            local(out)
-        }
-        Op::Add { x, y } => {
-            let mut out: Words = own(*x);
-            local::add(&mut out, masks.get(*y));
-            local(out)
-        }
-        Op::Concat { xs, axis } => {
-            let parts: Vec<_> = xs.iter().map(|x| (masks.get(*x), &infos[*x].shape[..])).collect();
-            local(local::concat(&parts, batch, *axis))
-        }
-        Op::Slice { x, start, len } => local(local::slice(masks.get(*x), &infos[*x].shape, *start, *len)),
-        Op::Pad { x, pads } => local(local::pad(masks.get(*x), batch, &infos[*x].shape, pads)),
-    }
+/// What a run is for: a batch, and what a step of training brings beside its sources.
+#[derive(Default)]
+pub(crate) struct Given<'a> {
+    pub(crate) batch: usize,
+    pub(crate) rates: &'a [i64],
+    /// Masks of the rows: whole at the producer, own part at an evaluator.
+    pub(crate) rows: Arc<Words>,
+    /// Where what all three servers know is drawn.
+    pub(crate) common: Option<&'a Source>,
 }
 
-/// Walks the program; `keep` takes each step's material.
-fn walk<D: Dealing>(
-    d: &mut D,
-    program: &Program,
-    infos: &[ValueInfo],
-    batch: usize,
-    weights: &impl OfflineWeights,
-    mut keep: impl FnMut(&mut D, usize, StepMaterial) -> Result<(), MpcError>,
-) -> Result<(), MpcError> {
-    let mut masks = Masks { held: Vec::with_capacity(infos.len()), last: last_uses(program) };
-    for (i, s) in program.steps.iter().enumerate() {
-        d.begin_step(i);
-        let (material, mask) = step(d, i, &s.op, infos, batch, &masks, weights)?;
-        d.end_step()?;
-        masks.held.push(mask);
-        masks.forget(i, &s.op);
-        keep(d, i, material)?;
+/// The offline phase of one run.
+struct Offline<'a, W> {
+    context: Context<'a>,
+    given: Given<'a>,
+    weights: &'a W,
+}
+
+impl<W: OfflineWeights> Offline<'_, W> {
+    /// One step's dealing: its material, and the mask of its value where that has one (or the bits all servers know).
+    fn step<D: Dealing>(
+        &self,
+        d: &mut D,
+        index: usize,
+        masks: &mut Masks,
+    ) -> Result<(StepMaterial, Arc<Words>), MpcError> {
+        let Context { program, infos, .. } = self.context;
+        let op = &program.steps[index].op;
+        let at = At::step(index)?;
+        let (n, rows) = (self.context.count(index), self.context.rows(index));
+        let unmasked = |m: StepMaterial| Ok((m, Arc::default()));
+        match op {
+            Op::Rows => Ok((StepMaterial::Local, self.given.rows.clone())),
+            Op::Open { .. } => {
+                let mut draw = d.open_mask(at, Purpose::Lambda)?;
+                let lambda = Arc::new(d.mask(&mut draw, n));
+                Ok((StepMaterial::Open(lambda.clone()), lambda))
+            }
+            Op::Pattern { keep, .. } => {
+                let bits = match self.given.common {
+                    Some(common) if D::COMPUTES => Arc::new(pattern(common, at, n, *keep)?),
+                    _ => Arc::default(),
+                };
+                Ok((StepMaterial::Pattern(bits.clone()), bits))
+            }
+            Op::Linear { x, .. } => {
+                let Some(linear) = linear_step(op, infos, index) else { return unmasked(StepMaterial::Local) };
+                unmasked(StepMaterial::Linear(deal_linear(d, at, &linear, rows, masks.read(*x), self.weights)?))
+            }
+            Op::Product { x, y, map } => {
+                let step = ProductStep::new(map, infos, (*x, *y, index));
+                let (lx, ly) = (masks.held[*x].clone(), masks.held[*y].clone());
+                let m = deal_product(d, at, self.context.rows(*x), &step, lx, ly)?;
+                unmasked(StepMaterial::Product(Box::new(m)))
+            }
+            Op::Truncate { x, shift } => {
+                unmasked(StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.read(*x))?))
+            }
+            Op::Relu { x, shift, window, compare } => {
+                let m = deal_relu(d, at, n, *shift, &Layout::new(*window, *compare), masks.read(*x))?;
+                unmasked(StepMaterial::Relu(Box::new(m)))
+            }
+            Op::MaxPool { x, pool, window, compare } => {
+                let m = deal_max(d, at, rows, n, pool, &Layout::new(*window, *compare), masks.read(*x))?;
+                unmasked(StepMaterial::Max(Box::new(m)))
+            }
+            Op::Argmax { x, window, compare } => {
+                let m = deal_argmax(d, at, rows, infos[*x].elements(), (*window, *compare), masks.read(*x))?;
+                unmasked(StepMaterial::Argmax(Box::new(m)))
+            }
+            Op::Sign { x, window, compare } => {
+                let lambda = masks.read(*x);
+                let write = |start: usize, out: &mut [u64]| out.copy_from_slice(&lambda[start..start + out.len()]);
+                let mut m = deal_compare(d, at, n, &Layout::new(*window, *compare), write)?;
+                let beta = if D::KEEPS { Words::default() } else { std::mem::take(&mut m.sign) };
+                Ok((StepMaterial::Sign(Box::new(m)), Arc::new(beta)))
+            }
+            Op::Select { bit, x, shift } => {
+                let m = deal_select(d, at, n, *shift, masks.read(*x), masks.read(*bit))?;
+                unmasked(StepMaterial::Select(Box::new(m)))
+            }
+            Op::Bit { bit } => unmasked(StepMaterial::Bit(deal_bit(d, at, n, masks.read(*bit))?)),
+            Op::Piecewise { x, knots, pieces, window, compare, .. } => {
+                let (pieces, layout) = (Pieces::new(knots, pieces), Layout::new(*window, *compare));
+                let m = deal_piecewise(d, at, n, &pieces, &layout, masks.held[*x].clone())?;
+                unmasked(StepMaterial::Piecewise(Box::new(m)))
+            }
+            _ if infos[index].form != Form::Masked || !D::COMPUTES => unmasked(StepMaterial::Local),
+            Op::Offset { x, .. } | Op::Reshape { x, .. } => Ok((StepMaterial::Local, masks.held[*x].clone())),
+            _ => {
+                let mask = local::apply(&self.context, index, 0, masks).unwrap_or_default();
+                Ok((StepMaterial::Local, Arc::new(mask)))
+            }
+        }
     }
-    Ok(())
+
+    /// Walks the program; `keep` takes each step's material.
+    fn walk<D: Dealing>(
+        &self,
+        d: &mut D,
+        mut keep: impl FnMut(usize, StepMaterial) -> Result<(), MpcError>,
+    ) -> Result<(), MpcError> {
+        let program = self.context.program;
+        let mut masks = Masks { held: Vec::with_capacity(program.steps.len()), last: last_uses(program) };
+        for (i, s) in program.steps.iter().enumerate() {
+            d.begin_step(i);
+            let (material, mask) = self.step(d, i, &mut masks)?;
+            d.end_step()?;
+            masks.held.push(mask);
+            masks.forget(i, &s.op);
+            keep(i, material)?;
+        }
+        Ok(())
+    }
 }
 
 /// At the producer: deals one lot of a program for `batch` samples to bob. `alice` and `bob` are the lot's sources.
@@ -185,9 +218,23 @@ pub fn deal(
     bob: &Source,
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
+    program.check_prediction()?;
+    deal_given(program, Given { batch, ..Given::default() }, weights, [alice, bob], link)
+}
+
+/// The same for any program.
+pub(crate) fn deal_given(
+    program: &Program,
+    given: Given<'_>,
+    weights: &ProducerWeights,
+    [alice, bob]: [&Source; 2],
+    link: &mut dyn Link,
+) -> Result<(), MpcError> {
+    let Given { batch, rates, .. } = given;
     let infos = check(program, batch)?;
     weights.check(program)?;
-    walk(&mut Producer::new(alice, bob, link), program, &infos, batch, weights, |_, _, _| Ok(()))
+    let context = Context { program, infos: &infos, batch, rates };
+    Offline { context, given, weights }.walk(&mut Producer::new(alice, bob, link), |_, _| Ok(()))
 }
 
 /// At an evaluator: prepares one lot. `carol` and `peer` are the lot's sources with the producer and with the other
@@ -202,12 +249,26 @@ pub fn prepare(
     link: &mut dyn Link,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Material, MpcError> {
+    program.check_prediction()?;
+    prepare_given(program, Given { batch, ..Given::default() }, weights, [carol, peer], link, dealt)
+}
+
+/// The same for any program.
+pub(crate) fn prepare_given(
+    program: &Program,
+    given: Given<'_>,
+    weights: &EvaluatorWeights,
+    [carol, peer]: [&Source; 2],
+    link: &mut dyn Link,
+    dealt: Option<&mut dyn Link>,
+) -> Result<Material, MpcError> {
     let began = Instant::now();
+    let Given { batch, rates, .. } = given;
     let infos = check(program, batch)?;
     weights.check(program)?;
     let role = if dealt.is_some() { Role::B } else { Role::A };
     let mut steps = Vec::with_capacity(infos.len());
-    let mut keep = |i: usize, m: StepMaterial| {
+    let keep = |i: usize, m: StepMaterial| {
         let m = match &program.steps[i].op {
             Op::Reveal { x, .. } => {
                 StepMaterial::Reveal(output::draw(peer, At::step(i)?, reveal_words(&infos[*x], batch))?)
@@ -217,34 +278,40 @@ pub fn prepare(
         steps.push(m);
         Ok(())
     };
+    let offline = Offline { context: Context { program, infos: &infos, batch, rates }, given, weights };
     match dealt {
-        Some(dealt) => {
-            walk(&mut BobDealing::new(carol, dealt, link), program, &infos, batch, weights, |_, i, m| keep(i, m))?;
-        }
-        None => walk(&mut AliceDealing::new(carol, link), program, &infos, batch, weights, |_, i, m| keep(i, m))?,
+        Some(dealt) => offline.walk(&mut BobDealing::new(carol, dealt, link), keep)?,
+        None => offline.walk(&mut AliceDealing::new(carol, link), keep)?,
     }
-    Ok(Material { role, program: program.hash(), batch, lot: carol.lot(), steps, time: began.elapsed() })
+    let (program, lot, rates) = (program.hash(), carol.lot(), rates.to_vec());
+    Ok(Material { role, program, batch, lot, rates, steps, time: began.elapsed() })
 }
 
 /// Words that a revealed value takes.
 pub(crate) fn reveal_words(info: &ValueInfo, batch: usize) -> usize {
     match info.form {
-        Form::Bits => info.elements() * batch.div_ceil(64),
-        _ => info.elements() * batch,
+        Form::Bits => info.elements() * info.rows(batch).div_ceil(64),
+        _ => info.count(batch),
     }
 }
 
 /// Bytes that the producer sends for each step, and that bob passes on to alice, frame headers included.
 pub(crate) fn count_offline(program: &Program, batch: usize) -> Result<Vec<(u64, u64)>, MpcError> {
     let infos = check(program, batch)?;
-    (0..infos.len()).map(|i| count_step(&program.steps[i].op, &infos, i, batch)).collect()
+    (0..infos.len()).map(|i| count_step(program, &infos, i, batch)).collect()
 }
 
 /// The same for one step of a checked program.
-pub(crate) fn count_step(op: &Op, infos: &[ValueInfo], index: usize, batch: usize) -> Result<(u64, u64), MpcError> {
-    let masks = Masks { held: vec![Arc::default(); infos.len()], last: vec![] };
+pub(crate) fn count_step(
+    program: &Program,
+    infos: &[ValueInfo],
+    index: usize,
+    batch: usize,
+) -> Result<(u64, u64), MpcError> {
+    let mut masks = Masks { held: vec![Arc::default(); infos.len()], last: vec![] };
+    let context = Context { program, infos, batch, rates: &[] };
     let mut d = Counting::default();
-    step(&mut d, index, op, infos, batch, &masks, &())?;
+    Offline { context, given: Given::default(), weights: &() }.step(&mut d, index, &mut masks)?;
     d.end_step()?;
     Ok((d.bytes, d.forwarded))
 }

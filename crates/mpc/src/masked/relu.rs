@@ -11,6 +11,7 @@ use super::compare::{CompareMaterial, compare, deal_compare};
 use super::dealing::{At, Dealing};
 use super::keyed::{KeyedMaterial, deal_keyed, keyed};
 use super::layout::{Layout, chunks};
+use super::local::bit;
 use super::online::{Online, Role};
 use super::truncate::public_terms;
 use crate::error::MpcError;
@@ -50,12 +51,8 @@ impl ReluMaterial {
     }
 }
 
-fn bit(plane: &[u64], i: usize) -> u64 {
-    plane[i / 64] >> (i % 64) & 1
-}
-
 /// Deals the selection of `n` wires under masks `lambda` by bits masked with `beta` (one plane, whole at the producer).
-fn deal_select<D: Dealing>(
+pub(crate) fn deal_select<D: Dealing>(
     d: &mut D,
     at: At,
     n: usize,
@@ -97,7 +94,7 @@ fn fill(out: &mut [u64], start: usize, value: impl Fn(usize) -> u64) {
 }
 
 /// This evaluator's additive share of b * (x >> f), from the public bits `bhat` and the wires' deltas.
-fn select(role: Role, f: u32, delta: &[u64], bhat: &[u64], m: SelectMaterial) -> Words {
+pub(crate) fn select(role: Role, f: u32, delta: &[u64], bhat: &[u64], m: SelectMaterial) -> Words {
     let mut out = m.beta;
     if f == 0 {
         for (i, ((o, d), (l, bl))) in out.iter_mut().zip(delta).zip(m.value.iter().zip(m.beta_value.iter())).enumerate()

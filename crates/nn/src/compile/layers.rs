@@ -40,6 +40,8 @@ impl Lowering {
             fraction_bits: self.options.fraction_bits,
             input_shape: self.shapes[0].clone(),
             weights: self.specs,
+            states: vec![],
+            rates: 0,
             steps: self.wires.finish(wire, &self.shapes[last]),
         };
         program.infer()?;

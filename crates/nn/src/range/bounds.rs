@@ -5,7 +5,7 @@
 //! radius, |W| times the radius being the exact worst case of one layer; the radius also covers what `f64` rounds.
 //! Points follow the real numbers, so that a sample shows where the ring would wrap.
 
-use trefoil_mpc::program::{Linear, Op, Program, ValueId, ValueInfo, Window};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, ValueId, ValueInfo, Window};
 use trefoil_ring::Tensor;
 use trefoil_ring::geometry::Pool2d;
 
@@ -124,7 +124,7 @@ impl<'a> Evaluator<'a> {
                 let span = y.span();
                 (y, Some(Demand::ring(span)))
             }
-            Op::MatMul { x, y } => {
+            Op::Product { x, y, map: Bilinear::MatMul } => {
                 let (inputs, outputs) = (self.info[*y].shape[0], self.info[*y].shape[1]);
                 let product = |x: &[f64], y: &[f64]| kernels::dense(x, y, None, inputs, outputs);
                 let z = if points {
@@ -139,9 +139,15 @@ impl<'a> Evaluator<'a> {
                 let span = z.span();
                 (z, Some(Demand::ring(span)))
             }
-            Op::Slice { x, start, len } => {
-                let row: usize = self.info[*x].shape[1..].iter().product();
-                (v(*x).both(|x| x[start * row..(start + len) * row].to_vec()), None)
+            Op::Slice { x, axis, start, len } => {
+                let shape = &self.info[*x].shape;
+                let inner: usize = shape[axis + 1..].iter().product();
+                let cut = |x: &[f64]| {
+                    x.chunks(shape[*axis] * inner)
+                        .flat_map(|x| x[start * inner..(start + len) * inner].to_vec())
+                        .collect()
+                };
+                (v(*x).both(cut), None)
             }
             Op::Truncate { x, shift } => (shifted(v(*x), *shift, slack), None),
             Op::Relu { x, shift, window, .. } => {
@@ -199,6 +205,13 @@ impl<'a> Evaluator<'a> {
             Op::Reveal { x, .. } => {
                 let demand = (!v(*x).low.is_empty()).then(|| Demand::ring(v(*x).span()));
                 (v(*x).clone(), demand)
+            }
+            // What no layer of a prediction compiles to has no bounds here: nothing is proved of it, nor fits.
+            _ => {
+                let n = self.info[i].elements();
+                let unknown = Bounds::new(vec![f64::NEG_INFINITY; n], vec![f64::INFINITY; n]);
+                let span = unknown.span();
+                (unknown, Some(Demand::ring(span)))
             }
         }
     }

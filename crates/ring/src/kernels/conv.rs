@@ -13,7 +13,7 @@ pub fn conv2d(batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &mut [u64]) {
     conv2d_with(Isa::best(), batch, g, x, w, out);
 }
 
-fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &mut [u64]) {
+pub(super) fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &mut [u64]) {
     let Ok((oh, ow)) = g.output() else { panic!("conv2d: the geometry was not checked") };
     let (ci, co) = (g.in_channels / g.groups, g.out_channels / g.groups);
     assert!(size([batch, g.input.0, g.input.1, g.in_channels]) == x.len(), "conv2d: input");
@@ -53,7 +53,8 @@ fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u64], out: &m
     }
 }
 
-fn size(sides: [usize; 4]) -> usize {
+/// Elements of a tensor with these sides; panics when they overflow.
+pub(super) fn size(sides: [usize; 4]) -> usize {
     let Some(n) = sides.into_iter().try_fold(1usize, usize::checked_mul) else {
         panic!("conv2d: {sides:?} is too large")
     };

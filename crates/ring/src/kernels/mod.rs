@@ -9,9 +9,13 @@ pub mod bits;
 mod conv;
 mod depthwise;
 mod gemm;
+mod gradient;
 mod isa;
 mod portable;
+mod transposed;
 
 pub use conv::conv2d;
 pub use gemm::matmul;
+pub use gradient::{conv2d_input, conv2d_weights};
 pub use isa::Isa;
+pub use transposed::{matmul_nt, matmul_tn};

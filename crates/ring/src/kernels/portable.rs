@@ -56,3 +56,23 @@ pub(super) fn matmul(m: usize, k: usize, n: usize, a: &[u64], b: &[u64], c: &mut
         }
     }
 }
+
+/// `c += transpose(a) * b` modulo 2^64, with rows of `m` in `a`, of `n` in `b` and of `n` in `c`.
+pub(super) fn matmul_tn(m: usize, n: usize, a: &[u64], b: &[u64], c: &mut [u64]) {
+    for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
+        for (x, row) in a.iter().zip(c.chunks_exact_mut(n)) {
+            for (o, y) in row.iter_mut().zip(b) {
+                *o = o.wrapping_add(x.wrapping_mul(*y));
+            }
+        }
+    }
+}
+
+/// `c += a * transpose(b)` modulo 2^64, with rows of `k` in `a` and `b` and of `n` in `c`.
+pub(super) fn matmul_nt(k: usize, n: usize, a: &[u64], b: &[u64], c: &mut [u64]) {
+    for (a, row) in a.chunks_exact(k).zip(c.chunks_exact_mut(n)) {
+        for (o, b) in row.iter_mut().zip(b.chunks_exact(k)) {
+            *o = a.iter().zip(b).fold(*o, |sum, (x, y)| sum.wrapping_add(x.wrapping_mul(*y)));
+        }
+    }
+}

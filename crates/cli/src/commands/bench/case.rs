@@ -5,7 +5,7 @@ use trefoil_link::Network;
 use trefoil_mpc::Compare;
 use trefoil_mpc::Program;
 use trefoil_mpc::cost::{StepCost, cost};
-use trefoil_mpc::program::{Op, Step, Window};
+use trefoil_mpc::program::{Bilinear, Op, Step, Window};
 use trefoil_nn::build::bench_net;
 use trefoil_nn::compile::{CompileOptions, compile};
 use trefoil_nn::graph::Post;
@@ -61,16 +61,23 @@ impl Case {
                 vec![n.saturating_mul(2), n],
                 vec![
                     Op::Open { x: 0 },
-                    Op::Slice { x: 1, start: 0, len: n },
-                    Op::Slice { x: 1, start: n, len: n },
-                    Op::MatMul { x: 2, y: 3 },
+                    Op::Slice { x: 1, axis: 0, start: 0, len: n },
+                    Op::Slice { x: 1, axis: 0, start: n, len: n },
+                    Op::Product { x: 2, y: 3, map: Bilinear::MatMul },
                     Op::Open { x: 4 },
                     Op::Truncate { x: 5, shift: FRACTION_BITS },
                 ],
             ),
         };
         let steps = std::iter::once(Op::Input).chain(ops).map(|op| Step { layer: op.name().into(), op }).collect();
-        let program = Program { fraction_bits: FRACTION_BITS, input_shape: shape, weights: Vec::new(), steps };
+        let program = Program {
+            fraction_bits: FRACTION_BITS,
+            input_shape: shape,
+            weights: Vec::new(),
+            states: Vec::new(),
+            rates: 0,
+            steps,
+        };
         let values_of = program.infer()?;
         let input = InputEncoding { scale: 1.0, offset: 0.0, low: -1.0, high: 1.0 };
         let samples = values(values_of[0].elements(), -1.0, 1.0);

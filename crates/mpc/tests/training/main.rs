@@ -1,0 +1,10 @@
+//! Programs that train, on three parties against the ideal functionality and against the cost that was predicted.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
+
+mod common;
+mod kinds;
+mod local;
+mod network;
+mod random;
+mod refused;
+mod views;

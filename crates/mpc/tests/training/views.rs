@@ -1,0 +1,89 @@
+//! What each evaluator is sent in a step of training looks uniform, bit by bit, on the same rows and states.
+
+use std::sync::Arc;
+
+use trefoil_mpc::Compare;
+use trefoil_mpc::program::{Op, Program, Window};
+use trefoil_prg::replay::Interceptor;
+use trefoil_prg::{DrawId, Pair, Purpose};
+use trefoil_testkit::{Links, Random, World};
+
+use crate::common::{program, states};
+use crate::network::{data, step};
+
+/// The worst deviation from half ones of any bit that an evaluator received, in standard deviations.
+fn worst(p: &Program, x: &[u64], rates: &[i64], planted: Option<Arc<dyn Interceptor>>) -> f64 {
+    let mut world = World::unlogged(41);
+    let clear = states(p, &mut Random::new(41), 1 << 14);
+    let model = world.share(p, &[]).unwrap();
+    let rows = world.share_rows(x).unwrap();
+    if let Some(planted) = planted {
+        world.intercept(planted);
+    }
+    let sessions = 200;
+    let mut ones: [Vec<u32>; 3] = [vec![], vec![], vec![]];
+    for _ in 0..sessions {
+        let (mut links, seen) = Links::memory().recorded();
+        let mut shared = world.split_states(&clear);
+        world.step_over(&model, &rows, &[0, 1], &mut shared, rates, &mut links).unwrap();
+        for (counts, view) in ones.iter_mut().zip([&seen.alice, &seen.bob, &seen.dealt]) {
+            let bytes: Vec<u8> =
+                view.lock().unwrap().iter().filter(|f| !f.sent).flat_map(|f| f.bytes.clone()).collect();
+            counts.resize(8 * bytes.len(), 0);
+            counts.iter_mut().enumerate().for_each(|(i, c)| *c += u32::from(bytes[i / 8] >> (i % 8) & 1));
+        }
+    }
+    assert!(ones.iter().all(|counts| counts.len() > 64));
+    let (mean, deviation) = (f64::from(sessions) / 2.0, f64::from(sessions).sqrt() / 2.0);
+    ones.iter().flatten().map(|c| (f64::from(*c) - mean).abs() / deviation).fold(0.0, f64::max)
+}
+
+/// Alice's shares of one kind of dealt value are zero at everyone: bob is dealt it in the clear.
+struct Bare(Purpose);
+
+impl Interceptor for Bare {
+    fn filled(&self, draw: &DrawId, _: u64, words: &mut [u64]) {
+        if draw.pair == Pair::AliceCarol && draw.purpose == self.0 {
+            words.fill(0);
+        }
+    }
+}
+
+// 10^5 bits: 7 deviations have a probability below 10^-6.
+const LIMIT: f64 = 7.0;
+
+#[test]
+fn a_step_of_the_network_looks_uniform() {
+    let x = data(&mut Random::new(42), 2);
+    let (p, rates) = (step(Compare::default(), false), [1 << 12, 1 << 28]);
+    let deviation = worst(&p, &x, &rates, None);
+    assert!(deviation < LIMIT, "{deviation}");
+    for planted in [Purpose::Beta, Purpose::Tau, Purpose::Top, Purpose::BetaTau] {
+        assert!(worst(&p, &x, &rates, Some(Arc::new(Bare(planted)))) > LIMIT, "{planted:?}");
+    }
+}
+
+#[test]
+fn a_sign_by_keys_looks_uniform() {
+    // 128 elements: as many as fill the words in which keys hold single bits.
+    let window = Window { lo: 0, k: 24 };
+    let sign = Op::Sign { x: 0, window, compare: Compare::Keys };
+    let p = program(vec![64], &[], vec![sign, Op::Bit { bit: 1 }]);
+    let deviation = worst(&p, &[7; 128], &[], None);
+    assert!(deviation < LIMIT, "{deviation}");
+    assert!(worst(&p, &[7; 128], &[], Some(Arc::new(Bare(Purpose::WindowTop)))) > LIMIT);
+    assert!(worst(&p, &[7; 128], &[], Some(Arc::new(Bare(Purpose::Beta)))) > LIMIT);
+}
+
+#[test]
+fn a_piecewise_polynomial_looks_uniform() {
+    let window = Window { lo: 0, k: 40 };
+    let pieces = vec![vec![5, 3, 1], vec![2, 1, 0], vec![0, 7, 9]];
+    let compare = Compare::default();
+    let p =
+        program(vec![20], &[], vec![Op::Piecewise { x: 0, knots: vec![-9, 4], pieces, scale: 60, window, compare }]);
+    let deviation = worst(&p, &[3; 40], &[], None);
+    assert!(deviation < LIMIT, "{deviation}");
+    assert!(worst(&p, &[3; 40], &[], Some(Arc::new(Bare(Purpose::BetaPower)))) > LIMIT);
+    assert!(worst(&p, &[3; 40], &[], Some(Arc::new(Bare(Purpose::Power)))) > LIMIT);
+}

@@ -1,0 +1,120 @@
+//! Steps of training over any links: data sets, states, and what all three parties know.
+
+use std::thread;
+
+use trefoil_mpc::masked::Role;
+use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks, open_rows, pick_rows};
+use trefoil_mpc::masked::training::{Batch, deal_step, evaluate_step, prepare_step};
+
+use super::*;
+
+/// A data set as the three parties hold it.
+pub struct SharedRows {
+    /// Alice's deltas and part of the masks.
+    pub alice: HeldRows,
+    /// Bob's deltas and part of the masks.
+    pub bob: HeldRows,
+    /// Carol's masks.
+    pub carol: Words,
+}
+
+/// The states of a program that trains: alice's and bob's additive shares.
+pub struct SharedStates {
+    /// Alice's shares.
+    pub alice: Vec<Words>,
+    /// Bob's shares.
+    pub bob: Vec<Words>,
+}
+
+impl SharedStates {
+    /// The values of all states.
+    pub fn values(&self) -> Vec<Vec<u64>> {
+        let sum = |(a, b): (&Words, &Words)| a.iter().zip(b.iter()).map(|(a, b)| a.wrapping_add(*b)).collect();
+        self.alice.iter().zip(&self.bob).map(sum).collect()
+    }
+}
+
+impl World {
+    /// Shares states as an owner does.
+    pub fn split_states(&mut self, states: &[Words]) -> SharedStates {
+        let (alice, bob) = states.iter().map(|s| self.split(s)).unzip();
+        SharedStates { alice, bob }
+    }
+
+    /// Shares a data set; alice and bob open it.
+    pub fn share_rows(&mut self, values: &[u64]) -> Result<SharedRows, MpcError> {
+        let (xa, xb) = self.split(values);
+        let [ac, _, bc, _, ca, cb] = self.sources();
+        let Links { mut alice, mut bob, .. } = Links::memory();
+        thread::scope(|s| {
+            let alice = s.spawn(|| open_rows(Role::A, xa, &ac, alice.as_mut()));
+            let bob = open_rows(Role::B, xb, &bc, bob.as_mut())?;
+            let carol = draw_row_masks(values.len(), &ca, &cb)?;
+            Ok(SharedRows { alice: join(alice)?, bob, carol })
+        })
+    }
+
+    /// The last lot's source of what all three parties know, unrecorded.
+    pub fn last_common(&self) -> Source {
+        Source::new(&self.common, Pair::Common, self.epoch, self.lot)
+    }
+
+    fn common(&self, log: &Arc<DrawLog>) -> Source {
+        let ledger: Arc<dyn Ledger> = log.clone();
+        self.last_common().with_ledger(self.logged.then_some(ledger)).with_interceptor(self.interceptor.clone())
+    }
+
+    /// One step of training on rows number `indices`, over links in memory. The states are what they were if it fails.
+    pub fn step(
+        &mut self,
+        model: &Shared,
+        rows: &SharedRows,
+        indices: &[usize],
+        states: &mut SharedStates,
+        rates: &[i64],
+    ) -> Result<Answer, MpcError> {
+        self.step_over(model, rows, indices, states, rates, &mut Links::memory())
+    }
+
+    /// The same over the given links.
+    pub fn step_over(
+        &mut self,
+        model: &Shared,
+        rows: &SharedRows,
+        indices: &[usize],
+        states: &mut SharedStates,
+        rates: &[i64],
+        links: &mut Links,
+    ) -> Result<Answer, MpcError> {
+        let [ac, aab, bc, bab, ca, cb] = self.sources();
+        let common = [&self.alice_draws, &self.bob_draws, &self.carol_draws].map(|log| self.common(log));
+        let program = &model.program;
+        let size = program.input_shape.iter().product();
+        let batch = |party: usize, lambda: &[u64]| {
+            let lambda = pick_rows(lambda, size, indices)?;
+            Ok::<_, MpcError>(Batch { size: indices.len(), lambda, rates, common: &common[party] })
+        };
+        let batches = [batch(0, &rows.alice.lambda)?, batch(1, &rows.bob.lambda)?, batch(2, &rows.carol)?];
+        let [batch_a, batch_b, batch_c] = batches;
+        let xa = pick_rows(&rows.alice.delta, size, indices)?;
+        let xb = pick_rows(&rows.bob.delta, size, indices)?;
+        let Links { alice, bob, carol, dealt } = links;
+        let SharedStates { alice: states_a, bob: states_b } = states;
+        let (alice, bob, online, offline) = thread::scope(|s| {
+            let carol = s.spawn(|| {
+                deal_step(program, batch_c, &model.carol, &ca, &cb, carol.as_mut())?;
+                Ok(carol.meter().take())
+            });
+            let alice = s.spawn(|| {
+                let material = prepare_step(program, batch_a, &model.alice, &ac, &aab, alice.as_mut(), None)?;
+                let out = evaluate_step(program, xa, states_a, &model.alice, material, alice.as_mut())?;
+                Ok((out, alice.meter().take()))
+            });
+            let material = prepare_step(program, batch_b, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
+            let bob = evaluate_step(program, xb, states_b, &model.bob, material, bob.as_mut())?;
+            let (alice, online) = join(alice)?;
+            Ok::<_, MpcError>((alice, bob, online, join(carol)?))
+        })?;
+        Ok(Answer { alice, bob, online, offline })
+    }
+}
