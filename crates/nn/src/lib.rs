@@ -23,6 +23,7 @@ pub mod compile;
 pub mod fit;
 pub mod graph;
 mod kernels;
+pub mod lower;
 pub mod pass;
 pub mod range;
 mod real;

@@ -49,8 +49,8 @@ pub fn exp(x_scale: u32) -> Result<Fit, FitError> {
     })
 }
 
-/// 1 / x for x in 1 ..= `most`. Largest error within the range: 6.5e-5.
-pub fn reciprocal(x_scale: u32, most: f64) -> Result<Fit, FitError> {
+/// 1 / x for x in 1 ..= `most`, with `scale` fraction bits. Largest error within the range: 6.5e-5.
+pub fn reciprocal(x_scale: u32, most: f64, scale: u32) -> Result<Fit, FitError> {
     Fit::new(&Target {
         function: &f64::recip,
         from: 1.0,
@@ -59,7 +59,7 @@ pub fn reciprocal(x_scale: u32, most: f64) -> Result<Fit, FitError> {
         above: None,
         tolerance: TOLERANCE,
         x_scale,
-        scale: UNIT,
+        scale,
     })
 }
 
@@ -140,7 +140,7 @@ mod tests {
                 ("sigmoid", worst(&sigmoid(bits).unwrap(), -20.0, 20.0, sigma), 1.3e-4),
                 ("tanh", worst(&tanh(bits).unwrap(), -20.0, 20.0, f64::tanh), 1.3e-4),
                 ("exp", worst(&exp(bits).unwrap(), -20.0, 0.0, f64::exp), 6.5e-5),
-                ("reciprocal", worst(&reciprocal(bits, 10.0).unwrap(), 1.0, 10.0, f64::recip), 6.5e-5),
+                ("reciprocal", worst(&reciprocal(bits, 10.0, 58).unwrap(), 1.0, 10.0, f64::recip), 6.5e-5),
                 ("log", worst(&log(bits, 10.0).unwrap(), 1.0, 10.0, f64::ln), 2.5e-4),
                 ("softplus", worst(&softplus(bits).unwrap(), -30.0, 30.0, soft), 5e-4),
                 ("x^-1/2", worst(&unit_inverse_sqrt(bits).unwrap(), 1.0, 4.0, |x| x.powf(-0.5)), 2.5e-4),
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn many_classes_and_what_cannot_be_fitted() {
-        let wide = reciprocal(13, 1000.0).unwrap();
+        let wide = reciprocal(13, 1000.0, 58).unwrap();
         assert!(worst(&wide, 1.0, 1000.0, f64::recip) < 6.5e-5);
         let target = |from, to, tolerance| Target {
             function: &f64::sin,

@@ -148,6 +148,14 @@ impl Wires {
         &self.wires[wire].dims
     }
 
+    /// The wire that a wire is another shape of.
+    pub(super) fn source(&self, wire: WireId) -> WireId {
+        match &self.wires[wire].origin {
+            Origin::Local(Local::Reshape(_), from) => self.source(from[0]),
+            _ => wire,
+        }
+    }
+
     /// Product of two wires, each brought to the program's fraction bits if it has more.
     pub(super) fn product(&mut self, x: WireId, y: WireId, map: Bilinear, dims: Dims) -> WireId {
         let (x, y) = (self.at_most(x, self.fraction_bits), self.at_most(y, self.fraction_bits));

@@ -9,14 +9,24 @@ pub(in crate::lower) enum Local {
     Reshape(Vec<usize>),
     Pad(Pads),
     Crop(Pads),
-    Slice { axis: usize, start: usize, len: usize },
+    Slice {
+        axis: usize,
+        start: usize,
+        len: usize,
+    },
     Concat(usize),
     Average(Pool2d, u32),
     Spread(Pool2d, u32),
     Window(Pool2d, usize),
     Unwindow(Pool2d, usize),
-    Sum { keep: usize, batch: bool },
-    Broadcast { shape: Vec<usize>, batch: bool },
+    Sum {
+        keep: usize,
+        batch: bool,
+    },
+    Broadcast {
+        shape: Vec<usize>,
+        batch: bool,
+    },
     Scale(i64, u32),
     Rate(usize, u32),
     /// A constant and the scale it is added at.
@@ -69,7 +79,10 @@ impl Local {
 
     /// Whether truncating the operand costs no more than truncating the result: then others may share it.
     pub(super) fn keeps_elements(&self) -> bool {
-        matches!(self, Local::Reshape(_) | Local::Pad(_) | Local::Unwindow(..) | Local::Broadcast { .. } | Local::Drop(_))
+        matches!(
+            self,
+            Local::Reshape(_) | Local::Pad(_) | Local::Unwindow(..) | Local::Broadcast { .. } | Local::Drop(_)
+        )
     }
 
     /// Whether the result's error is no larger than a few of the operands'.
