@@ -23,11 +23,13 @@ pub mod compile;
 pub mod fit;
 pub mod graph;
 mod kernels;
+pub mod layers;
 pub mod lower;
 pub mod pass;
 pub mod range;
 mod real;
 mod rng;
+pub mod tape;
 pub mod train;
 
 pub use real::Real;

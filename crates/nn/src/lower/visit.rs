@@ -91,7 +91,7 @@ impl<'a> Visitor<'a> {
 
     fn value(&mut self, value: &Value) -> Result<Lowered, String> {
         let dims = dims(value);
-        let moved = |this: &mut Self, x: ValueId, local: Local| {
+        let moved = |this: &mut Self, x: ValueId, local: Local| -> Result<WireId, String> {
             let x = this.number(x)?;
             Ok(this.wires.local(local, vec![x], dims.clone()))
         };
