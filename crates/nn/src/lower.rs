@@ -13,6 +13,7 @@ mod encode;
 mod functions;
 pub mod ranges;
 mod schedule;
+mod softmax;
 mod visit;
 mod wires;
 

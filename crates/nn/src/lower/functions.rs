@@ -6,20 +6,22 @@
 
 use trefoil_mpc::program::{Bilinear, Window};
 
-use super::FRACTION_BITS;
 use super::visit::Visitor;
 use super::wires::{Local, WireId};
+use super::{FRACTION_BITS, MEMORY_BITS};
 use crate::fit::{self, Fit};
 use crate::tape::{Function, Op, ValueId};
 
 /// Fraction bits of the argument of a piecewise polynomial: fewer allow higher degrees, so fewer knots.
-const ARGUMENT_BITS: u32 = 13;
+pub(super) const ARGUMENT_BITS: u32 = 13;
 /// Fraction bits of a reciprocal that is to be multiplied without a truncation.
 const WIDE_RECIPROCAL: u32 = 44;
 /// Fraction bits of what is left of a wide range.
 const UNIT_BITS: u32 = 30;
 /// Powers of four: the largest that a wide range ends with.
-const TOP: i32 = 5;
+const TOP: i32 = 8;
+/// The smallest power of four: below, the function levels off.
+const BOTTOM: i32 = -12;
 /// Most elements of a sum of exponentials.
 const MOST_CLASSES: usize = 1024;
 
@@ -41,7 +43,7 @@ impl Visitor<'_> {
                     let x = self.wires.at(operand, FRACTION_BITS);
                     let fit = fit::reciprocal(FRACTION_BITS, n as f64, WIDE_RECIPROCAL).map_err(|e| e.to_string())?;
                     let y = self.wires.piecewise(x, fit);
-                    self.wide.insert(y, ());
+                    self.wide.insert(y);
                     Ok(y)
                 }
                 None => self.over_a_wide_range(operand, 0, false),
@@ -80,8 +82,10 @@ impl Visitor<'_> {
     /// x^(-1/2) or 1/x for x from 4^bottom to 4^(TOP + 1).
     fn over_a_wide_range(&mut self, x: WireId, bottom: i32, root: bool) -> Result<WireId, String> {
         let w = &mut self.wires;
+        let x = w.at_most(x, MEMORY_BITS);
         let scale = w.scale(x);
-        if 2 * bottom + (scale as i32) < 2 || scale > 40 {
+        let bottom = bottom.max(BOTTOM);
+        if 2 * bottom + (scale as i32) < 2 || bottom >= TOP {
             return Err(format!("a range from 4^{bottom} at {scale} fraction bits"));
         }
         let dims = w.dims(x).clone();

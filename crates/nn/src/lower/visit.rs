@@ -1,10 +1,12 @@
 //! One operation of a tape after the other, as wires.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as ProgramStep, ValueId as StepId};
 use trefoil_ring::geometry::Pool2d;
 
+use super::functions::ARGUMENT_BITS;
+use super::softmax::Softmaxes;
 use super::wires::{Bits, Dims, Local, WireId, Wires};
 use super::{FRACTION_BITS, LowerError, PARAMETER_BITS, bits};
 use crate::tape::{Kind, Map, Op, Rows, Tape, Value, ValueId};
@@ -18,6 +20,8 @@ enum Lowered {
     Number(WireId),
     Bits(Bits),
     Pattern(StepId),
+    /// Not needed.
+    Nothing,
 }
 
 /// The steps of a program, and the step and scale of what it reveals.
@@ -29,14 +33,22 @@ pub(super) struct Visitor<'a> {
     pub(super) wires: Wires,
     values: Vec<Lowered>,
     /// Reciprocals that stay wide, so that a product with them needs no opening more.
-    pub(super) wide: HashMap<WireId, ()>,
+    pub(super) wide: HashSet<WireId>,
     stores: Vec<(usize, WireId)>,
+    softmaxes: Softmaxes,
 }
 
 impl<'a> Visitor<'a> {
     pub(super) fn new(tape: &'a Tape) -> Self {
         let wires = Wires::new(FRACTION_BITS);
-        Self { tape, wires, values: Vec::new(), wide: HashMap::new(), stores: Vec::new() }
+        Self {
+            tape,
+            wires,
+            values: Vec::new(),
+            wide: HashSet::new(),
+            stores: Vec::new(),
+            softmaxes: Softmaxes::find(tape),
+        }
     }
 
     /// All steps. What the states become is computed last: by then it is known which forms there are already.
@@ -44,9 +56,14 @@ impl<'a> Visitor<'a> {
         if self.tape.outputs.len() > 1 {
             return Err(LowerError::Outputs(self.tape.outputs.len()));
         }
-        for value in &self.tape.values {
+        let needed = self.softmaxes.needed(self.tape);
+        for (id, value) in self.tape.values.iter().enumerate() {
+            if !needed[id] {
+                self.values.push(Lowered::Nothing);
+                continue;
+            }
             self.wires.layer(&value.layer);
-            let lowered = self.value(value).map_err(|reason| LowerError::Operation {
+            let lowered = self.value(id, value).map_err(|reason| LowerError::Operation {
                 layer: value.layer.clone(),
                 op: name(&value.op),
                 reason,
@@ -89,8 +106,12 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    fn value(&mut self, value: &Value) -> Result<Lowered, String> {
+    fn value(&mut self, id: ValueId, value: &Value) -> Result<Lowered, String> {
         let dims = dims(value);
+        if let Some(x) = self.softmaxes.largest_of(id) {
+            let x = self.number(x)?;
+            return Ok(Lowered::Number(self.largest(x, dims)));
+        }
         let moved = |this: &mut Self, x: ValueId, local: Local| -> Result<WireId, String> {
             let x = this.number(x)?;
             Ok(this.wires.local(local, vec![x], dims.clone()))
@@ -172,11 +193,13 @@ impl<'a> Visitor<'a> {
                 moved(self, *x, Local::Drop(p))?
             }
         };
-        Ok(Lowered::Number(wire))
+        // One rounding of the logits for everything that is made of them: the largest is one of them, to the bit.
+        let logits = self.softmaxes.is_logits(id);
+        Ok(Lowered::Number(if logits { self.wires.at_most(wire, ARGUMENT_BITS) } else { wire }))
     }
 
     fn product(&mut self, x: WireId, y: WireId, map: &Map, dims: Dims) -> WireId {
-        if self.wide.contains_key(&self.wires.source(y)) {
+        if self.wide.contains(&self.wires.source(y)) {
             let x = self.wires.at_most(x, FRACTION_BITS);
             let z = self.wires.product_as_it_is(x, y, Bilinear::Elementwise, dims);
             return self.wires.at(z, FRACTION_BITS);

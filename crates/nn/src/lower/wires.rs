@@ -317,6 +317,11 @@ impl Wires {
             return self.add_for(layer, dims, scale, Origin::Local(Local::Scale(1 << extra, extra), vec![wire]));
         }
         let t = match origin {
+            Origin::Local(Local::Scale(factor, extra), from)
+                if factor == 1 << extra && self.wires[from[0]].scale <= scale =>
+            {
+                self.at(from[0], scale)
+            }
             Origin::Select(bits, x) if additive.is_none() => {
                 let x = self.masked(x);
                 let id = self.push_for(layer, Op::Select { bit: bits.id, x, shift: from_scale - scale });

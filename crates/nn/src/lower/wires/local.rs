@@ -81,7 +81,12 @@ impl Local {
     pub(super) fn keeps_elements(&self) -> bool {
         matches!(
             self,
-            Local::Reshape(_) | Local::Pad(_) | Local::Unwindow(..) | Local::Broadcast { .. } | Local::Drop(_)
+            Local::Reshape(_)
+                | Local::Pad(_)
+                | Local::Unwindow(..)
+                | Local::Broadcast { .. }
+                | Local::Drop(_)
+                | Local::Offset(..)
         )
     }
 
@@ -96,7 +101,6 @@ impl Local {
                     | Local::Window(..)
                     | Local::Sum { .. }
                     | Local::Add
-                    | Local::Offset(..)
             )
     }
 }

@@ -1,0 +1,6 @@
+//! Lowered tapes beside the float interpreter.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod costs;
+mod optimisers;
