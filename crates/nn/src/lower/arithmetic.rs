@@ -1,17 +1,24 @@
 //! Public factors, and operands brought to one scale.
 
 use super::wires::{Local, WireId, Wires};
-use super::{FRACTION_BITS, MEMORY_BITS, RATE_BITS};
+use trefoil_mpc::program::Rows;
+
+use super::{FRACTION_BITS, MEMORY_BITS, PARAMETER_BITS, RATE_BITS};
 
 /// The largest scale that a product with a constant near one may have.
 const LARGEST: u32 = 50;
+/// The largest scale of a sum with a row per sample.
+const LARGEST_OF_ROWS: u32 = 46;
 /// Fewest fraction bits of a constant that is no power of two.
 const FEWEST: u32 = 8;
 
 impl Wires {
-    /// The wires at the largest of their scales, or at `most`.
-    pub(super) fn level(&mut self, xs: &[WireId], most: u32) -> Vec<WireId> {
-        let scale = xs.iter().map(|x| self.scale(*x)).max().unwrap_or(0).min(most);
+    /// The wires at the largest of their scales, but that of a parameter where the result has a row per sample: there
+    /// the few numbers of a bias are truncated, not the many they are added to.
+    pub(super) fn level(&mut self, xs: &[WireId], rows: Rows) -> Vec<WireId> {
+        let scales = || xs.iter().map(|x| self.scale(*x));
+        let most = if rows == Rows::Each { LARGEST_OF_ROWS } else { PARAMETER_BITS };
+        let scale = scales().filter(|s| *s <= most).max().unwrap_or(most);
         xs.iter().map(|x| self.at(*x, scale)).collect()
     }
 
@@ -24,7 +31,7 @@ impl Wires {
         let room = LARGEST + (-factor.abs().max(1e-9).log2()).floor().max(0.0) as u32;
         let wanted = factor_bits(factor);
         let least = wanted.min(FEWEST + room - LARGEST);
-        let x = if self.scale(x) + least > room.min(60) { self.at_most(x, FRACTION_BITS) } else { x };
+        let x = if least > 0 && self.scale(x) + least > room.min(60) { self.at_most(x, FRACTION_BITS) } else { x };
         let extra = wanted.min(room.min(60).saturating_sub(self.scale(x)));
         let units = (factor * f64::from(extra).exp2()).round() as i64;
         let dims = self.dims(x).clone();

@@ -8,7 +8,7 @@ use trefoil_ring::geometry::Pool2d;
 use super::functions::ARGUMENT_BITS;
 use super::softmax::Softmaxes;
 use super::wires::{Bits, Dims, Local, WireId, Wires};
-use super::{FRACTION_BITS, LowerError, PARAMETER_BITS, bits};
+use super::{FRACTION_BITS, LowerError, bits};
 use crate::tape::{Kind, Map, Op, Rows, Tape, Value, ValueId};
 
 /// More fraction bits for the reciprocal of a window's size, where it is no power of two.
@@ -133,7 +133,7 @@ impl<'a> Visitor<'a> {
             }
             Op::Add { x, y } => {
                 let xs = [self.number(*x)?, self.number(*y)?];
-                let xs = self.wires.level(&xs, PARAMETER_BITS);
+                let xs = self.wires.level(&xs, dims.rows);
                 self.wires.local(Local::Add, xs, dims)
             }
             Op::Scale { x, factor } => {
@@ -178,7 +178,7 @@ impl<'a> Visitor<'a> {
             }
             Op::Concat { xs, axis } => {
                 let xs = xs.iter().map(|x| self.number(*x)).collect::<Result<Vec<_>, _>>()?;
-                let xs = self.wires.level(&xs, PARAMETER_BITS);
+                let xs = self.wires.level(&xs, dims.rows);
                 self.wires.local(Local::Concat(*axis), xs, dims)
             }
             Op::Pattern { shape, keep } => {
