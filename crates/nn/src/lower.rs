@@ -9,6 +9,7 @@
 //! all of it on clear training.
 
 mod arithmetic;
+mod early;
 mod encode;
 mod functions;
 pub mod ranges;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as ProgramStep, ValueId as StepId};
 use trefoil_ring::geometry::Pool2d;
 
+use super::early::truncating_selections;
 use super::functions::ARGUMENT_BITS;
 use super::softmax::Softmaxes;
 use super::wires::{Bits, Dims, Local, WireId, Wires};
@@ -36,6 +37,8 @@ pub(super) struct Visitor<'a> {
     pub(super) wide: HashSet<WireId>,
     stores: Vec<(usize, WireId)>,
     softmaxes: Softmaxes,
+    /// Selections that truncate at once.
+    early: Vec<bool>,
 }
 
 impl<'a> Visitor<'a> {
@@ -48,6 +51,7 @@ impl<'a> Visitor<'a> {
             wide: HashSet::new(),
             stores: Vec::new(),
             softmaxes: Softmaxes::find(tape),
+            early: truncating_selections(tape),
         }
     }
 
@@ -155,7 +159,8 @@ impl<'a> Visitor<'a> {
             }
             Op::Select { bit, x } => {
                 let (bits, x) = (self.bits(*bit)?, self.number(*x)?);
-                self.wires.select(&bits, x)
+                let y = self.wires.select(&bits, x);
+                if self.early[id] { self.wires.at_most(y, FRACTION_BITS) } else { y }
             }
             Op::Bit { bit } => {
                 let bits = self.bits(*bit)?;
