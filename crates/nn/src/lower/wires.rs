@@ -186,6 +186,8 @@ impl Wires {
     /// b x, at the scale of x until it is needed at another.
     pub(super) fn select(&mut self, bits: &Bits, x: WireId) -> WireId {
         let Wire { dims, scale, .. } = self.wires[x].clone();
+        // It will be needed masked: what is decided before it is used had better know.
+        self.masked(x);
         self.add(dims, scale, Origin::Select(bits.clone(), x))
     }
 

@@ -3,4 +3,5 @@
 
 mod common;
 mod costs;
+mod dump;
 mod optimisers;
