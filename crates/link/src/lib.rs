@@ -35,6 +35,14 @@ pub trait Link: Send {
     /// The thread may sleep at once, where those above may spin for a while.
     fn recv_any(&mut self, tag: Tag, limit: usize) -> Result<Vec<u8>, LinkError>;
 
+    /// Receives one frame of up to `limit` bytes, which replaces what `into` holds: its room is reused.
+    fn recv_into(&mut self, tag: Tag, limit: usize, into: &mut Vec<u8>) -> Result<(), LinkError> {
+        let payload = self.recv_any(tag, limit)?;
+        into.clear();
+        into.extend_from_slice(&payload);
+        Ok(())
+    }
+
     /// Receives one frame of up to `limit` bytes and forgets it: for bulk data of a request that is refused.
     fn skip(&mut self, tag: Tag, limit: usize) -> Result<(), LinkError> {
         self.recv_any(tag, limit).map(|_| ())

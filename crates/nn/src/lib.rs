@@ -20,12 +20,16 @@
 pub mod build;
 mod clear;
 pub mod compile;
+pub mod fit;
 pub mod graph;
 mod kernels;
+pub mod layers;
+pub mod lower;
 pub mod pass;
 pub mod range;
 mod real;
 mod rng;
+pub mod tape;
 pub mod train;
 
 pub use real::Real;

@@ -198,3 +198,28 @@ fn owners_at_once_and_a_part_sent_twice() {
         std::fs::read_dir(trial.store(Party::Bob).join("sets")).unwrap().count() == 7
     });
 }
+
+/// Sixty thousand rows of 784 pixels and a label, by two wards and a laboratory: how long each step takes.
+#[test]
+#[ignore = "a measurement: run it in release"]
+fn timings_of_sixty_thousand_rows() {
+    let trial = Trial::start(Transport::Tls, "lanes = 2");
+    let mut d = wards(60_000, 784);
+    d.blocks[1].width = 10;
+    let [mut owner, mut ann, mut bert] = ["owner", "ann", "bert"].map(|n| trial.client(n));
+    let x = values(30_000 * 784, 1);
+    let time = |what: &str, step: &mut dyn FnMut()| {
+        let began = std::time::Instant::now();
+        step();
+        println!("{what}: {:.2?}", began.elapsed());
+    };
+    time("declare", &mut || owner.declare(&d).unwrap());
+    time("30,000 x 784", &mut || contribute(&mut ann, 0, Contribution::Values(&x)).unwrap());
+    time("30,000 x 784", &mut || contribute(&mut bert, 1, Contribution::Values(&x)).unwrap());
+    time("60,000 labels", &mut || contribute(&mut owner, 2, Contribution::Labels(&labels(60_000))).unwrap());
+    for party in [Party::Alice, Party::Bob] {
+        let load = || assert_eq!(trial.servers[&party].data_set("wards").unwrap().words.len(), 60_000 * 794);
+        time(&format!("{party} loads"), &mut || load());
+    }
+    time("remove", &mut || owner.remove_set("wards").unwrap());
+}

@@ -67,17 +67,17 @@ fn dies_in_a_run(transport: Transport, dead: Party, points: &[&str]) {
 
 #[test]
 fn alice_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Alice, &["agreed:1", "burnt:2", "prepared:5", "stepped:9", "saved:2", "shown:3"]);
+    dies_in_a_run(Transport::Tcp, Party::Alice, &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"]);
 }
 
 #[test]
 fn bob_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Bob, &["agreed:2", "burnt:1", "prepared:5", "stepped:9", "saved:2", "shown:3"]);
+    dies_in_a_run(Transport::Tcp, Party::Bob, &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"]);
 }
 
 #[test]
 fn carol_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "prepared:7"]);
+    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "stepped:7"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trefoil_link::frame::{HEADER, MAX_PAYLOAD, decode, encode};
 use trefoil_link::{Link, LinkError, Meter, Tag};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::stream::Stream;
 use crate::wait::Silence;
@@ -330,12 +330,21 @@ impl<S: Stream> Link for SocketLink<S> {
     }
 
     fn recv_any(&mut self, tag: Tag, limit: usize) -> Result<Vec<u8>, LinkError> {
+        let mut payload = Vec::new();
+        self.recv_into(tag, limit, &mut payload)?;
+        Ok(payload)
+    }
+
+    fn recv_into(&mut self, tag: Tag, limit: usize, into: &mut Vec<u8>) -> Result<(), LinkError> {
         self.guarded(|l| {
             let got = l.receive_header(Silence::long())?;
             l.check((tag, limit), got, got.1 <= limit)?;
-            let mut payload = vec![0; got.1];
-            l.receive_payload(&mut payload)?;
-            Ok(payload)
+            if into.capacity() < got.1 {
+                into.zeroize();
+                *into = vec![0; got.1];
+            }
+            into.resize(got.1, 0);
+            l.receive_payload(into)
         })
     }
 

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 const SPIN: Duration = Duration::from_micros(40);
 /// A yield that takes longer gave the core to a thread with work of its own: spinning on would only keep its turns from
 /// it, while a thread that sleeps is woken on whichever core is free.
-const TURN: Duration = Duration::from_micros(10);
+const TURN: Duration = Duration::from_micros(4);
 
 /// Blocks until the socket can be read or written. `false`: nothing happened within `timeout`.
 pub(crate) fn ready(socket: &impl AsFd, read: bool, write: bool, timeout: Option<Duration>) -> io::Result<bool> {
@@ -69,6 +69,13 @@ impl Silence {
         self.since = None;
     }
 
+    /// A yield took so long.
+    fn yielded(&mut self, took: Duration) {
+        if took > TURN {
+            self.spin = Duration::ZERO;
+        }
+    }
+
     /// Nothing can be done now: spins or blocks. `false` when the silence has lasted `timeout`.
     pub(crate) fn endure(
         &mut self,
@@ -82,9 +89,7 @@ impl Silence {
         if silent < self.spin {
             // Three parties may share two cores. Yielding every time measured no slower than every fourth.
             std::thread::yield_now();
-            if now.elapsed() > TURN {
-                self.spin = Duration::ZERO;
-            }
+            self.yielded(now.elapsed());
             return Ok(true);
         }
         let left = timeout.map(|t| t.saturating_sub(silent));
@@ -122,6 +127,16 @@ mod tests {
         // Blocks until the time is up, and again if the kernel's clock is a little ahead.
         assert!(turns <= 4, "{turns} turns");
         assert!(began.elapsed() >= WAIT);
+    }
+
+    #[test]
+    fn a_slow_yield_ends_the_spinning_of_its_wait() {
+        let mut silence = Silence::brief();
+        silence.yielded(TURN);
+        assert_eq!(silence.spin, SPIN);
+        silence.yielded(TURN + Duration::from_nanos(1));
+        silence.broken();
+        assert!(silence.spin.is_zero() && turns(silence) <= 4);
     }
 
     #[test]
