@@ -37,6 +37,10 @@ fn two_owners_train_a_regression_that_ends_as_in_the_clear() {
     assert!(want.losses.windows(2).all(|w| w[1] < w[0] * 4 / 5), "{:?}", want.losses);
     // Each is shown what is listed for it, and nothing else.
     assert!(shown(&mut ann, "prices", 1).is_empty() && shown(&mut bert, "prices", 0).is_empty());
+    assert!(status.revealed.len() == 13, "everyone concerned knows of all that was revealed");
+    let r = status.revealed[0];
+    assert_eq!(r.index, 0);
+    said(bert.revealed(&spec, &status, r), "is not for bert");
     let (a, b) = (status.alice, status.bob);
     assert!(a.rounds == b.rounds && a.online_bytes == b.online_bytes && b.offline_bytes > 0 && a.rounds % 30 == 0);
     owner.drop_run("prices").unwrap();
@@ -54,6 +58,7 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
     spec.coordinator = "ann".into();
     (spec.order, spec.publish) = (Order::Drawn, Some(publication("prices")));
     spec.reveals.truncate(1);
+    spec.step = training::step_with_dropout();
     // More than may be revealed in all.
     said(owner.train(&spec, &initial()), "values revealed: 100000");
     spec.epochs = 9_000;

@@ -53,6 +53,7 @@ impl Lane<'_> {
     /// `false`: the run is over.
     fn train_on(&mut self, held: &mut Held) -> Result<bool, Fault> {
         let run = held.run.clone();
+        run.unobstructed(self.core)?;
         let Some(revealed) = &held.resumed else {
             held.resumed = self.take_up(&run)?;
             return Ok(held.resumed.is_some());
@@ -250,13 +251,18 @@ impl Lane<'_> {
             self.training = None;
         }
         let until = Instant::now() + RELEASE;
-        while !self.core.withdraw_run(run) {
+        while !run.withdraw(true) {
             if Instant::now() >= until {
+                run.withdraw(false);
                 return Err(Fault::Refused(Refusal::Busy, "busy: the run is in the middle of a step".into()));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.tell_everyone(&Command::Training(Box::new(Training::Erase { run: run.number })))?;
+        let told = self.tell_everyone(&Command::Training(Box::new(Training::Erase { run: run.number })));
+        if told.is_err() {
+            run.withdraw(false);
+        }
+        told?;
         self.core.erase_run(run.number)?;
         tracing::info!(run = run.spec.name, "run removed");
         Ok(())

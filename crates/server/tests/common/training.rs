@@ -1,5 +1,7 @@
 //! Linear regression as a training run: rows of two owners, four features and a target, everything by hand.
 
+use std::time::{Duration, Instant};
+
 use trefoil_client::{
     Block, Check, Client, Content, Contribution, Declaration, Disclosure, InputEncoding, Order, Part, Publication,
     RowRange, RunSpec, RunStatus, Stage, When,
@@ -10,8 +12,6 @@ use trefoil_nn::graph::Post;
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_proto::control::{Grant, Manifest};
 use trefoil_ring::{Tensor, Words};
-
-use super::eventually;
 
 pub const ROWS: u32 = 48;
 /// Rows to train on; the others are for validation.
@@ -64,6 +64,22 @@ pub fn step() -> Program {
         Op::Truncate { x: 20, shift: 26 },
         Op::Add { x: 3, y: 21 },
         Op::Store { slot: 0, x: 22 },
+    ]);
+    program(states(), 1, ops)
+}
+
+/// The same, where the gradient does without some of the features, as the servers draw them.
+pub fn step_with_dropout() -> Program {
+    let mut ops = forward(1);
+    ops.extend([
+        Op::Pattern { shape: vec![FEATURES], keep: 50_000 },
+        Op::Drop { x: 1, pattern: 18 },
+        Op::Product { x: 19, y: 10, map: Bilinear::DenseWeights },
+        Op::Rate { x: 20, rate: 0, extra: 10 },
+        Op::Open { x: 21 },
+        Op::Truncate { x: 22, shift: 26 },
+        Op::Add { x: 3, y: 23 },
+        Op::Store { slot: 0, x: 24 },
     ]);
     program(states(), 1, ops)
 }
@@ -182,12 +198,15 @@ pub fn agree(clients: &mut [&mut Client], name: &str) {
 
 /// Waits for the end of a run.
 pub fn finished(client: &mut Client, name: &str) -> RunStatus {
-    let mut last = None;
-    eventually("the run is over", || {
-        last = client.run_status(name).ok();
-        last.as_ref().is_some_and(|s| s.stage == Stage::Done)
-    });
-    last.unwrap()
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        let status = client.run_status(name);
+        if let Some(over) = status.as_ref().ok().filter(|s| s.stage == Stage::Done) {
+            return over.clone();
+        }
+        assert!(Instant::now() < until, "the run is not over: {status:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// States after each epoch as the ideal functionality computes them, with the losses that the run reveals.
@@ -231,7 +250,8 @@ pub fn ideal(spec: &RunSpec, epochs: u32) -> Ideal {
 pub fn shown(client: &mut Client, name: &str, index: u32) -> Vec<Vec<i64>> {
     let status = client.run_status(name).unwrap();
     let spec = client.run_spec(&status).unwrap();
-    let of_index = status.revealed.iter().filter(|r| r.index == index);
+    let mine = spec.reveals.get(index as usize).is_some_and(|d| d.recipient == client.name());
+    let of_index = status.revealed.iter().filter(|r| r.index == index && mine);
     of_index.map(|r| client.revealed(&spec, &status, *r).unwrap().units).collect()
 }
 
