@@ -3,5 +3,4 @@
 
 mod common;
 mod costs;
-mod dump;
 mod optimisers;

@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network};
+pub use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network, training};
 use rustix::process::{Pid, Signal, kill_process};
 use trefoil_client::{Client, ClientError, ModelInfo};
 use trefoil_mpc::Reveal;
