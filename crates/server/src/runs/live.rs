@@ -101,7 +101,7 @@ impl Live {
         let weights = EvaluatorWeights::new(program, vec![])?;
         let material = prepare_step(program, batch, &weights, &lot.carol, &lot.other, lot.peer, lot.dealt)?;
         let offline = nanos(material.time());
-        core.reached(Point::Prepared);
+        core.reached(Point::Begun);
         let online = std::time::Instant::now();
         let outcome = evaluate_step(program, rows, &mut self.states, &weights, material, lot.peer)?;
         let online = nanos(online.elapsed());
