@@ -70,7 +70,7 @@ fn alice_dies_in_a_run() {
     dies_in_a_run(
         Transport::Tcp,
         Party::Alice,
-        &["agreed:1", "burnt:2", "prepared:5", "stepped:9", "saved:2", "shown:3"],
+        &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"],
     );
 }
 
@@ -79,13 +79,13 @@ fn bob_dies_in_a_run() {
     dies_in_a_run(
         Transport::Tcp,
         Party::Bob,
-        &["agreed:2", "burnt:1", "prepared:5", "stepped:9", "saved:2", "shown:3"],
+        &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"],
     );
 }
 
 #[test]
 fn carol_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "prepared:7"]);
+    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "begun:7"]);
 }
 
 #[test]
