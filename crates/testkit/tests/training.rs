@@ -22,7 +22,7 @@ fn party_process() {
     party::run();
 }
 
-/// Servers with a run that has begun, whose parties die as `crash` says.
+/// Servers with a run that everyone agreed to.
 fn begun(transport: Transport, epochs: u32) -> Processes {
     let processes = Processes::start(transport, "lanes = 1", SILENCE);
     let [mut owner, mut ann, mut bert] = ["owner", "ann", "bert"].map(|n| processes.client(n));
@@ -52,7 +52,7 @@ fn ends(processes: &Processes, epochs: u32, slack: i64) {
 }
 
 fn dies_in_a_run(transport: Transport, dead: Party, points: &[&str]) {
-    let epochs = 40;
+    let epochs = 400;
     for point in points {
         let mut processes = begun(transport, epochs);
         let mut ann = processes.client("ann");
@@ -61,31 +61,23 @@ fn dies_in_a_run(transport: Transport, dead: Party, points: &[&str]) {
         processes.launch(dead, Some(point));
         assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
         processes.launch(dead, None);
-        ends(&processes, epochs, 100);
+        ends(&processes, epochs, 200);
     }
 }
 
 #[test]
 fn alice_dies_in_a_run() {
-    dies_in_a_run(
-        Transport::Tcp,
-        Party::Alice,
-        &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"],
-    );
+    dies_in_a_run(Transport::Tcp, Party::Alice, &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"]);
 }
 
 #[test]
 fn bob_dies_in_a_run() {
-    dies_in_a_run(
-        Transport::Tcp,
-        Party::Bob,
-        &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"],
-    );
+    dies_in_a_run(Transport::Tcp, Party::Bob, &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"]);
 }
 
 #[test]
 fn carol_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "begun:7"]);
+    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "stepped:7"]);
 }
 
 #[test]
@@ -96,7 +88,7 @@ fn they_die_in_a_run_over_tls() {
 
 #[test]
 fn killed_at_random_moments_of_a_run() {
-    let epochs = 300;
+    let epochs = 1500;
     let mut processes = begun(Transport::Tls, epochs);
     let mut random = Random::new(11);
     let mut kills = 0;
@@ -106,8 +98,6 @@ fn killed_at_random_moments_of_a_run() {
         processes.kill(victim);
         kills += 1;
         processes.launch(victim, None);
-        let before = processes.sessions();
-        eventually("they meet again", || processes.sessions() > before || round > 0);
     }
     println!("killed {kills} times");
     ends(&processes, epochs, 200);

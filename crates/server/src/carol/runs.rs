@@ -130,7 +130,7 @@ impl Lane<'_> {
         let alice = session.source(Party::Alice, lot).map_err(evaluator)?;
         let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
         deal_step(program, batch, &weights, &alice, &bob, self.bob.as_mut()).map_err(own)?;
-        self.core.reached(Point::Begun);
+        self.core.reached(Point::Stepped);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use trefoil_link::{Link, Phase as LinkPhase};
 use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_mpc::masked::rows::pick_rows;
-use trefoil_mpc::masked::training::{Batch, evaluate_step, prepare_step};
+use trefoil_mpc::masked::training::{Batch, run_step};
 use trefoil_prg::{Party, Seed, Source};
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase, Position, Publication, Revealed, RunSpec};
@@ -99,15 +99,13 @@ impl Live {
         let (rows, lambda) = self.batch(run, at, program.input_shape.iter().product())?;
         let batch = Batch { size: size as usize, lambda, rates: spec.rates_at(at), common: &lot.common };
         let weights = EvaluatorWeights::new(program, vec![])?;
-        let material = prepare_step(program, batch, &weights, &lot.carol, &lot.other, lot.peer, lot.dealt)?;
-        let offline = nanos(material.time());
         core.reached(Point::Begun);
-        let online = std::time::Instant::now();
-        let outcome = evaluate_step(program, rows, &mut self.states, &weights, material, lot.peer)?;
-        let online = nanos(online.elapsed());
+        let Lot { number, carol, other, peer, dealt, .. } = lot;
+        let outcome = run_step(program, batch, rows, &mut self.states, &weights, &carol, &other, peer, dealt)?;
+        let (offline, online) = (nanos(outcome.offline), nanos(outcome.times.iter().sum()));
         core.reached(Point::Stepped);
         if let Some((index, _)) = spec.disclosure(at) {
-            show(core, run, Revealed { index, epoch: at.epoch, lot: lot.number }, outcome.payload)?;
+            show(core, run, Revealed { index, epoch: at.epoch, lot: number }, outcome.payload)?;
         }
         self.at = spec.after(at, 1);
         run.reached(self.at);

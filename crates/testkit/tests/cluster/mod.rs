@@ -71,7 +71,11 @@ impl Processes {
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.children.insert(party, command.spawn().unwrap());
         let address = self.trial.cluster.party(party).address.as_str().to_owned();
-        eventually("a server listens", || std::net::TcpStream::connect(&address).is_ok());
+        // One that is to die may have done so before it is called.
+        let child = self.children.get_mut(&party).unwrap();
+        eventually("a server listens", || {
+            std::net::TcpStream::connect(&address).is_ok() || child.try_wait().unwrap().is_some()
+        });
     }
 
     fn path(&self, party: Party, what: &str) -> std::path::PathBuf {
