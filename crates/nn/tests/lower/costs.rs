@@ -23,3 +23,28 @@ fn stays_within_its_bounds() {
         assert!(found.0 <= rounds && found.1 <= online && found.2 <= dealt, "{name}: {found:?}");
     }
 }
+
+#[test]
+fn deep() {
+    for name in ["vgg16", "resnet18", "S"] {
+        let spec = TrainSpec { optimiser: Optimiser::Sgd, batch: 4, ..TrainSpec::classifier() };
+        let start = std::time::Instant::now();
+        let tapes = Tapes::new(&bench_net(name, 1).unwrap(), &spec);
+        let Ok(tapes) = tapes else {
+            println!("{name} {:?}", tapes.err());
+            continue;
+        };
+        println!("{name} tape {:?}", start.elapsed());
+        let program = match lower(&tapes.step) {
+            Ok(p) => p,
+            Err(e) => {
+                println!("{name} {e}");
+                continue;
+            }
+        };
+        println!("{name} lower {:?}", start.elapsed());
+        let mut total = StepCost::default();
+        cost(&program, 4).unwrap().iter().for_each(|c| total.add(c));
+        println!("{name}: {} steps {} rounds {} {}", program.steps.len(), total.rounds, total.online, total.offline);
+    }
+}
