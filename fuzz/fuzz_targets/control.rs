@@ -12,6 +12,7 @@ use trefoil_mpc::masked::weights::masked_weights;
 use trefoil_mpc::program::{Program, Reveal, Window};
 use trefoil_proto::agreement::Hello;
 use trefoil_proto::control::{Command, Manifest, Opening, Reply, Request, Status, decode, encode};
+use trefoil_proto::dataset::{Declaration, pieces};
 
 /// Decodes; what decodes must survive being sent on.
 fn read<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) -> Option<T> {
@@ -43,15 +44,27 @@ fn manifest(m: &Manifest) {
     m.reveals_to("ann");
 }
 
+/// What passes the check can be gone through: parts lie in the table, pieces make each of them.
+fn declaration(d: &Declaration) {
+    if d.check().is_err() {
+        return;
+    }
+    for i in 0..d.parts.len() as u32 {
+        let (part, block) = d.part(i).unwrap();
+        assert!(part.end <= d.rows && d.column(part.block) + block.width as usize <= d.width());
+        assert_eq!(pieces(part.rows(), block.width as usize).sum::<usize>(), part.rows());
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((kind, bytes)) = data.split_first() else { return };
     match kind % 7 {
         0 => drop(read::<Opening>(bytes)),
-        1 => {
-            if let Some(Request::Share { manifest: m, .. }) = read(bytes) {
-                manifest(&m);
-            }
-        }
+        1 => match read(bytes) {
+            Some(Request::Share { manifest: m, .. }) => manifest(&m),
+            Some(Request::Declare { declaration: d }) => declaration(&d),
+            _ => {}
+        },
         2 => {
             if let Some(Reply::Models(models)) = read(bytes) {
                 models.iter().for_each(|m| manifest(&m.manifest));

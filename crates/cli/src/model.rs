@@ -80,7 +80,7 @@ pub(crate) fn load(path: &Path, architecture: Option<&Path>) -> anyhow::Result<G
 }
 
 /// A number or a fraction such as 1/255.
-fn number(text: &str) -> Result<f64, String> {
+pub(crate) fn number(text: &str) -> Result<f64, String> {
     let one = |t: &str| t.trim().parse::<f64>().map_err(|e| format!("{t:?}: {e}"));
     let value = match text.split_once('/') {
         Some((a, b)) => one(a)? / one(b)?,
@@ -90,7 +90,7 @@ fn number(text: &str) -> Result<f64, String> {
 }
 
 /// Two numbers in order.
-fn range(text: &str) -> Result<(f64, f64), String> {
+pub(crate) fn range(text: &str) -> Result<(f64, f64), String> {
     let (low, high) = text.split_once("..").ok_or("LO..HI is due, such as -1..1")?;
     let (low, high) = (number(low)?, number(high.trim_start_matches('='))?);
     if low < high { Ok((low, high)) } else { Err(format!("{low} is not below {high}")) }

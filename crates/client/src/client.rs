@@ -24,10 +24,10 @@ use crate::share::{Shared, split};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection may take in the middle of a request: failures are reported within 5 s.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// How long alice may take to remove a model.
-const REMOVE: Duration = Duration::from_secs(60);
+/// How long alice may take to remove a model, or to change a data set.
+const CHANGE: Duration = Duration::from_secs(60);
 /// How often two lists of models are compared before a difference is one: a model may be on its way.
-const LISTS: u32 = 5;
+pub(crate) const LISTS: u32 = 5;
 
 /// Whom to call, and as whom.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub struct Prediction {
 pub struct Client {
     config: ClientConfig,
     security: Security,
-    open: Option<[Evaluator; 2]>,
+    pub(crate) open: Option<[Evaluator; 2]>,
 }
 
 impl Client {
@@ -206,21 +206,25 @@ impl Client {
 
     /// Removes a model and everything prepared for it: alice tells the others.
     pub fn remove(&mut self, name: &str) -> Result<(), ClientError> {
-        let request = Request::Remove { model: name.into() };
+        self.ask_alice(&Request::Remove { model: name.into() }, "a removal")
+    }
+
+    /// Asks alice for something that she has the others do.
+    pub(crate) fn ask_alice(&mut self, request: &Request, asked: &'static str) -> Result<(), ClientError> {
         let mut open = self.take()?;
         let alice = &mut open[0];
-        alice.ask(&request, &[], 0)?;
-        let got = alice.reply_by(Instant::now() + REMOVE)?;
+        alice.ask(request, &[], 0)?;
+        let got = alice.reply_by(Instant::now() + CHANGE)?;
         let answer = accepted(alice, got);
         self.open = Some(open);
         match answer?.0 {
             Reply::Done => Ok(()),
-            other => Err(ClientError::Unfit { party: Party::Alice, asked: "a removal", got: kind(&other) }),
+            other => Err(ClientError::Unfit { party: Party::Alice, asked, got: kind(&other) }),
         }
     }
 
     /// Sends alice the seed and bob the rest of the same request.
-    fn send_shared(
+    pub(crate) fn send_shared(
         &mut self,
         id: RequestId,
         seed: &Seed,
@@ -234,7 +238,7 @@ impl Client {
     }
 
     /// Asks both, and once more on new connections if one was lost: the same label gets the same answer.
-    fn both(&mut self, asked: &Asked<'_>) -> Result<[Got; 2], ClientError> {
+    pub(crate) fn both(&mut self, asked: &Asked<'_>) -> Result<[Got; 2], ClientError> {
         let mut first_failure = None;
         loop {
             let mut open = match first_failure {
@@ -262,7 +266,7 @@ impl Client {
     }
 
     /// Tells bob that alice did not admit a request. He answers where he waits: on the request's own connection.
-    fn forget(&self, id: RequestId) {
+    pub(crate) fn forget(&self, id: RequestId) {
         let Ok(mut bob) = self.call(Party::Bob, RECONNECT) else { return };
         if bob.ask(&Request::Forget { id }, &[], 0).is_ok() {
             // Whatever he says: he has read it.
@@ -270,7 +274,7 @@ impl Client {
         }
     }
 
-    fn take(&mut self) -> Result<[Evaluator; 2], ClientError> {
+    pub(crate) fn take(&mut self) -> Result<[Evaluator; 2], ClientError> {
         match self.open.take() {
             Some(open) => Ok(open),
             None => self.call_both(CONNECT),
@@ -293,22 +297,26 @@ fn jittered(pause: Duration) -> Result<Duration, ClientError> {
     Ok(pause.mul_f64(0.5 + f64::from(random[0]) / 510.0))
 }
 
-fn within(what: &'static str, words: usize, advice: &'static str) -> Result<(), ClientError> {
+pub(crate) fn within(what: &'static str, words: usize, advice: &'static str) -> Result<(), ClientError> {
     let bytes = words.saturating_mul(8);
     if bytes > MAX_BULK { Err(ClientError::TooLarge { what, bytes, limit: MAX_BULK, advice }) } else { Ok(()) }
 }
 
-fn kind(reply: &Reply) -> &'static str {
+pub(crate) fn kind(reply: &Reply) -> &'static str {
     match reply {
         Reply::Models(_) => "a list of models",
         Reply::Answer(_) => "an answer",
         Reply::Done => "a confirmation",
         Reply::Refused { .. } => "a refusal",
+        Reply::Sets(_) => "a list of data sets",
+        Reply::Ready => "a call for pieces",
+        Reply::Runs(_) => "a list of runs",
+        Reply::Spec(_) => "a run's specification",
     }
 }
 
 /// Both replies as what they should be.
-fn named<T>(
+pub(crate) fn named<T>(
     [(alice, _), (bob, _)]: [Got; 2],
     asked: &'static str,
     read: impl Fn(Reply) -> Option<T>,

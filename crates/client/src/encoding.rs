@@ -53,6 +53,17 @@ pub enum EncodeError {
     },
 }
 
+impl EncodeError {
+    /// The same of samples that come after `before` others.
+    pub(crate) fn shifted(mut self, before: usize) -> Self {
+        match &mut self {
+            EncodeError::NotFinite { sample, .. } | EncodeError::OutOfRange { sample, .. } => *sample += before,
+            EncodeError::Count { .. } => {}
+        }
+        self
+    }
+}
+
 /// Encodes samples of `size` values each, lying one after the other, at `fraction_bits`.
 ///
 /// A value beyond the range by less than a quarter of a unit is what rounding made of the range's end, and is taken

@@ -6,6 +6,7 @@ use trefoil_link::{Link, LinkError};
 use trefoil_prg::Party;
 use trefoil_proto::Cluster;
 use trefoil_proto::control::{MAX_CONTROL, Opening, Reply, Request, decode, encode, tag};
+use trefoil_ring::Words;
 use trefoil_transport::{Security, connect};
 use zeroize::Zeroizing;
 
@@ -62,6 +63,11 @@ impl Evaluator {
             self.send(tag::SHARES, share)?;
         }
         Ok(())
+    }
+
+    /// Sends one piece of a share.
+    pub(crate) fn send_share(&mut self, share: &Words) -> Result<(), ClientError> {
+        self.send(tag::SHARES, share.bytes())
     }
 
     /// The reply if it comes within `wait`, with the payload that belongs to an answer.

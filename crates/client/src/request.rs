@@ -53,6 +53,14 @@ pub(crate) fn ask_both([alice, bob]: &mut [Evaluator; 2], asked: &Asked<'_>, for
     }
 }
 
+/// Sends alice her request after bob has had all of his, and gathers both replies.
+pub(crate) fn send_alice([alice, bob]: &mut [Evaluator; 2], request: &Request, forget: impl FnOnce()) -> Replies {
+    match alice.ask(request, &[], 0) {
+        Ok(()) => gather(alice, bob, forget),
+        Err(e) => Replies { outcome: Err(e), usable: false },
+    }
+}
+
 fn gather(alice: &mut Evaluator, bob: &mut Evaluator, forget: impl FnOnce()) -> Replies {
     let (mut from_alice, mut from_bob) = (None, None);
     let began = Instant::now();

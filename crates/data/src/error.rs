@@ -51,6 +51,14 @@ pub enum Problem {
     /// None of the formats read here.
     #[error("unknown format: expected .npy, .npz, .png, .jpg, .csv or IDX (plain or gzip)")]
     UnknownFormat,
+    /// A number that is no class.
+    #[error("row {row} (from 0) is {value}: no label, which is a whole number from 0")]
+    NotALabel {
+        /// The row.
+        row: usize,
+        /// The value.
+        value: f32,
+    },
     /// A folder that holds no data set.
     #[error(
         "no {split} set here: expected MNIST's files, images.npy with labels.npy, an .npz or .csv file, or one folder of pictures per class"

@@ -13,6 +13,7 @@ mod error;
 mod file;
 pub mod idx;
 mod input;
+mod labels;
 pub mod mnist;
 pub mod npy;
 pub mod picture;
@@ -21,6 +22,7 @@ mod set;
 
 pub use error::{DataError, Problem};
 pub use input::load_input;
+pub use labels::load_labels;
 pub use npy::write as write_npy;
 pub use picture::Resize;
 pub use samples::{Samples, ShapeError};

@@ -31,8 +31,17 @@ pub trait Link: Send {
     /// Sends and receives at once: one round. Reads while it writes, so that two large frames cannot deadlock.
     fn exchange(&mut self, tag: Tag, parts: &[&[u8]], into: &mut [u8]) -> Result<(), LinkError>;
 
-    /// Receives one frame of any length up to `limit`: for control messages.
+    /// Receives one frame of any length up to `limit`: for control messages and for what the peer computes at length.
+    /// The thread may sleep at once, where those above may spin for a while.
     fn recv_any(&mut self, tag: Tag, limit: usize) -> Result<Vec<u8>, LinkError>;
+
+    /// Receives one frame of up to `limit` bytes, which replaces what `into` holds: its room is reused.
+    fn recv_into(&mut self, tag: Tag, limit: usize, into: &mut Vec<u8>) -> Result<(), LinkError> {
+        let payload = self.recv_any(tag, limit)?;
+        into.clear();
+        into.extend_from_slice(&payload);
+        Ok(())
+    }
 
     /// Receives one frame of up to `limit` bytes and forgets it: for bulk data of a request that is refused.
     fn skip(&mut self, tag: Tag, limit: usize) -> Result<(), LinkError> {

@@ -12,10 +12,11 @@ use crate::error::MpcError;
 use crate::masked::{check, count_step};
 use crate::program::Program;
 
-/// Seconds that producer and evaluators take for each byte dealt: an estimate for a current server.
-const DEALING: f64 = 4e-9;
-/// Seconds that an evaluator takes online for each byte dealt for a tree, and for keys: estimates for the same.
-const EVALUATING: [f64; 2] = [4e-10, 2.6e-9];
+/// Seconds that producer and evaluators take for each byte dealt for a tree, and for keys: as the bench `planner`
+/// measures them.
+pub const DEALING: [f64; 2] = [1.2e-9, 4e-9];
+/// Seconds that an evaluator takes online for each byte dealt for a tree, and for keys: from the same.
+pub const EVALUATING: [f64; 2] = [4e-10, 3e-9];
 /// What a second of dealing counts, beside one online, where material is dealt ahead of requests.
 const AHEAD: f64 = 1.0 / 32.0;
 /// Another way than the default must be better by this factor: estimates are no better than that.
@@ -65,8 +66,8 @@ pub fn choose(program: &Program, batch: usize, network: &Network, ahead: bool) -
 fn time(cost: &StepCost, way: Compare, network: &Network, ahead: bool) -> f64 {
     let (online, offline) = predict(network, cost);
     let dealt = cost.offline as f64;
-    let evaluating = EVALUATING[usize::from(way == Compare::Keys)];
-    online + dealt * evaluating + (offline + dealt * DEALING) * if ahead { AHEAD } else { 1.0 }
+    let kind = usize::from(way == Compare::Keys);
+    online + dealt * EVALUATING[kind] + (offline + dealt * DEALING[kind]) * if ahead { AHEAD } else { 1.0 }
 }
 
 #[cfg(test)]

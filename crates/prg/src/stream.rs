@@ -1,16 +1,22 @@
 //! A seekable pseudo-random stream: AES-128 in counter mode.
 
 use aes::Aes128;
-use ctr::Ctr128BE;
-use ctr::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
-use zeroize::Zeroize;
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Words whose counters are written before they are enciphered: they stay in the first-level cache.
+const PIECE: usize = 2048;
 
 /// A pseudo-random stream of words, the same on every machine. The cipher's state is erased on drop.
 ///
 /// Key and first counter block are 256 bits of one hash output, so that streams of different keys do not even share
 /// their counter values.
 pub struct Stream {
-    cipher: Ctr128BE<Aes128>,
+    cipher: Aes128,
+    /// The first counter block, big-endian.
+    first: Zeroizing<u128>,
+    /// The next word.
+    at: u64,
     #[cfg(feature = "replay")]
     tap: Option<crate::replay::Tap>,
 }
@@ -18,14 +24,16 @@ pub struct Stream {
 impl Stream {
     /// The stream of this key material, which is erased.
     pub(crate) fn new(mut material: [u8; 32]) -> Self {
-        let (key, iv) = material.split_at(16);
-        let cipher = match (key.try_into(), iv.try_into()) {
-            (Ok(key), Ok(iv)) => Ctr128BE::new(key, iv),
-            _ => unreachable!("both halves of 32 bytes are 16 bytes"),
-        };
+        let (mut key, mut first) = (Array::from([0; 16]), Zeroizing::new([0; 16]));
+        key.copy_from_slice(&material[..16]);
+        first.copy_from_slice(&material[16..]);
         material.zeroize();
+        let cipher = Aes128::new(&key);
+        key.zeroize();
         Self {
             cipher,
+            first: Zeroizing::new(u128::from_be_bytes(*first)),
+            at: 0,
             #[cfg(feature = "replay")]
             tap: None,
         }
@@ -44,11 +52,44 @@ impl Stream {
 
     /// Fills `words` with the next words of the stream.
     pub fn fill(&mut self, words: &mut [u64]) {
-        self.cipher.write_keystream(bytemuck::cast_slice_mut(words));
+        let (begun, rest) = words.split_at_mut(words.len().min(self.at as usize % 2));
+        if let [word] = begun {
+            *word = self.block()[1];
+            self.at += 1;
+        }
+        let (whole, last) = rest.split_at_mut(rest.len() & !1);
+        for piece in whole.chunks_mut(PIECE) {
+            self.blocks(piece);
+            self.at += piece.len() as u64;
+        }
+        if let [word] = last {
+            *word = self.block()[0];
+            self.at += 1;
+        }
         #[cfg(feature = "replay")]
         if let Some(tap) = &mut self.tap {
             tap.filled(words);
         }
+    }
+
+    /// The block that holds the next word.
+    fn block(&self) -> Zeroizing<[u64; 2]> {
+        let mut block = Zeroizing::new([0; 2]);
+        self.blocks(&mut *block);
+        block
+    }
+
+    /// Whole blocks of the stream from the one that holds the next word on.
+    fn blocks(&self, words: &mut [u64]) {
+        let counter = self.first.wrapping_add(u128::from(self.at / 2));
+        let (high, low) = ((counter >> 64) as u64, counter as u64);
+        for (i, block) in (0u64..).zip(words.chunks_exact_mut(2)) {
+            let (low, carry) = low.overflowing_add(i);
+            block[0] = high.wrapping_add(u64::from(carry)).swap_bytes();
+            block[1] = low.swap_bytes();
+        }
+        let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(words);
+        self.cipher.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
     }
 
     /// The next `n` words of the stream.
@@ -60,7 +101,7 @@ impl Stream {
 
     /// Goes to the word with this index.
     pub fn seek(&mut self, word: u64) {
-        self.cipher.seek(u128::from(word) * 8);
+        self.at = word;
         #[cfg(feature = "replay")]
         if let Some(tap) = &mut self.tap {
             tap.at = word;
@@ -74,17 +115,38 @@ mod tests {
 
     #[test]
     fn pieces_make_the_whole_and_seeking_finds_them() {
-        let whole = Stream::new([3; 32]).words(1000);
+        let whole = Stream::new([3; 32]).words(9000);
         let mut s = Stream::new([3; 32]);
         let mut pieces = s.words(1);
         pieces.extend(s.words(0));
-        pieces.extend(s.words(998));
+        pieces.extend(s.words(4998));
+        pieces.extend(s.words(3));
+        pieces.extend(s.words(3997));
         pieces.extend(s.words(1));
         assert_eq!(whole, pieces);
-        for at in [0, 1, 2, 3, 511, 999] {
+        for at in [0, 1, 2, 3, 511, 8999] {
             s.seek(at);
             assert_eq!(s.words(1)[0], whole[at as usize]);
         }
+    }
+
+    #[test]
+    fn a_counter_carries_into_its_high_half() {
+        let mut material = [7; 32];
+        material[24..].fill(0xff);
+        let mut expected = [0; 16];
+        expected[..8].copy_from_slice(&0x0707_0707_0707_0708u64.to_be_bytes());
+        let mut block = Array::from(expected);
+        Aes128::new(&Array::from([7; 16])).encrypt_block(&mut block);
+        let words = Stream::new(material).words(4);
+        let second: Vec<u8> = words[2..].iter().flat_map(|w| w.to_le_bytes()).collect();
+        assert_eq!(second, block[..]);
+        material[16..24].fill(0xff);
+        let mut block = Array::from([0; 16]);
+        Aes128::new(&Array::from([7; 16])).encrypt_block(&mut block);
+        let words = Stream::new(material).words(4);
+        let second: Vec<u8> = words[2..].iter().flat_map(|w| w.to_le_bytes()).collect();
+        assert_eq!(second, block[..], "from the last counter to zero");
     }
 
     #[test]

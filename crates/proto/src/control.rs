@@ -12,6 +12,9 @@ use trefoil_mpc::program::{Program, Reveal, Window};
 use trefoil_nn::graph::Post;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::dataset::{Declaration, SetInfo};
+use crate::run::{Resumed, RunInfo, RunSpec, Training};
+
 /// Frame tags of the control plane. Steps of a program use lower numbers.
 pub mod tag {
     /// The first frame on a connection.
@@ -227,6 +230,75 @@ pub enum Request {
         /// Its name.
         model: String,
     },
+    /// The data sets that this client declared or contributes to.
+    Sets,
+    /// Declare a data set. To alice only: everyone who contributes compares her list with bob's.
+    Declare {
+        /// Its public description.
+        declaration: Box<Declaration>,
+    },
+    /// One part of a data set. Bob is asked first: he replies `Ready` or refuses, then the share itself follows, piece
+    /// by piece ([`crate::dataset::pieces`]), each in its own frame. Once he is `Ready` again alice is asked, who gets a
+    /// seed, and both reply.
+    Contribute {
+        /// Same for both evaluators.
+        id: RequestId,
+        /// The set, as listed.
+        set: u64,
+        /// Hash of its declaration, as the owner read it.
+        declaration: [u8; 32],
+        /// The part, by its place in the declaration.
+        part: u32,
+        /// Alice: the seed of her share. Bob: empty.
+        seed: SecretSeed,
+    },
+    /// Remove a data set. To alice only.
+    RemoveSet {
+        /// Its name.
+        set: String,
+    },
+    /// Train: the specification and the states' first values. Shares go as in `Share`.
+    Train {
+        /// Same for both evaluators.
+        id: RequestId,
+        /// The specification.
+        spec: Box<RunSpec>,
+        /// Alice: the seed of her shares. Bob: empty.
+        seed: SecretSeed,
+    },
+    /// The runs that this client has to do with.
+    Runs,
+    /// The specification of one of them.
+    Spec {
+        /// The run.
+        run: u64,
+    },
+    /// Agree to a run. To both: each keeps who has told it so.
+    Agree {
+        /// The run.
+        run: u64,
+        /// Hash of the specification that the client has read.
+        hash: [u8; 32],
+    },
+    /// End a run with its epoch. To both.
+    Stop {
+        /// The run.
+        run: u64,
+    },
+    /// Remove a run and all its states. To alice only.
+    DropRun {
+        /// The run.
+        run: u64,
+    },
+    /// This evaluator's part of a value that was revealed to the client.
+    Revealed {
+        /// The run.
+        run: u64,
+        /// Number of the value in the specification.
+        index: u32,
+        /// Epochs that were over.
+        epoch: u32,
+    },
 }
 
 /// Why a request was not served.
@@ -246,6 +318,10 @@ pub enum Refusal {
     Mismatch,
     /// Between the servers: bob's half of the request has not arrived yet.
     NotYet,
+    /// No such data set, or not for this client.
+    UnknownSet,
+    /// No such run, or not for this client.
+    UnknownRun,
 }
 
 /// What one step of a request took at alice.
@@ -289,7 +365,7 @@ pub enum Reply {
     Models(Vec<ModelInfo>),
     /// To `Predict`: this evaluator's part of the answer follows in its own frame.
     Answer(Box<RunReport>),
-    /// To `Share` and `Remove`.
+    /// To `Share`, `Remove` and what changes a data set or a run.
     Done,
     /// Not served.
     Refused {
@@ -298,6 +374,14 @@ pub enum Reply {
         /// In words, without secrets.
         reason: String,
     },
+    /// To `Sets`.
+    Sets(Vec<SetInfo>),
+    /// Bob's to `Contribute`: send the pieces; and when he has them all: tell alice.
+    Ready,
+    /// To `Runs`.
+    Runs(Vec<RunInfo>),
+    /// To `Spec`.
+    Spec(Box<RunSpec>),
 }
 
 /// What the evaluators and the producer must agree on before anything is drawn.
@@ -351,10 +435,14 @@ pub enum Command {
     Ping,
     /// Agree on fresh seeds: three hellos, then three confirmations follow.
     Session,
-    /// What alice holds: staged models among `epochs` are kept for good, other staged ones dropped.
+    /// What alice holds: what is staged among `epochs` and `sets` is kept for good, what else is staged dropped.
     Inventory {
         /// Epochs of the models that exist.
         epochs: Vec<u64>,
+        /// Epochs of the data sets and of their parts that exist.
+        sets: Vec<u64>,
+        /// Numbers of the runs that exist.
+        runs: Vec<u64>,
         /// Epochs of uploads under way.
         uploading: Vec<u64>,
         /// What is staged with this epoch or a higher one is younger than this inventory: it stays.
@@ -398,6 +486,40 @@ pub enum Command {
         /// Its epoch.
         epoch: u64,
     },
+    /// Stage a data set's declaration.
+    Declare {
+        /// Number of the declaration.
+        epoch: u64,
+        /// Who declares it.
+        coordinator: String,
+        /// What.
+        declaration: Box<Declaration>,
+    },
+    /// Stage a part of a data set: bob his half of request `id`, carol that it is there.
+    Contribute {
+        /// The owner's request.
+        id: RequestId,
+        /// The owner.
+        owner: String,
+        /// The set.
+        set: u64,
+        /// The part, by its place in the declaration.
+        part: u32,
+        /// Number of the upload.
+        epoch: u64,
+    },
+    /// Keep the staged declaration or part.
+    Keep {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// Erase a data set and its parts.
+    EraseSet {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// About a training run.
+    Training(Box<Training>),
 }
 
 /// Bob's and carol's replies.
@@ -409,6 +531,8 @@ pub enum Status {
     Mark(u64),
     /// To `Inventory`: epochs that this party lacks.
     Missing(Vec<u64>),
+    /// To `Training::Resume`.
+    Resumed(Box<Resumed>),
     /// Not done: nothing was drawn.
     Refused {
         /// The kind of reason.

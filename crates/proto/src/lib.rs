@@ -5,8 +5,10 @@
 pub mod agreement;
 pub mod cluster;
 pub mod control;
+pub mod dataset;
 pub mod fingerprint;
 pub mod identity;
+pub mod run;
 
 pub use agreement::{Agreement, Hello, Offer, PairSeed, Seeds};
 pub use cluster::{Cluster, Role, Transport};

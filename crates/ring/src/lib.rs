@@ -7,6 +7,7 @@
 pub mod fixed;
 pub mod geometry;
 pub mod kernels;
+mod spare;
 pub mod tensor;
 pub mod words;
 

@@ -1,5 +1,8 @@
 //! Alice's lanes: she numbers lots, leads bob and carol through agreement, and runs admitted work.
 
+mod runs;
+mod sets;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,17 +10,21 @@ use std::time::{Duration, Instant};
 use trefoil_link::{Link, Phase};
 use trefoil_mpc::masked::input::alice_share;
 use trefoil_mpc::masked::weights::open_weights;
-use trefoil_mpc::masked::{EvaluatorWeights, Material, Outcome, Role, evaluate, prepare};
-use trefoil_prg::Party;
-use trefoil_proto::control::{Command, Refusal, RequestId, RunReport, Status, StepReport, Terms, encode, tag};
+use trefoil_mpc::masked::{EvaluatorWeights, Material, Outcome, Role, evaluate, prepare, run};
+use trefoil_prg::{Party, Source};
+use trefoil_proto::control::{
+    Command, Manifest, Refusal, RequestId, RunReport, Status, StepReport, Terms, encode, tag,
+};
+use trefoil_ring::Tensor;
 use trefoil_transport::Connection;
 
-use crate::core::{Core, Counted, IDLE, SETUP, guarded, lock, peak_rss};
+use crate::core::{Core, Counted, IDLE, SETUP, guarded, lock, nanos, peak_rss};
 use crate::error::{Fault, LaneError};
 use crate::jobs::{Answer, Job, Predict, Queue, Upload, Work};
 use crate::models::{Model, Plan, plans};
 use crate::pool::Kind;
 use crate::probe::Point;
+use crate::runs::Held;
 use crate::session::{Session, agree, hear, say};
 
 /// How often a lane without work asks whether the others are still there.
@@ -36,13 +43,20 @@ pub(crate) struct Desk {
     pub(crate) queue: Queue,
     /// Uploads under way, by epoch, with their names.
     uploading: Mutex<Vec<(u64, String)>>,
+    /// Changes of data sets under way.
+    sets: Mutex<sets::Changes>,
     /// Lanes whose link to bob stands.
     up: AtomicUsize,
 }
 
 impl Desk {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { queue: Queue::new(capacity), uploading: Mutex::default(), up: AtomicUsize::new(0) }
+        Self {
+            queue: Queue::new(capacity),
+            uploading: Mutex::default(),
+            sets: Mutex::default(),
+            up: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -56,6 +70,8 @@ struct Lane<'a> {
     /// While there is a session with carol.
     met: Option<Counted<'a>>,
     heard: Instant,
+    /// The training run that this lane works on.
+    training: Option<Held>,
 }
 
 fn evaluator(e: LaneError) -> Fault {
@@ -82,7 +98,8 @@ pub(crate) fn serve(core: &Core, desk: &Desk, number: u32) {
         };
         let Connection { link, closer, .. } = connection;
         core.watch(Party::Bob, number, closer);
-        let mut lane = Lane { core, desk, number, bob: link, carol: None, met: None, heard: Instant::now() };
+        let mut lane =
+            Lane { core, desk, number, bob: link, carol: None, met: None, heard: Instant::now(), training: None };
         let ended = guarded(|| lane.run());
         core.hang_up(Party::Bob, number);
         core.hang_up(Party::Carol, number);
@@ -120,8 +137,12 @@ impl Lane<'_> {
                 let joined = self.join_carol();
                 self.settle(joined)?;
             }
-            let fill = self.carol.is_some().then(|| self.wanted()).flatten();
-            let wait = if fill.is_some() { Duration::ZERO } else { IDLE };
+            let trained = self.train()?;
+            if trained && self.others_are_free() {
+                continue;
+            }
+            let fill = (self.carol.is_some() && !trained).then(|| self.wanted()).flatten();
+            let wait = if fill.is_some() || trained { Duration::ZERO } else { IDLE };
             if let Some(job) = self.desk.queue.pop(wait) {
                 if let Some((kind, ..)) = fill {
                     self.core.pool.finish(kind, None);
@@ -146,7 +167,7 @@ impl Lane<'_> {
                     std::thread::sleep(IDLE);
                 }
                 self.settle(made)?;
-            } else if self.heard.elapsed() > PING {
+            } else if !trained && self.heard.elapsed() > PING {
                 self.ping()?;
             }
         }
@@ -199,7 +220,7 @@ impl Lane<'_> {
         if !missing.is_empty() {
             tracing::error!(
                 ?missing,
-                "bob lacks models that alice holds: they cannot be queried; remove and share them again"
+                "bob lacks models or data that alice holds: they cannot be used; remove and share them again"
             );
         }
         Ok(())
@@ -208,11 +229,13 @@ impl Lane<'_> {
     fn inventory(core: &Core, desk: &Desk, link: &mut dyn Link) -> Result<Vec<u64>, LaneError> {
         // The uploads first: one that ends in between stands in both lists. One that begins later is not below.
         let (uploading, below) = {
-            let uploading = lock(&desk.uploading);
-            (uploading.iter().map(|(e, _)| *e).collect(), core.store.next_lot())
+            let (uploading, sets) = (lock(&desk.uploading), lock(&desk.sets));
+            (uploading.iter().map(|(e, _)| *e).chain(sets.epochs()).collect(), core.store.next_lot())
         };
+        let runs = core.runs.numbers();
         let epochs = core.models.all().iter().map(|m| m.epoch).collect();
-        match Self::ask(link, &Command::Inventory { epochs, uploading, below, ready: core.pool.lots() })? {
+        let (sets, ready) = (core.sets.epochs(), core.pool.lots());
+        match Self::ask(link, &Command::Inventory { epochs, sets, runs, uploading, below, ready })? {
             Status::Missing(epochs) => Ok(epochs),
             Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
             _ => Ok(vec![]),
@@ -249,7 +272,7 @@ impl Lane<'_> {
         self.core.store.raise(mark.max(other))?;
         let missing = Self::inventory(self.core, self.desk, link.as_mut()).map_err(producer)?;
         if !missing.is_empty() {
-            tracing::error!(?missing, "carol lacks models that alice holds: nothing can be dealt for them");
+            tracing::error!(?missing, "carol lacks models or data that alice holds: nothing can be dealt for them");
         }
         link.set_timeout(Some(self.core.silence));
         self.bob.set_timeout(Some(self.core.silence));
@@ -283,6 +306,11 @@ impl Lane<'_> {
             },
             Work::Upload(u) => self.upload(u).map(|()| Default::default()),
             Work::Remove(m) => self.remove(&m).map(|()| Default::default()),
+            Work::Declare(by, declaration) => self.declare(by, declaration).map(|()| Default::default()),
+            Work::Contribute(c) => self.contribute(c).map(|()| Default::default()),
+            Work::RemoveSet(set) => self.remove_set(set).map(|()| Default::default()),
+            Work::Train { id, spec, seed } => self.stage_run(id, spec, seed).map(|()| Default::default()),
+            Work::DropRun(run) => self.drop_run(&run).map(|()| Default::default()),
         };
         let (reply, result): (Answer, _) = match result {
             Ok(done) => (Ok(done), Ok(())),
@@ -295,10 +323,14 @@ impl Lane<'_> {
 
     /// Everyone agrees on a lot or nothing happens. `carol`: whether she deals it.
     fn agree_on(&mut self, id: Option<RequestId>, terms: &Terms, carol: bool) -> Result<(), Fault> {
-        let command = Command::Run { id, terms: terms.clone(), ahead: !carol };
-        say(self.bob.as_mut(), tag::COMMAND, &command).map_err(evaluator)?;
+        self.agree_to(&Command::Run { id, terms: terms.clone(), ahead: !carol }, carol)
+    }
+
+    /// Everyone agrees to a command or nothing happens. `carol`: whether it concerns her.
+    fn agree_to(&mut self, command: &Command, carol: bool) -> Result<(), Fault> {
+        say(self.bob.as_mut(), tag::COMMAND, command).map_err(evaluator)?;
         let dealt = match (&mut self.carol, carol) {
-            (Some((link, _)), true) => Some(Self::ask(link.as_mut(), &command).map_err(producer)),
+            (Some((link, _)), true) => Some(Self::ask(link.as_mut(), command).map_err(producer)),
             _ => None,
         };
         let bob: Status = hear(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)?;
@@ -323,13 +355,22 @@ impl Lane<'_> {
         }
     }
 
+    /// Carol first: bob waits for what she deals.
     fn go(&mut self, carol: bool) -> Result<(), Fault> {
-        say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)?;
-        if let (Some((link, _)), true) = (&mut self.carol, carol) {
-            // Bob has begun by now: without carol the lane cannot go on.
-            say(link.as_mut(), tag::COMMAND, &Command::Go).map_err(|e| Fault::Evaluator(format!("carol: {e}")))?;
+        if let (Some((link, _)), true) = (&mut self.carol, carol)
+            && let Err(e) = say(link.as_mut(), tag::COMMAND, &Command::Go)
+        {
+            say(self.bob.as_mut(), tag::COMMAND, &Command::Cancel).map_err(evaluator)?;
+            return Err(producer(e));
         }
-        Ok(())
+        say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)
+    }
+
+    /// This lot's sources with carol and with bob.
+    fn sources(&self, lot: u64) -> Result<(Source, Source), Fault> {
+        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let carol = session.source(Party::Carol, lot).map_err(producer)?;
+        Ok((carol, session.source(Party::Bob, lot).map_err(evaluator)?))
     }
 
     /// Draws this party's material of a lot.
@@ -340,9 +381,7 @@ impl Lane<'_> {
         model: &Model<EvaluatorWeights>,
         lot: u64,
     ) -> Result<Material, Fault> {
-        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
-        let carol = session.source(Party::Carol, lot).map_err(producer)?;
-        let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
+        let (carol, bob) = self.sources(lot)?;
         let material = prepare(&plan.program, batch as usize, &model.weights, &carol, &bob, self.bob.as_mut(), None);
         material.map_err(|e| Fault::of(&e, Party::Bob))
     }
@@ -399,19 +438,24 @@ impl Lane<'_> {
         self.core.reached(Point::Burnt);
         self.bob.meter().take();
         self.go(material.is_none())?;
-        let material = match material {
-            Some(m) => m,
-            None => self.prepare(&plan, p.batch, &p.model, report.lot)?,
-        };
-        report.offline = nanos(material.time());
-        self.core.reached(Point::Prepared);
-        let online = Instant::now();
+        self.core.reached(Point::Begun);
         let share =
             alice_share(&p.seed, p.batch as usize * p.model.public.program.input_shape.iter().product::<usize>());
-        let outcome = evaluate(&plan.program, share, &p.model.weights, material, self.bob.as_mut());
+        let (program, weights) = (&plan.program, &p.model.weights);
+        let outcome = match material {
+            Some(material) => {
+                report.offline = nanos(material.time());
+                evaluate(program, share, weights, material, self.bob.as_mut())
+            }
+            None => {
+                let (carol, bob) = self.sources(report.lot)?;
+                run(program, p.batch as usize, share, weights, &carol, &bob, self.bob.as_mut(), None)
+            }
+        };
         let outcome = outcome.map_err(|e| Fault::of(&e, Party::Bob))?;
-        report.online = nanos(online.elapsed());
         report.total = nanos(started.elapsed());
+        report.offline += nanos(outcome.offline);
+        report.online = nanos(outcome.times.iter().sum());
         self.core.reached(Point::Evaluated);
         report.steps = step_reports(&outcome, self.bob.as_mut(), None);
         report.peak_rss = peak_rss();
@@ -459,20 +503,27 @@ impl Lane<'_> {
 
     fn upload(&mut self, u: Upload) -> Result<(), Fault> {
         self.need_carol()?;
-        let name = u.manifest.name.clone();
-        let epoch = {
-            let mut uploading = lock(&self.desk.uploading);
-            if self.core.models.named(&name).is_some() || uploading.iter().any(|(_, n)| *n == name) {
-                return Err(Fault::Refused(
-                    Refusal::Invalid,
-                    format!("a model named {name} exists: remove it first or choose another name"),
-                ));
-            }
-            let epoch = self.core.store.take_lot()?;
-            uploading.push((epoch, name));
-            epoch
-        };
+        let epoch = self.name_upload(&u.manifest.name)?;
         let done = self.upload_as(u, epoch);
+        self.end_upload(epoch, done)
+    }
+
+    /// Numbers a model that is to be staged under a name that no other has.
+    fn name_upload(&self, name: &str) -> Result<u64, Fault> {
+        let mut uploading = lock(&self.desk.uploading);
+        if self.core.models.named(name).is_some() || uploading.iter().any(|(_, n)| n == name) {
+            return Err(Fault::Refused(
+                Refusal::Invalid,
+                format!("a model named {name} exists: remove it first or choose another name"),
+            ));
+        }
+        let epoch = self.core.store.take_lot()?;
+        uploading.push((epoch, name.into()));
+        Ok(epoch)
+    }
+
+    /// Clears up after an upload, whatever came of it.
+    fn end_upload(&mut self, epoch: u64, done: Result<(), Fault>) -> Result<(), Fault> {
         lock(&self.desk.uploading).retain(|(e, _)| *e != epoch);
         if done.is_err() && self.core.models.get(epoch).is_none() {
             self.core.store.erase(epoch)?;
@@ -493,7 +544,7 @@ impl Lane<'_> {
         let to_bob = Command::Upload { id, owner: owner.clone(), epoch, manifest_hash, program: None };
         let to_carol = Command::Upload { id, owner: owner.clone(), epoch, manifest_hash, program };
         let bob = Self::ask(self.bob.as_mut(), &to_bob).map_err(evaluator)?;
-        let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let Some((link, _)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
         let carol =
             if bob == Status::Ok { Self::ask(link.as_mut(), &to_carol).map_err(producer) } else { Ok(Status::Ok) };
         match (bob, carol) {
@@ -509,12 +560,18 @@ impl Lane<'_> {
             (Status::Refused { why, reason }, _) => return Err(Fault::Refused(why, reason)),
             (other, _) => return Err(Fault::Evaluator(format!("bob answered {other:?}"))),
         }
-        let source = session.source(Party::Carol, epoch).map_err(producer)?;
         self.go(true)?;
+        self.open_model(epoch, owner, *manifest, shares)
+    }
+
+    /// Opens a model's weights under masks of its own, stages it everywhere and decides that it exists.
+    fn open_model(&mut self, epoch: u64, owner: String, manifest: Manifest, shares: Vec<Tensor>) -> Result<(), Fault> {
+        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let source = session.source(Party::Carol, epoch).map_err(producer)?;
         let weights = open_weights(Role::A, &manifest.program, shares, &source, self.bob.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Bob))?;
         self.bob.meter().take();
-        let model = Model::new(epoch, owner, *manifest, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.everyone("stage")?;
         self.core.reached(Point::Staged);
@@ -568,10 +625,6 @@ impl Lane<'_> {
         tracing::info!(owner = model.owner, model = model.public.name, epoch, "model removed");
         Ok(())
     }
-}
-
-pub(crate) fn nanos(d: Duration) -> u64 {
-    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What each step took: times of the outcome, counters of the links.

@@ -1,17 +1,21 @@
 //! Bob's lanes: he calls alice, follows her commands, and checks each of them against his own knowledge.
 
+mod runs;
+mod sets;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trefoil_link::Link;
 use trefoil_mpc::masked::weights::open_weights;
-use trefoil_mpc::masked::{EvaluatorWeights, Material, Role, evaluate, prepare};
-use trefoil_prg::Party;
-use trefoil_proto::control::{Command, Opening, Refusal, RequestId, RunReport, Status, Terms, encode, tag};
+use trefoil_mpc::masked::{EvaluatorWeights, Material, Role, evaluate, prepare, run};
+use trefoil_prg::{Party, Source};
+use trefoil_proto::control::{Command, Manifest, Opening, Refusal, RequestId, RunReport, Status, Terms, encode, tag};
+use trefoil_ring::Tensor;
 use trefoil_transport::Connection;
 
-use crate::alice::{nanos, step_reports};
-use crate::core::{Core, Counted, SETUP, guarded, peak_rss};
+use crate::alice::step_reports;
+use crate::core::{Core, Counted, SETUP, guarded, nanos, peak_rss};
 use crate::dial::dial;
 use crate::error::{Fault, LaneError};
 use crate::halves::{Half, Halves, Waiting};
@@ -67,6 +71,18 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
     }
 }
 
+/// Carol's link, and a lot's sources with her and with alice.
+fn dealing(
+    carol: &mut Option<(Box<dyn Link>, Session)>,
+    lot: u64,
+) -> Result<(&mut (dyn Link + 'static), [Source; 2]), Fault> {
+    let Some((link, session)) = carol else {
+        return Err(Fault::Producer("bob has no session with carol".into()));
+    };
+    let source = |peer| session.source(peer, lot).map_err(|e| Fault::Producer(e.to_string()));
+    Ok((link.as_mut(), [source(Party::Carol)?, source(Party::Alice)?]))
+}
+
 impl Lane<'_> {
     /// The lane is up from alice's first word on: a call alone may wait at a host whose server hangs.
     fn run(&mut self) -> Result<(), Fault> {
@@ -112,9 +128,12 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.session().map(|()| None),
-            Command::Inventory { epochs, uploading, below, ready } => {
+            Command::Inventory { epochs, sets, runs, uploading, below, ready } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
-                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below).map_err(Fault::Own)?;
+                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below);
+                let mut missing = missing.map_err(Fault::Own)?;
+                missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
+                missing.extend(self.core.reconcile_runs(&runs, &uploading, below).map_err(Fault::Own)?);
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),
@@ -132,6 +151,11 @@ impl Lane<'_> {
                 tracing::info!(epoch, "model removed");
                 Ok(Some(Status::Ok))
             }
+            Command::Contribute { id, owner, set, part, epoch } => self.contribute(id, &owner, (set, part), epoch),
+            command @ (Command::Declare { .. } | Command::Keep { .. } | Command::EraseSet { .. }) => {
+                self.core.follow_sets(command)
+            }
+            Command::Training(training) => self.train(*training),
             Command::Go | Command::Cancel => Err(Fault::Evaluator("alice misbehaved: nothing was agreed".into())),
         }
     }
@@ -192,15 +216,9 @@ impl Lane<'_> {
     }
 
     fn prepare(&mut self, plan: &Plan, terms: &Terms, model: &Model<EvaluatorWeights>) -> Result<Material, Fault> {
-        let Some((link, session)) = &mut self.carol else {
-            return Err(Fault::Producer("bob has no session with carol".into()));
-        };
-        let producer = |e: LaneError| Fault::Producer(e.to_string());
-        let carol = session.source(Party::Carol, terms.lot).map_err(producer)?;
-        let alice = session.source(Party::Alice, terms.lot).map_err(producer)?;
-        let peer = self.alice.as_mut();
-        let batch = terms.batch as usize;
-        let dealt = prepare(&plan.program, batch, &model.weights, &carol, &alice, peer, Some(link.as_mut()));
+        let (link, [carol, alice]) = dealing(&mut self.carol, terms.lot)?;
+        let (peer, batch) = (self.alice.as_mut(), terms.batch as usize);
+        let dealt = prepare(&plan.program, batch, &model.weights, &carol, &alice, peer, Some(link));
         dealt.map_err(|e| Fault::of(&e, Party::Alice))
     }
 
@@ -292,16 +310,22 @@ impl Lane<'_> {
             self.burn(terms.lot)?;
         }
         self.alice.meter().take();
-        let material = match material {
-            Some(m) => m,
-            None => self.prepare(&plan, terms, &model)?,
+        self.core.reached(Point::Begun);
+        let (program, weights, share) = (&plan.program, &model.weights, share.clone());
+        let mut offline = 0;
+        let outcome = match material {
+            Some(material) => {
+                offline = nanos(material.time());
+                evaluate(program, share, weights, material, self.alice.as_mut())
+            }
+            None => {
+                let (link, [carol, alice]) = dealing(&mut self.carol, terms.lot)?;
+                run(program, terms.batch as usize, share, weights, &carol, &alice, self.alice.as_mut(), Some(link))
+            }
         };
-        let offline = nanos(material.time());
-        self.core.reached(Point::Prepared);
-        let online = Instant::now();
-        let outcome = evaluate(&plan.program, share.clone(), &model.weights, material, self.alice.as_mut());
         let outcome = outcome.map_err(|e| Fault::of(&e, Party::Alice))?;
-        let (online, total) = (nanos(online.elapsed()), nanos(started.elapsed()));
+        let total = nanos(started.elapsed());
+        let (online, offline) = (nanos(outcome.times.iter().sum()), offline + nanos(outcome.offline));
         self.core.reached(Point::Evaluated);
         let dealt = match (&mut self.carol, ahead) {
             (Some((link, _)), false) => Some(link),
@@ -362,13 +386,26 @@ impl Lane<'_> {
             return Ok(None);
         }
         self.burn(epoch)?;
-        let weights = open_weights(Role::B, &manifest.program, shares, &source, self.alice.as_mut());
+        self.open_model(epoch, owner.into(), *manifest, shares, &source)?;
+        Ok(Some(Status::Ok))
+    }
+
+    /// Opens a model's weights under masks of its own and stages it.
+    fn open_model(
+        &mut self,
+        epoch: u64,
+        owner: String,
+        manifest: Manifest,
+        shares: Vec<Tensor>,
+        source: &Source,
+    ) -> Result<(), Fault> {
+        let weights = open_weights(Role::B, &manifest.program, shares, source, self.alice.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Alice))?;
         self.alice.meter().take();
-        let model = Model::new(epoch, owner.into(), *manifest, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.core.reached(Point::Staged);
-        Ok(Some(Status::Ok))
+        Ok(())
     }
 }
 

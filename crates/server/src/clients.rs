@@ -1,5 +1,8 @@
 //! Clients and owners at an evaluator: one thread a connection, one request at a time, every reply bounded in time.
 
+mod runs;
+mod sets;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -133,6 +136,23 @@ impl Counter<'_> {
                 Ok((Reply::Done, None))
             }
             Request::Remove { model } => self.remove(client, &model),
+            Request::Sets => Ok((Reply::Sets(self.sets(client)), None)),
+            Request::Declare { declaration } => self.declare(client, declaration),
+            Request::Contribute { id, set, declaration, part, seed } => {
+                let named = (set, declaration, part);
+                match self.core.party {
+                    Party::Bob => self.bob_contribute(link, client, id, named)?,
+                    _ => self.alice_contribute(client, id, named, seed),
+                }
+            }
+            Request::RemoveSet { set } => self.remove_set(client, &set),
+            Request::Train { id, spec, seed } => self.train(link, client, id, spec, seed)?,
+            Request::Runs => Ok((Reply::Runs(self.runs(client)), None)),
+            Request::Spec { run } => self.run(client, run).map(|run| (Reply::Spec(Box::new(run.spec.clone())), None)),
+            Request::Agree { run, hash } => self.agree(client, run, hash),
+            Request::Stop { run } => self.stop_run(client, run),
+            Request::DropRun { run } => self.drop_run(client, run),
+            Request::Revealed { run, index, epoch } => self.revealed(client, run, index, epoch),
         })
     }
 
@@ -241,6 +261,7 @@ impl Counter<'_> {
                     return refused(Refusal::Unavailable, "the request was given up");
                 }
                 Err(RecvTimeoutError::Timeout) if began.elapsed() > LONGEST => {
+                    self.halves.forget(&id, client);
                     return refused(Refusal::Unavailable, "no answer in time");
                 }
                 Err(RecvTimeoutError::Timeout) => {}

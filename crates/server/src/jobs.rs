@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use trefoil_mpc::Reveal;
 use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_prg::Seed;
-use trefoil_proto::control::{Manifest, Refusal, RequestId, RunReport};
+use trefoil_proto::control::{Manifest, Refusal, RequestId, RunReport, SecretSeed};
+use trefoil_proto::dataset::Declaration;
+use trefoil_proto::run::RunSpec;
 use trefoil_ring::Tensor;
 
 use crate::core::lock;
 use crate::models::Model;
+use crate::runs::Run;
 
 /// One evaluator's part of an answer, and what it took.
 pub(crate) type Given = (Arc<Vec<u8>>, RunReport);
@@ -39,11 +42,32 @@ pub(crate) struct Upload {
     pub(crate) shares: Vec<Tensor>,
 }
 
+/// One part of a data set that alice admitted.
+pub(crate) struct Contribution {
+    pub(crate) id: RequestId,
+    pub(crate) owner: String,
+    pub(crate) set: u64,
+    pub(crate) part: u32,
+    /// Of alice's share, which is kept as it is.
+    pub(crate) seed: SecretSeed,
+}
+
 /// Work for a lane.
 pub(crate) enum Work {
     Predict(Box<Predict>),
     Upload(Upload),
     Remove(Arc<Model<EvaluatorWeights>>),
+    /// A coordinator's declaration of a data set.
+    Declare(String, Box<Declaration>),
+    Contribute(Contribution),
+    RemoveSet(u64),
+    /// An owner's training run, and the seed of alice's share of the states' first values.
+    Train {
+        id: RequestId,
+        spec: Box<RunSpec>,
+        seed: SecretSeed,
+    },
+    DropRun(Arc<Run>),
 }
 
 /// Work and who waits for it.

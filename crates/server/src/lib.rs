@@ -19,8 +19,10 @@ mod jobs;
 mod models;
 mod pool;
 pub mod probe;
+mod runs;
 pub mod seal;
 mod session;
+mod sets;
 pub mod store;
 
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ use std::time::{Duration, Instant};
 use trefoil_link::Network;
 use trefoil_prg::Party;
 use trefoil_proto::control::{Opening, tag};
+use trefoil_proto::dataset::Declaration;
 use trefoil_proto::{Cluster, Identity, Transport};
 use trefoil_transport::{Incoming, Listener, Security, Tls};
 
@@ -43,6 +46,7 @@ use crate::halves::{Answered, Halves};
 use crate::session::hear;
 pub use error::ServerError;
 pub use seal::{KeySource, StoreKey};
+pub use sets::{SetError, SharedSet};
 use store::Store;
 
 /// Connections that a server holds at once.
@@ -107,6 +111,8 @@ impl Server {
         let (lanes, queue) = (cluster.server.lanes as u32, cluster.server.queue);
         let core = Core::new((party, cluster, security, fingerprint), store, (pool_bytes, silence), network, probe);
         core.load_models()?;
+        core.load_sets()?;
+        core.load_runs()?;
         let shared = Arc::new(Shared {
             core,
             desk: Desk::new(queue),
@@ -144,6 +150,16 @@ impl Server {
             thread::sleep(Duration::from_millis(5));
         }
         true
+    }
+
+    /// This evaluator's share of a complete data set: secret, for a computation in this process.
+    pub fn data_set(&self, name: &str) -> Result<SharedSet, SetError> {
+        self.shared.core.sets.load(&self.shared.core.store, name)
+    }
+
+    /// Number and declaration of a complete data set: all that the producer holds of it.
+    pub fn declaration(&self, name: &str) -> Result<(u64, Arc<Declaration>), SetError> {
+        self.shared.core.sets.declaration(name)
     }
 
     /// Ends the server: admits nothing more, finishes what is under way for at most `limit`, closes every link.

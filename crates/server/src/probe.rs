@@ -13,14 +13,22 @@ pub enum Point {
     Agreed,
     /// The lot is burnt on disk; nothing is drawn.
     Burnt,
-    /// Material is prepared; no dependent byte has left.
-    Prepared,
+    /// The evaluation begins; no dependent byte has left.
+    Begun,
     /// The evaluation is done; the answer has not left.
     Evaluated,
     /// The model is staged; nobody has committed.
     Staged,
     /// This party has committed the model.
     Committed,
+    /// A piece of an owner's part of a data set is on bob's disk; others may follow.
+    Piece,
+    /// One step of a training run is done; its states are in memory alone.
+    Stepped,
+    /// A training run's states are on disk.
+    Saved,
+    /// This party's part of a value that a run reveals is on disk.
+    Shown,
 }
 
 /// Listens to a server under test.

@@ -13,6 +13,8 @@ use zeroize::Zeroize;
 
 const MAGIC: &[u8; 5] = b"TRFS1";
 const NONCE: usize = 12;
+/// By how many bytes a sealed text is longer than the plain one: name, nonce, tag.
+pub(crate) const OVERHEAD: usize = MAGIC.len() + NONCE + 16;
 
 /// Why a store key could not be had or a file not be opened.
 #[derive(Debug, Error)]

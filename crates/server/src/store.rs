@@ -2,6 +2,11 @@
 //!
 //! Files are written beside their place, flushed and renamed, so that a crash leaves the old state or the new one.
 
+mod pieces;
+mod runs;
+mod sets;
+mod shelf;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +18,10 @@ use trefoil_prg::Party;
 use zeroize::Zeroize;
 
 use crate::seal::{SealError, StoreKey};
+pub(crate) use pieces::Pieces;
+pub(crate) use runs::{Checkpoint, Initial, Notes, StoredRun};
+pub(crate) use sets::{Record, Share};
+use shelf::Shelf;
 
 /// Lots are marked as burnt this many ahead, so that few requests wait for the disk.
 const RESERVE: u64 = 1 << 12;
@@ -85,6 +94,9 @@ pub struct Store {
     dir: PathBuf,
     party: Party,
     key: StoreKey,
+    models: Shelf,
+    sets: Shelf,
+    runs: Shelf,
     mark: Mutex<Mark>,
     _lock: File,
 }
@@ -99,7 +111,9 @@ struct Mark {
 impl Store {
     /// Opens or creates the store in `dir`.
     pub fn open(dir: &Path, party: Party, key: StoreKey) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir.join("models")).map_err(io_error(dir))?;
+        let models = Shelf::open(dir.join("models"), party.name().into())?;
+        let sets = Shelf::open(dir.join("sets"), format!("{party}/sets"))?;
+        let runs = Shelf::open(dir.join("runs"), format!("{party}/runs"))?;
         restrict(dir).map_err(io_error(dir))?;
         let path = dir.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
@@ -108,7 +122,7 @@ impl Store {
         }
         let durable = read_mark(&dir.join("mark"))?;
         let mark = Mutex::new(Mark { durable, next: durable });
-        Ok(Self { dir: dir.into(), party, key, mark, _lock: lock })
+        Ok(Self { dir: dir.into(), party, key, models, sets, runs, mark, _lock: lock })
     }
 
     /// The lowest lot that is not burnt.
@@ -118,9 +132,14 @@ impl Store {
 
     /// Takes the next lot: it is burnt, on disk, when this returns.
     pub fn take_lot(&self) -> Result<u64, StoreError> {
+        self.take_lots(1)
+    }
+
+    /// Takes the next `count` lots and gives the first: all are burnt, on disk, when this returns.
+    pub fn take_lots(&self, count: u32) -> Result<u64, StoreError> {
         let mut mark = self.locked()?;
         let lot = mark.next;
-        self.burn_below(&mut mark, after(lot)?)?;
+        self.burn_below(&mut mark, lot.checked_add(count.into()).ok_or(StoreError::Exhausted(lot))?)?;
         Ok(lot)
     }
 
@@ -160,75 +179,29 @@ impl Store {
         Ok(())
     }
 
-    fn path(&self, epoch: u64, staged: bool) -> PathBuf {
-        self.dir.join("models").join(format!("{epoch}.{}", if staged { "staged" } else { "sealed" }))
-    }
-
-    fn label(&self, epoch: u64) -> String {
-        format!("{}/{epoch}", self.party)
-    }
-
     /// Keeps a model's parts, sealed, until [`Store::commit`] or a restart.
     pub(crate) fn stage(&self, model: &StoredModel) -> Result<(), StoreError> {
-        let path = self.path(model.epoch, true);
-        let damaged =
-            |e: postcard::Error| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() };
-        let mut plain = postcard::to_stdvec(model).map_err(damaged)?;
-        let sealed = self.key.seal(&self.label(model.epoch), &plain);
-        plain.zeroize();
-        write_durably(&path, &sealed?)
+        self.models.stage(&self.key, model.epoch, model)
     }
 
     /// Makes a staged model permanent.
     pub(crate) fn commit(&self, epoch: u64) -> Result<(), StoreError> {
-        let (from, to) = (self.path(epoch, true), self.path(epoch, false));
-        match fs::rename(&from, &to) {
-            // Another lane was faster.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
-            Err(e) => Err(io_error(&from)(e)),
-            Ok(()) => sync_folder(&to),
-        }
+        self.models.commit(epoch)
     }
 
     /// Erases a model, staged or not: overwritten, then removed.
     pub(crate) fn erase(&self, epoch: u64) -> Result<(), StoreError> {
-        for path in [self.path(epoch, true), self.path(epoch, false)] {
-            if path.exists() {
-                overwrite(&path).map_err(io_error(&path))?;
-                fs::remove_file(&path).map_err(io_error(&path))?;
-                sync_folder(&path)?;
-            }
-        }
-        Ok(())
+        self.models.erase(epoch)
     }
 
     /// The epochs of permanent and of staged models.
     pub(crate) fn epochs(&self) -> Result<(Vec<u64>, Vec<u64>), StoreError> {
-        let dir = self.dir.join("models");
-        let (mut sealed, mut staged) = (vec![], vec![]);
-        for entry in fs::read_dir(&dir).map_err(io_error(&dir))? {
-            let name = entry.map_err(io_error(&dir))?.file_name();
-            let Some((epoch, kind)) = name.to_str().and_then(|n| n.split_once('.')) else { continue };
-            let Ok(epoch) = epoch.parse() else { continue };
-            match kind {
-                "sealed" => sealed.push(epoch),
-                "staged" => staged.push(epoch),
-                _ => {}
-            }
-        }
-        sealed.sort_unstable();
-        Ok((sealed, staged))
+        self.models.epochs()
     }
 
     /// Reads a permanent model.
     pub(crate) fn load(&self, epoch: u64) -> Result<StoredModel, StoreError> {
-        let path = self.path(epoch, false);
-        let sealed = fs::read(&path).map_err(io_error(&path))?;
-        let mut plain = self.key.open(&self.label(epoch), &path, &sealed)?;
-        let model = postcard::from_bytes(&plain)
-            .map_err(|e| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() });
-        plain.zeroize();
-        model
+        self.models.load(&self.key, epoch, false)
     }
 }
 
@@ -262,6 +235,16 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let Some(dir) = path.parent() else { return Ok(()) };
     File::open(dir).and_then(|d| d.sync_all()).map_err(io_error(dir))
+}
+
+/// Overwrites a file and removes it, if it is there.
+fn erase_file(path: &Path) -> Result<(), StoreError> {
+    if path.exists() {
+        overwrite(path).map_err(io_error(path))?;
+        fs::remove_file(path).map_err(io_error(path))?;
+        sync_folder(path)?;
+    }
+    Ok(())
 }
 
 fn overwrite(path: &Path) -> io::Result<()> {

@@ -170,12 +170,13 @@ mod tests {
     #[test]
     fn an_exchange_takes_half_a_round_trip() {
         let (mut a, mut b) = ends("20ms,10gbit");
+        // Before the other end can send.
+        let began = Instant::now();
         let other = thread::spawn(move || {
             let mut got = [0; 2];
             b.exchange(5, &[&[1, 2, 3]], &mut got).unwrap();
             got
         });
-        let began = Instant::now();
         let mut got = [0; 3];
         a.exchange(5, &[&[7], &[8]], &mut got).unwrap();
         assert!(began.elapsed() >= Duration::from_millis(10));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trefoil_link::frame::{HEADER, MAX_PAYLOAD, decode, encode};
 use trefoil_link::{Link, LinkError, Meter, Tag};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::stream::Stream;
 use crate::wait::Silence;
@@ -217,8 +217,8 @@ impl<S: Stream> SocketLink<S> {
         mut out: Option<Outgoing<'_>>,
         mut input: impl FnMut(&mut Self) -> Result<Step, LinkError>,
         mut reading: bool,
+        mut silence: Silence,
     ) -> Result<(), LinkError> {
-        let mut silence = Silence::default();
         loop {
             let before = self.stream.moved();
             let mut moved = false;
@@ -262,9 +262,9 @@ impl<S: Stream> SocketLink<S> {
         Ok(done)
     }
 
-    fn receive_header(&mut self) -> Result<(Tag, usize), LinkError> {
+    fn receive_header(&mut self, silence: Silence) -> Result<(Tag, usize), LinkError> {
         let mut header = None;
-        let result = self.drive(None, |l| l.header_step(&mut header), true);
+        let result = self.drive(None, |l| l.header_step(&mut header), true, silence);
         if matches!(result, Err(LinkError::Timeout { .. })) {
             self.failed = false;
         }
@@ -287,7 +287,7 @@ impl<S: Stream> SocketLink<S> {
 
     fn receive_piece(&mut self, into: &mut [u8]) -> Result<(), LinkError> {
         let mut filled = 0;
-        self.drive(None, |l| l.payload_step(into, &mut filled), true)
+        self.drive(None, |l| l.payload_step(into, &mut filled), true, Silence::brief())
     }
 }
 
@@ -295,14 +295,14 @@ impl<S: Stream> Link for SocketLink<S> {
     fn send(&mut self, tag: Tag, parts: &[&[u8]]) -> Result<(), LinkError> {
         let out = Outgoing::new(tag, parts)?;
         let len = out.len();
-        self.guarded(|l| l.drive(Some(out), |_| Ok(Step::Done), false))?;
+        self.guarded(|l| l.drive(Some(out), |_| Ok(Step::Done), false, Silence::brief()))?;
         self.meter.sent(len);
         Ok(())
     }
 
     fn recv(&mut self, tag: Tag, into: &mut [u8]) -> Result<(), LinkError> {
         self.guarded(|l| {
-            let got = l.receive_header()?;
+            let got = l.receive_header(Silence::brief())?;
             l.check((tag, into.len()), got, got.1 == into.len())?;
             l.receive_payload(into)
         })
@@ -322,7 +322,7 @@ impl<S: Stream> Link for SocketLink<S> {
                 }
                 l.payload_step(into, &mut filled)
             };
-            l.drive(Some(out), step, true)
+            l.drive(Some(out), step, true, Silence::brief())
         })?;
         self.meter.sent(len);
         self.meter.received(HEADER + into.len());
@@ -330,18 +330,27 @@ impl<S: Stream> Link for SocketLink<S> {
     }
 
     fn recv_any(&mut self, tag: Tag, limit: usize) -> Result<Vec<u8>, LinkError> {
+        let mut payload = Vec::new();
+        self.recv_into(tag, limit, &mut payload)?;
+        Ok(payload)
+    }
+
+    fn recv_into(&mut self, tag: Tag, limit: usize, into: &mut Vec<u8>) -> Result<(), LinkError> {
         self.guarded(|l| {
-            let got = l.receive_header()?;
+            let got = l.receive_header(Silence::long())?;
             l.check((tag, limit), got, got.1 <= limit)?;
-            let mut payload = vec![0; got.1];
-            l.receive_payload(&mut payload)?;
-            Ok(payload)
+            if into.capacity() < got.1 {
+                into.zeroize();
+                *into = vec![0; got.1];
+            }
+            into.resize(got.1, 0);
+            l.receive_payload(into)
         })
     }
 
     fn skip(&mut self, tag: Tag, limit: usize) -> Result<(), LinkError> {
         self.guarded(|l| {
-            let got = l.receive_header()?;
+            let got = l.receive_header(Silence::long())?;
             l.check((tag, limit), got, got.1 <= limit)?;
             let mut piece = Zeroizing::new(vec![0; got.1.min(PIECE)]);
             let mut left = got.1;

@@ -9,6 +9,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How long the evaluating thread spins before it blocks: longer than a round on loopback takes.
 const SPIN: Duration = Duration::from_micros(40);
+/// A yield that takes longer gave the core to a thread with work of its own: spinning on would only keep its turns from
+/// it, while a thread that sleeps is woken on whichever core is free.
+const TURN: Duration = Duration::from_micros(4);
+
 /// Blocks until the socket can be read or written. `false`: nothing happened within `timeout`.
 pub(crate) fn ready(socket: &impl AsFd, read: bool, write: bool, timeout: Option<Duration>) -> io::Result<bool> {
     let mut flags = PollFlags::empty();
@@ -43,16 +47,33 @@ pub(crate) fn called(listener: &TcpListener, timeout: Duration) -> io::Result<bo
     ready(listener, true, false, Some(timeout))
 }
 
-/// How long nothing has moved.
-#[derive(Default)]
+/// How long nothing has moved, and what to do meanwhile.
 pub(crate) struct Silence {
     since: Option<Instant>,
+    spin: Duration,
 }
 
 impl Silence {
+    /// Of a wait in the middle of a round: the peer is at work on the same, so that spinning is shorter than sleeping.
+    pub(crate) fn brief() -> Self {
+        Self { since: None, spin: SPIN }
+    }
+
+    /// Of a wait for the peer's decision or for long work of its own: the core is left to others at once.
+    pub(crate) fn long() -> Self {
+        Self { since: None, spin: Duration::ZERO }
+    }
+
     /// Something moved.
     pub(crate) fn broken(&mut self) {
         self.since = None;
+    }
+
+    /// A yield took so long.
+    fn yielded(&mut self, took: Duration) {
+        if took > TURN {
+            self.spin = Duration::ZERO;
+        }
     }
 
     /// Nothing can be done now: spins or blocks. `false` when the silence has lasted `timeout`.
@@ -63,11 +84,12 @@ impl Silence {
         write: bool,
         timeout: Option<Duration>,
     ) -> io::Result<bool> {
-        let silent = self.since.get_or_insert_with(Instant::now).elapsed();
-        if silent < SPIN {
-            std::hint::spin_loop();
+        let now = Instant::now();
+        let silent = now - *self.since.get_or_insert(now);
+        if silent < self.spin {
             // Three parties may share two cores. Yielding every time measured no slower than every fourth.
             std::thread::yield_now();
+            self.yielded(now.elapsed());
             return Ok(true);
         }
         let left = timeout.map(|t| t.saturating_sub(silent));
@@ -77,4 +99,56 @@ impl Silence {
         ready(socket, read, write, left)?;
         Ok(true)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    const WAIT: Duration = Duration::from_millis(2);
+
+    /// Turns until the silence has lasted [`WAIT`].
+    fn turns(mut silence: Silence) -> usize {
+        let (near, _far) = socket();
+        let turns = (1..).find(|_| !silence.endure(&near, true, false, Some(WAIT)).unwrap());
+        turns.unwrap_or_default()
+    }
+
+    #[test]
+    fn a_long_wait_blocks_at_once() {
+        let began = Instant::now();
+        let turns = turns(Silence::long());
+        // Blocks until the time is up, and again if the kernel's clock is a little ahead.
+        assert!(turns <= 4, "{turns} turns");
+        assert!(began.elapsed() >= WAIT);
+    }
+
+    #[test]
+    fn a_slow_yield_ends_the_spinning_of_its_wait() {
+        let mut silence = Silence::brief();
+        silence.yielded(TURN);
+        assert_eq!(silence.spin, SPIN);
+        silence.yielded(TURN + Duration::from_nanos(1));
+        silence.broken();
+        assert!(silence.spin.is_zero() && turns(silence) <= 4);
+    }
+
+    #[test]
+    fn what_arrives_ends_a_long_wait() {
+        use std::io::Write;
+        let (near, mut far) = socket();
+        let waiting =
+            std::thread::spawn(move || Silence::long().endure(&near, true, false, Some(10 * SECOND)).unwrap());
+        far.write_all(&[1]).unwrap();
+        let began = Instant::now();
+        assert!(waiting.join().unwrap() && began.elapsed() < 5 * SECOND);
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
 }

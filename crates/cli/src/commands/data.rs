@@ -1,4 +1,7 @@
-//! `data`: sets to work with.
+//! `data`: sets to work with, and sets that several owners share among the servers.
+
+mod declaration;
+mod shared;
 
 use std::path::PathBuf;
 
@@ -15,7 +18,10 @@ const MOST: usize = trefoil_data::MAX_VALUES / (28 * 28);
 /// Arguments of `data`.
 #[derive(clap::Args)]
 #[command(after_help = "Example: MNIST\n  trefoil data mnist --out mnist\n\n\
-    Example: 2,000 digits that look hand-written\n  trefoil data digits --count 2000 --out digits")]
+    Example: 2,000 digits that look hand-written\n  trefoil data digits --count 2000 --out digits\n\n\
+    Example: two wards and a laboratory share one training set; each contributes its part\n  \
+    trefoil data declare wards.toml --identity keys/owner\n  \
+    trefoil data contribute wards --part 0 --input scans.npy --identity keys/ward-1")]
 pub(crate) struct Args {
     #[command(subcommand)]
     set: Set,
@@ -46,6 +52,14 @@ enum Set {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Declare a data set: its columns, its rows, and which owner contributes which of them
+    Declare(shared::Declare),
+    /// Contribute a part of a declared data set
+    Contribute(shared::Contribute),
+    /// List the data sets you declared or contribute to
+    List(shared::List),
+    /// Remove a data set you declared, with all its parts
+    Drop(shared::Drop),
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -69,6 +83,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             write_set(&out, &set)?;
             output::line(format!("{count} digits are in {}: images.npy and labels.npy", out.display()))
         }
+        Set::Declare(args) => shared::declare(&args),
+        Set::Contribute(args) => shared::contribute(&args),
+        Set::List(args) => shared::list(&args),
+        Set::Drop(args) => shared::remove(&args),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Evaluate(evaluate::Args),
     /// Show what will run: rounds, bytes, time, reveals and who learns what
     Explain(explain::Args),
-    /// Get a data set: MNIST, or digits that are generated
+    /// Get a data set (MNIST, or digits that are generated), or share one among the servers with other owners
     Data(data::Args),
     /// Time the benchmark networks and single operations
     Bench(bench::Args),

@@ -5,3 +5,4 @@
 mod common;
 mod plain;
 mod served;
+mod sets;

@@ -80,6 +80,11 @@ pub(crate) fn deal_linear<D: Dealing>(
 ) -> Result<Words, MpcError> {
     let mut draw = d.open_shares(at, Purpose::Product)?;
     let group = PIECE.div_ceil(step.outputs);
+    // A small product comes before what is dealt: bob has work while carol computes hers.
+    let mut local = Words::default();
+    if D::KEEPS && batch <= group {
+        weights.local_terms(step, batch, lambda, local.grow(batch * step.outputs));
+    }
     let mut h = D::room(batch * step.outputs);
     for first in (0..batch).step_by(group) {
         let samples = group.min(batch - first);
@@ -88,7 +93,9 @@ pub(crate) fn deal_linear<D: Dealing>(
             weights.mask_product(step, samples, &lambda[rows], out);
         })?;
     }
-    if !h.is_empty() {
+    if !local.is_empty() {
+        h.iter_mut().zip(local.iter()).for_each(|(h, l)| *h = h.wrapping_add(*l));
+    } else if !h.is_empty() {
         weights.local_terms(step, batch, lambda, &mut h);
     }
     Ok(h)

@@ -1,13 +1,18 @@
 //! Inputs: additive shares of what a client or an owner holds. Alice's share is a seed, bob's the rest.
 
-use trefoil_prg::{Address, Pair, Purpose, Seed, Source};
+use trefoil_prg::{Address, Pair, Purpose, Seed, Source, Stream};
 use trefoil_ring::Words;
 
 /// Alice's share of `n` elements: the stream of a seed that is fresh for each value shared.
 pub fn alice_share(seed: &Seed, n: usize) -> Words {
     let mut words = Words::zeros(n);
-    Source::new(seed, Pair::OwnerAlice, [0; 32], 0).draw(Address::new(0, 0, 0, Purpose::Share)).fill(&mut words);
+    alice_stream(seed).fill(&mut words);
     words
+}
+
+/// Alice's share of a value that is too long to be held at once, to be drawn from its beginning.
+pub fn alice_stream(seed: &Seed) -> Stream {
+    Source::new(seed, Pair::OwnerAlice, [0; 32], 0).draw(Address::new(0, 0, 0, Purpose::Share))
 }
 
 /// Bob's share of `values`: what alice's lacks.

@@ -48,33 +48,36 @@ pub(crate) fn rounds(window: usize) -> Vec<(usize, bool)> {
     out
 }
 
-fn slots(x: &[u64], batch: usize, pool: &Pool2d, n: usize) -> Vec<Words> {
-    (0..pool.window.0 * pool.window.1)
-        .map(|slot| {
-            let mut out = Words::zeros(n);
-            window_slot(x, batch, pool, slot, &mut out);
-            out
-        })
-        .collect()
-}
-
-/// The differences of neighbouring candidates, and the second of each pair, end to end.
-fn pair_up(candidates: &[Words], pairs: usize) -> (Words, Words) {
-    let n = candidates.first().map_or(0, |c| c.len());
-    let (mut difference, mut second) = (Words::with_capacity(pairs * n), Words::with_capacity(pairs * n));
-    for pair in candidates.chunks_exact(2) {
-        difference.extend(&pair[0]);
-        second.extend(&pair[1]);
+/// The elements of all windows, slot by slot: `n` of each.
+fn slots(x: &[u64], batch: usize, pool: &Pool2d, n: usize) -> Words {
+    let slots = pool.window.0 * pool.window.1;
+    let mut out = Words::with_capacity(slots * n);
+    for slot in 0..slots {
+        window_slot(x, batch, pool, slot, out.grow(n));
     }
-    difference.iter_mut().zip(second.iter()).for_each(|(a, b)| *a = a.wrapping_sub(*b));
-    (difference, second)
+    out
 }
 
-fn advance(mut candidates: Vec<Words>, winners: &[u64], passes: bool, n: usize) -> Vec<Words> {
-    let left = if passes { candidates.pop() } else { None };
-    let mut next: Vec<Words> = winners.chunks_exact(n.max(1)).map(|w| w.to_vec().into()).collect();
-    next.extend(left);
-    next
+/// The pairs of neighbouring candidates, `n` elements each.
+fn pairs_of(candidates: &[u64], n: usize) -> impl Iterator<Item = (&[u64], &[u64])> {
+    candidates.chunks_exact(2 * n.max(1)).map(move |pair| pair.split_at(n))
+}
+
+/// The differences of neighbouring candidates, end to end.
+fn differences(candidates: &[u64], n: usize) -> Words {
+    let mut out = Words::with_capacity(candidates.len() / 2);
+    for (first, second) in pairs_of(candidates, n) {
+        out.grow(n).iter_mut().zip(first.iter().zip(second)).for_each(|(o, (a, b))| *o = a.wrapping_sub(*b));
+    }
+    out
+}
+
+/// The winners, and behind them the candidate that passed without a comparison.
+fn advance(candidates: &[u64], mut winners: Words, passes: bool, n: usize) -> Words {
+    if passes {
+        winners.extend(&candidates[candidates.len() - n..]);
+    }
+    winners
 }
 
 /// Deals a max-pool of `batch` samples with `n` outputs in all under masks `lambda`.
@@ -87,30 +90,38 @@ pub(crate) fn deal_max<D: Dealing>(
     layout: &Layout,
     lambda: &[u64],
 ) -> Result<MaxMaterial, MpcError> {
-    let mut candidates = if D::COMPUTES { slots(lambda, batch, pool, n) } else { vec![] };
+    let mut candidates = if D::COMPUTES { slots(lambda, batch, pool, n) } else { Words::default() };
     let levels = rounds(pool.window.0 * pool.window.1);
     let mut m = MaxMaterial::default();
     for (l, &(pairs, passes)) in levels.iter().enumerate() {
         let at = at.unit(l)?;
-        let (difference, second) = pair_up(&candidates, pairs);
-        let positive = deal_relu(d, at, pairs * n, 0, layout, &difference)?;
+        let positive = deal_relu(d, at, pairs * n, 0, layout, &differences(&candidates, n))?;
+        let mut second = D::room(pairs * n);
+        if D::KEEPS {
+            pairs_of(&candidates, n).for_each(|(_, b)| second.extend(b));
+        }
         let mut winners = Words::default();
         if l + 1 < levels.len() {
             let mut draw = d.open_mask(at, Purpose::Lambda)?;
             winners = d.mask(&mut draw, pairs * n);
-            candidates = if D::COMPUTES { advance(candidates, &winners, passes, n) } else { vec![] };
+            if D::COMPUTES {
+                let kept = if D::KEEPS { winners.clone() } else { Words::default() };
+                candidates = advance(&candidates, std::mem::replace(&mut winners, kept), passes, n);
+            }
         }
         m.levels.push(MaxLevel { positive, second, winners });
     }
     if levels.is_empty() {
-        m.single = candidates.pop().unwrap_or_default();
+        m.single = candidates;
     }
     Ok(m)
 }
 
-/// This evaluator's additive share of a wire: delta - lambda.
-fn share_of(role: Role, delta: &[u64], lambda: &[u64]) -> Words {
-    delta.iter().zip(lambda).map(|(d, l)| role.public(*d).wrapping_sub(*l)).collect::<Vec<_>>().into()
+/// Adds this evaluator's additive share of a wire, delta - lambda.
+fn add_share(role: Role, delta: &[u64], lambda: &[u64], out: &mut [u64]) {
+    for (o, (d, l)) in out.iter_mut().zip(delta.iter().zip(lambda)) {
+        *o = o.wrapping_add(role.public(*d)).wrapping_sub(*l);
+    }
 }
 
 /// Additive shares of the maximum of each window.
@@ -127,17 +138,21 @@ pub(crate) fn max_pool(
     let levels = rounds(pool.window.0 * pool.window.1);
     let mut result = Words::default();
     if levels.is_empty() {
-        return Ok(share_of(net.role, &candidates.pop().unwrap_or_default(), &m.single));
+        result = Words::zeros(n);
+        add_share(net.role, &candidates, &m.single, &mut result);
+        return Ok(result);
     }
-    for (&(pairs, passes), level) in levels.iter().zip(m.levels) {
-        let (difference, second) = pair_up(&candidates, pairs);
-        let mut winner = relu(net, 0, layout, &difference, level.positive)?;
-        super::local::add(&mut winner, &share_of(net.role, &second, &level.second));
+    for (&(_, passes), level) in levels.iter().zip(m.levels) {
+        let mut winner = relu(net, 0, layout, &differences(&candidates, n), level.positive)?;
+        let parts = winner.chunks_exact_mut(n.max(1)).zip(level.second.chunks_exact(n.max(1)));
+        for ((out, lambda), (_, second)) in parts.zip(pairs_of(&candidates, n)) {
+            add_share(net.role, second, lambda, out);
+        }
         if level.winners.is_empty() {
             result = winner;
         } else {
             let opened = net.open(winner, &level.winners)?;
-            candidates = advance(candidates, &opened, passes, n);
+            candidates = advance(&candidates, opened, passes, n);
         }
     }
     Ok(result)

@@ -1,6 +1,6 @@
 //! One operation of a tape after the other, as wires.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as ProgramStep, ValueId as StepId};
 use trefoil_ring::geometry::Pool2d;
@@ -37,6 +37,8 @@ pub(super) struct Visitor<'a> {
     pub(super) wide: HashSet<WireId>,
     stores: Vec<(usize, WireId)>,
     softmaxes: Softmaxes,
+    /// Which element is the largest one, by the value that holds the largest.
+    winners: HashMap<ValueId, Bits>,
     /// Selections that truncate at once.
     early: Vec<bool>,
 }
@@ -51,6 +53,7 @@ impl<'a> Visitor<'a> {
             wide: HashSet::new(),
             stores: Vec::new(),
             softmaxes: Softmaxes::find(tape),
+            winners: HashMap::new(),
             early: truncating_selections(tape),
         }
     }
@@ -114,7 +117,15 @@ impl<'a> Visitor<'a> {
         let dims = dims(value);
         if let Some(x) = self.softmaxes.largest_of(id) {
             let x = self.number(x)?;
-            return Ok(Lowered::Number(self.largest(x, dims)));
+            let (top, winner) = self.largest(x, dims);
+            self.winners.extend(winner.map(|w| (id, w)));
+            return Ok(Lowered::Number(top));
+        }
+        if let Some((top, y)) = self.softmaxes.hit_of(id)
+            && let Some(winner) = self.winners.get(&top).cloned()
+        {
+            let y = self.number(y)?;
+            return Ok(Lowered::Number(self.hit(&winner, y, dims)));
         }
         let moved = |this: &mut Self, x: ValueId, local: Local| -> Result<WireId, String> {
             let x = this.number(x)?;

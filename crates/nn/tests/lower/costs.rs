@@ -7,7 +7,7 @@ use trefoil_nn::train::{Optimiser, Tapes, TrainSpec};
 
 /// Rounds, and the most megabytes between the evaluators and from the producer.
 const BOUNDS: [(&str, u64, f64, f64); 4] =
-    [("A", 41, 6.5, 6.5), ("B", 74, 62.0, 92.0), ("C", 74, 104.0, 143.0), ("D", 41, 13.5, 16.0)];
+    [("A", 38, 6.5, 6.5), ("B", 71, 62.0, 92.0), ("C", 71, 104.0, 143.0), ("D", 38, 13.5, 16.0)];
 
 #[test]
 fn stays_within_its_bounds() {
@@ -25,26 +25,12 @@ fn stays_within_its_bounds() {
 }
 
 #[test]
-fn deep() {
+fn deep_networks_are_lowered() {
     for name in ["vgg16", "resnet18", "S"] {
-        let spec = TrainSpec { optimiser: Optimiser::Sgd, batch: 4, ..TrainSpec::classifier() };
-        let start = std::time::Instant::now();
-        let tapes = Tapes::new(&bench_net(name, 1).unwrap(), &spec);
-        let Ok(tapes) = tapes else {
-            println!("{name} {:?}", tapes.err());
-            continue;
-        };
-        println!("{name} tape {:?}", start.elapsed());
-        let program = match lower(&tapes.step) {
-            Ok(p) => p,
-            Err(e) => {
-                println!("{name} {e}");
-                continue;
-            }
-        };
-        println!("{name} lower {:?}", start.elapsed());
-        let mut total = StepCost::default();
-        cost(&program, 4).unwrap().iter().for_each(|c| total.add(c));
-        println!("{name}: {} steps {} rounds {} {}", program.steps.len(), total.rounds, total.online, total.offline);
+        let spec = TrainSpec { batch: 4, ..TrainSpec::classifier() };
+        let tapes = Tapes::new(&bench_net(name, 1).unwrap(), &spec).unwrap();
+        let program = lower(&tapes.step).unwrap();
+        let rounds: u64 = cost(&program, 4).unwrap().iter().map(|c| c.rounds).sum();
+        assert!((40..=230).contains(&rounds), "{name}: {rounds} rounds");
     }
 }

@@ -1,11 +1,8 @@
 //! Two-dimensional convolution over Z_2^64, channels last, as a product over windows read in place.
 
-use std::borrow::Cow;
-
-use zeroize::Zeroize;
-
 use super::gemm::{Grid, Product, Run, multiply};
 use super::{Isa, depthwise, portable};
+use crate::Words;
 use crate::geometry::Conv2d;
 
 /// `out += conv(x, w)` modulo 2^64 for `batch` images; layouts as in [`Conv2d`]. The geometry must be valid.
@@ -25,13 +22,14 @@ pub(super) fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u6
     if isa == Isa::Portable {
         return portable::conv2d(batch, g, x, w, out);
     }
-    let mut padded = pad(batch, g, x);
+    let copy = pad(batch, g, x);
+    let padded = copy.as_deref().unwrap_or(x);
     let (height, width) = padded_size(g);
     let pixel = g.in_channels;
     let grid =
         Grid { height: oh, width: ow, steps: [height * width * pixel, g.stride.0 * width * pixel, g.stride.1 * pixel] };
     if ci == 1 && co == 1 {
-        depthwise::multiply(isa, &padded, &grid, &offsets(g, width), w, batch * oh * ow, g.in_channels, out);
+        depthwise::multiply(isa, padded, &grid, &offsets(g, width), w, batch * oh * ow, g.in_channels, out);
     } else {
         for group in 0..g.groups {
             let runs = runs(g, width);
@@ -48,9 +46,6 @@ pub(super) fn conv2d_with(isa: Isa, batch: usize, g: &Conv2d, x: &[u64], w: &[u6
             multiply(isa, &product, &mut out[group * co..]);
         }
     }
-    if let Cow::Owned(copy) = &mut padded {
-        copy.zeroize();
-    }
 }
 
 /// Elements of a tensor with these sides; panics when they overflow.
@@ -66,20 +61,20 @@ fn padded_size(g: &Conv2d) -> (usize, usize) {
     (g.input.0 + g.pads.top + g.pads.bottom, g.input.1 + g.pads.left + g.pads.right)
 }
 
-/// The images with their zeros around them: copied only where there are any.
-fn pad<'a>(batch: usize, g: &Conv2d, x: &'a [u64]) -> Cow<'a, [u64]> {
+/// The images with zeros around them, where there are any.
+fn pad(batch: usize, g: &Conv2d, x: &[u64]) -> Option<Words> {
     if g.pads.is_none() {
-        return Cow::Borrowed(x);
+        return None;
     }
     let (height, width) = padded_size(g);
     let line = g.input.1 * g.in_channels;
-    let mut out = vec![0; size([batch, height, width, g.in_channels])];
+    let mut out = Words::zeros(size([batch, height, width, g.in_channels]));
     for (i, from) in x.chunks_exact(line).enumerate() {
         let (image, y) = (i / g.input.0, i % g.input.0);
         let at = ((image * height + g.pads.top + y) * width + g.pads.left) * g.in_channels;
         out[at..at + line].copy_from_slice(from);
     }
-    Cow::Owned(out)
+    Some(out)
 }
 
 /// Where each position of the window lies, from the window's first pixel.

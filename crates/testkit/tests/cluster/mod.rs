@@ -1,5 +1,5 @@
 //! Three servers, each a process of its own, on loopback; killed, stopped and started again by the tests.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, unused_imports)]
 
 #[path = "../../../server/tests/common/mod.rs"]
 mod common;
@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network};
+pub use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network, training};
 use rustix::process::{Pid, Signal, kill_process};
 use trefoil_client::{Client, ClientError, ModelInfo};
 use trefoil_mpc::Reveal;

@@ -15,10 +15,11 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::super::bits::vbmi;
 use super::{Product, Run, share, stretches, threads_for};
+use crate::Words;
 
 /// Rows of a tile, and columns.
 const SIDE: usize = 16;
@@ -64,26 +65,25 @@ pub(super) fn worthwhile(p: &Product<'_>) -> bool {
     depth >= LINE && p.rows >= 2 * SIDE && p.rows * p.n >= 2048 && filled > 1.0 / 3.0
 }
 
-/// Bytes that begin at a cache line, and are erased when dropped (32 at a time).
+/// Zero bytes that begin at a cache line, and are erased when dropped.
 struct Lines {
-    blocks: Zeroizing<Vec<__m256i>>,
+    words: Words,
     skip: usize,
 }
 
 impl Lines {
     fn new(bytes: usize) -> Self {
-        let blocks: Zeroizing<Vec<__m256i>> =
-            Zeroizing::new(vec![bytemuck::Zeroable::zeroed(); bytes.div_ceil(32) + 1]);
-        let skip = blocks.as_ptr().align_offset(LINE).min(1);
-        Self { blocks, skip }
+        let words = Words::zeros(bytes.div_ceil(8) + LINE / 8 - 1);
+        let skip = words.as_ptr().align_offset(LINE).min(LINE / 8 - 1);
+        Self { words, skip }
     }
 
     fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.blocks[self.skip..])
+        bytemuck::cast_slice(&self.words[self.skip..])
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.blocks[self.skip..])
+        bytemuck::cast_slice_mut(&mut self.words[self.skip..])
     }
 }
 

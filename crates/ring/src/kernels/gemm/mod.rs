@@ -26,9 +26,9 @@ mod block;
 mod vector;
 
 use rayon::prelude::*;
-use zeroize::Zeroizing;
 
 use super::{Isa, portable};
+use crate::Words;
 
 /// Multiply-adds that make another thread worth waking.
 const MACS_PER_THREAD: usize = 4 << 20;
@@ -124,7 +124,7 @@ fn matmul_with(isa: Isa, m: usize, k: usize, n: usize, a: &[u64], b: &[u64], c: 
 fn by_depth(isa: Isa, threads: usize, (m, k, n): (usize, usize, usize), a: &[u64], b: &[u64], c: &mut [u64]) {
     let share = k.div_ceil(threads);
     let part = |lo: usize| {
-        let mut out = Zeroizing::new(vec![0; m * n]);
+        let mut out = Words::zeros(m * n);
         let grid = Grid { height: 1, width: m, steps: [0, 0, k] };
         let runs = [Run { start: lo, len: share.min(k - lo) }];
         multiply(isa, &Product { x: a, grid, runs: &runs, rows: m, n, b: &b[lo * n..], ldb: n, ldc: n }, &mut out);

@@ -2,10 +2,10 @@
 //! stretches that stay in the cache, the rows into tasks.
 
 use rayon::prelude::*;
-use zeroize::Zeroizing;
 
 use super::super::Isa;
 use super::{Product, Run, avx2, avx512, share, stretches, threads_for};
+use crate::Words;
 
 /// Rows that one task multiplies at most: [`DEPTH`] columns of them stay in the second-level cache.
 const ROWS: usize = 64;
@@ -46,7 +46,7 @@ pub(super) struct Plan {
     depth: usize,
     pub(super) panels: Vec<Panel>,
     pub(super) stretches: Vec<(usize, Vec<Run>)>,
-    packed: Option<Zeroizing<Vec<u64>>>,
+    packed: Option<Words>,
 }
 
 impl Plan {
@@ -55,7 +55,7 @@ impl Plan {
         let vectors = p.n.div_ceil(lanes);
         let count = vectors.div_ceil(most);
         let pack = p.rows >= 48 && p.n > 64;
-        let mut packed = pack.then(|| Zeroizing::new(Vec::with_capacity(p.n * depth)));
+        let mut packed = pack.then(|| Words::with_capacity(p.n * depth));
         let mut panels = Vec::with_capacity(count);
         let mut from = 0;
         for i in 0..count {
@@ -64,7 +64,7 @@ impl Plan {
                 Some(copy) => {
                     let start = copy.len();
                     for k in 0..depth {
-                        copy.extend_from_slice(&p.b[k * p.ldb + from..][..width]);
+                        copy.extend(&p.b[k * p.ldb + from..][..width]);
                     }
                     (start, width)
                 }
@@ -77,7 +77,7 @@ impl Plan {
     }
 
     pub(super) fn right<'a>(&'a self, p: &Product<'a>) -> &'a [u64] {
-        self.packed.as_ref().map_or(p.b, |v| v.as_slice())
+        self.packed.as_ref().map_or(p.b, |v| &v[..])
     }
 }
 

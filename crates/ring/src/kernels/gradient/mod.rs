@@ -17,7 +17,7 @@ use crate::Words;
 use crate::geometry::Conv2d;
 
 /// Words of a scratch buffer, unless a single line of the output needs more.
-const PIECE: usize = 1 << 17;
+const PIECE: usize = 1 << 15;
 
 /// `out += the x' for which <x', x> = <dy, conv(x, w)>` modulo 2^64 for `samples` images: the gradient by the input.
 /// `dy` is laid out as the output, `out` as the input of [`Conv2d`]. The geometry must be valid.
