@@ -3,4 +3,7 @@
 
 mod common;
 mod costs;
+mod functions;
+mod layers;
+mod networks;
 mod optimisers;
