@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::graph::{Array, Graph, GraphError, Layer, Node, NodeId, Post};
 use crate::kernels;
 use crate::real::{Real, convert};
+use crate::tape::Function;
 
 /// Samples that one thread takes through the whole network together.
 const CHUNK: usize = 16;
@@ -75,6 +76,10 @@ impl<T: Real> Weights<T> {
                 Self { first: own(kernel), second: bias.as_ref().map(own) }
             }
             Layer::ChannelAffine { scale, shift } => Self { first: own(scale), second: Some(own(shift)) },
+            Layer::BatchNorm(norm) => {
+                let (scale, shift) = norm.affine();
+                Self { first: own(&scale), second: Some(own(&shift)) }
+            }
             _ => Self { first: Vec::new(), second: None },
         }
     }
@@ -86,10 +91,10 @@ fn eval<T: Real>(node: &Node, w: &Weights<T>, inputs: &[&[T]], shapes: &[Vec<usi
     let out = || (shapes[id][0], shapes[id][1]);
     let each = |f: &dyn Fn(T) -> T| x.iter().map(|&v| f(v)).collect();
     match &node.layer {
-        Layer::Input { .. } | Layer::Reshape { .. } => x.to_vec(),
+        Layer::Input { .. } | Layer::Reshape { .. } | Layer::Dropout { .. } => x.to_vec(),
         Layer::Dense { kernel, .. } => kernels::dense(x, &w.first, bias, kernel.shape[0], kernel.shape[1]),
         Layer::Conv2d { geometry, .. } => kernels::conv2d(geometry, x, &w.first, bias, out()),
-        Layer::ChannelAffine { .. } => {
+        Layer::ChannelAffine { .. } | Layer::BatchNorm(_) => {
             let coefficients = w.first.iter().zip(bias.unwrap_or_default());
             x.iter().zip(coefficients.cycle()).map(|(&x, (&s, &t))| x * s + t).collect()
         }
@@ -104,6 +109,9 @@ fn eval<T: Real>(node: &Node, w: &Weights<T>, inputs: &[&[T]], shapes: &[Vec<usi
             let s = T::of(f64::from(*slope));
             each(&|v| if v < T::ZERO { s * v } else { v })
         }
+        Layer::Sigmoid => each(&|v| T::of(Function::Sigmoid.of(v.to_f64()))),
+        Layer::Tanh => each(&|v| T::of(v.to_f64().tanh())),
+        Layer::Softmax => x.chunks(shapes[id][0]).flat_map(softmax).collect(),
         Layer::Add => {
             let mut y = x.to_vec();
             for x in &inputs[1..] {
@@ -132,16 +140,16 @@ impl Post {
         match self {
             Post::None => {}
             Post::Sigmoid => logits.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
-            Post::Softmax => logits.chunks_mut(per_sample.max(1)).for_each(softmax),
+            Post::Softmax => logits.chunks_mut(per_sample.max(1)).for_each(|row| row.copy_from_slice(&softmax(row))),
         }
     }
 }
 
-fn softmax(row: &mut [f32]) {
-    let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    row.iter_mut().for_each(|v| *v = (*v - top).exp());
-    let sum: f32 = row.iter().sum();
-    row.iter_mut().for_each(|v| *v /= sum);
+fn softmax<T: Real>(row: &[T]) -> Vec<T> {
+    let top = row.iter().copied().fold(T::of(f64::NEG_INFINITY), T::larger);
+    let powers: Vec<T> = row.iter().map(|&v| T::of((v - top).to_f64().exp())).collect();
+    let sum = powers.iter().fold(T::ZERO, |a, &b| a + b);
+    powers.into_iter().map(|v| v / sum).collect()
 }
 
 #[cfg(test)]

@@ -84,6 +84,20 @@ pub enum Layer {
         /// Slope for negative x.
         slope: f32,
     },
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// Softmax of a vector.
+    Softmax,
+    /// Batch normalisation of each channel (last dimension): by the batch's statistics while it is trained, by the
+    /// moving averages otherwise.
+    BatchNorm(BatchNorm),
+    /// In training, each element is zero with probability `rate`, the others are divided by 1 - `rate`.
+    Dropout {
+        /// Part that is dropped, 0 to below 1.
+        rate: f32,
+    },
     /// Sum of all inputs, of one shape.
     Add,
     /// Inputs joined along a dimension (0 is the first after the batch).
@@ -98,6 +112,49 @@ pub enum Layer {
     },
     /// Zeros around height and width.
     ZeroPad(Pads),
+}
+
+/// Parameters of a batch normalisation: `gamma (x - mean) / sqrt(variance + epsilon) + beta`, all `[channels]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNorm {
+    /// Factor after normalising.
+    pub gamma: Array,
+    /// Offset after normalising.
+    pub beta: Array,
+    /// Moving average of the mean.
+    pub mean: Array,
+    /// Moving average of the variance.
+    pub variance: Array,
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Part of a moving average that a batch leaves as it is.
+    pub momentum: f32,
+}
+
+impl BatchNorm {
+    /// The scale and shift that it is by its moving averages.
+    pub fn affine(&self) -> (Array, Array) {
+        let scale: Vec<f32> =
+            self.gamma.data.iter().zip(&self.variance.data).map(|(g, v)| g / (v + self.epsilon).sqrt()).collect();
+        let with = |((s, m), b): ((&f32, &f32), &f32)| b - m * s;
+        let shift = scale.iter().zip(&self.mean.data).zip(&self.beta.data).map(with).collect();
+        let shape = || vec![scale.len()];
+        (Array { shape: shape(), data: scale.clone() }, Array { shape: shape(), data: shift })
+    }
+
+    fn check(&self, channels: usize) -> Result<(), String> {
+        let all = [("gamma", &self.gamma), ("beta", &self.beta), ("mean", &self.mean), ("variance", &self.variance)];
+        for (what, array) in all {
+            check_vector(what, Some(array), channels)?;
+        }
+        if !(self.epsilon > 0.0 && self.epsilon.is_finite() && (0.0..=1.0).contains(&self.momentum)) {
+            return Err(format!("epsilon {} or momentum {}", self.epsilon, self.momentum));
+        }
+        if self.variance.data.iter().any(|v| v.is_nan() || *v < 0.0) {
+            return Err("a negative variance".into());
+        }
+        Ok(())
+    }
 }
 
 /// A layer in its place.
@@ -226,7 +283,24 @@ impl Layer {
                 }
                 Ok(vec![h, w, p.channels])
             }
-            Layer::Relu | Layer::ClippedRelu { .. } | Layer::LeakyRelu { .. } => Ok(inputs[0].clone()),
+            Layer::Relu | Layer::ClippedRelu { .. } | Layer::LeakyRelu { .. } | Layer::Sigmoid | Layer::Tanh => {
+                Ok(inputs[0].clone())
+            }
+            Layer::Softmax => match inputs[0][..] {
+                [_] => Ok(inputs[0].clone()),
+                _ => Err(format!("softmax of shape {:?}: must be a vector", inputs[0])),
+            },
+            Layer::BatchNorm(norm) => {
+                norm.check(*inputs[0].last().ok_or("a scalar has no channels")?)?;
+                Ok(inputs[0].clone())
+            }
+            Layer::Dropout { rate } => {
+                if (0.0..1.0).contains(rate) {
+                    Ok(inputs[0].clone())
+                } else {
+                    Err(format!("rate {rate}: must be 0 to below 1"))
+                }
+            }
             Layer::Add => {
                 if inputs.len() < 2 || inputs.iter().any(|s| *s != inputs[0]) {
                     return Err(format!("needs two or more inputs of one shape, has {inputs:?}"));

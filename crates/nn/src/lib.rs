@@ -22,10 +22,12 @@ mod clear;
 pub mod compile;
 pub mod graph;
 mod kernels;
+pub mod layers;
 pub mod pass;
 pub mod range;
 mod real;
 mod rng;
+pub mod tape;
 pub mod train;
 
 pub use real::Real;

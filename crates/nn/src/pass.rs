@@ -2,7 +2,7 @@
 
 mod affine;
 mod edit;
-mod order;
+pub(crate) mod order;
 mod tidy;
 
 use crate::graph::{Graph, GraphError};
@@ -17,6 +17,7 @@ pub fn run(graph: &mut Graph) -> Result<Vec<String>, GraphError> {
     edit::sweep(graph);
     loop {
         let before = notes.len();
+        tidy::settle_norms(graph, &mut notes);
         tidy::simplify_activations(graph, &mut notes);
         tidy::drop_no_ops(graph, &mut notes)?;
         tidy::merge_padding(graph, &mut notes)?;

@@ -2,6 +2,8 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use ndarray::LinalgScalar;
+
 /// A floating-point number.
 pub trait Real:
     Copy
@@ -15,6 +17,7 @@ pub trait Real:
     + Div<Output = Self>
     + Neg<Output = Self>
     + AddAssign
+    + LinalgScalar
 {
     /// Zero.
     const ZERO: Self;

@@ -1,56 +1,24 @@
-//! Training in the clear: stochastic gradient descent with momentum on softmax cross-entropy.
-//!
-//! For a model owner's own data and for the demo. Results depend on data, options and seed only, not on threads.
+//! Training, described once: what it is ([`TrainSpec`]), its tapes ([`Tapes`]), and running them in the clear.
 
-mod backward;
+pub mod clear;
+mod clip;
 pub mod init;
-mod network;
+pub mod loss;
+mod optimiser;
+pub mod order;
+mod schedule;
+mod spec;
+mod step;
 
-use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::graph::{Graph, GraphError};
-use crate::rng::SplitMix;
-use network::Network;
-
-/// Samples that one thread takes at a time.
-const CHUNK: usize = 8;
-
-/// How to train.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TrainOptions {
-    /// How often all samples are seen.
-    pub epochs: usize,
-    /// Samples per step.
-    pub batch: usize,
-    /// Step width.
-    pub learning_rate: f64,
-    /// Part of the last step that is taken again, 0 to below 1.
-    pub momentum: f64,
-    /// Seed of the order of the samples.
-    pub seed: u64,
-}
-
-impl Default for TrainOptions {
-    fn default() -> Self {
-        Self { epochs: 3, batch: 32, learning_rate: 0.02, momentum: 0.9, seed: 1 }
-    }
-}
-
-/// Where training stands after a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// Epoch, from 0.
-    pub epoch: usize,
-    /// Step within the epoch, from 0.
-    pub step: usize,
-    /// Steps of an epoch.
-    pub steps: usize,
-    /// Mean loss of the step's samples.
-    pub loss: f64,
-    /// Part of the step's samples that were classified right.
-    pub accuracy: f64,
-}
+use crate::graph::GraphError;
+use crate::tape::TapeError;
+pub use loss::Loss;
+pub use optimiser::Optimiser;
+pub use schedule::{Decay, Schedule};
+pub use spec::{Clip, TrainSpec};
+pub use step::{Metrics, Tapes};
 
 /// Training that cannot start or go on.
 #[derive(Debug, Error)]
@@ -58,23 +26,24 @@ pub enum TrainError {
     /// The graph makes no sense.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// A layer that cannot be trained in the clear.
-    #[error("layer {layer} cannot be trained here: {what}")]
-    Unsupported {
-        /// The layer.
-        layer: String,
-        /// Why.
-        what: &'static str,
+    /// Something that cannot be trained.
+    #[error(transparent)]
+    Tape(#[from] TapeError),
+    /// Records that do not fit the network and its loss.
+    #[error("{elements} numbers are no whole records of {size}: the features, then the label")]
+    Records {
+        /// Numbers given.
+        elements: usize,
+        /// Numbers of a record.
+        size: usize,
     },
-    /// Data and labels that do not fit each other or the network.
-    #[error("{elements} elements and {labels} labels: a sample has {size} elements")]
-    Data {
-        /// Elements given.
+    /// Features and labels that do not fit each other.
+    #[error("{elements} numbers cannot be divided among {labels} labelled samples")]
+    Labels {
+        /// Numbers given.
         elements: usize,
         /// Labels given.
         labels: usize,
-        /// Elements of a sample.
-        size: usize,
     },
     /// A label that is no output of the network.
     #[error("label {label} of sample {sample}: the network has {classes} outputs")]
@@ -86,10 +55,18 @@ pub enum TrainError {
         /// Outputs of the network.
         classes: usize,
     },
-    /// An option that makes no sense.
+    /// Not one full batch.
+    #[error("{samples} samples to train on: a batch has {batch}")]
+    TooFew {
+        /// Samples, those for validation left out.
+        samples: usize,
+        /// Samples of a batch.
+        batch: usize,
+    },
+    /// A setting that makes no sense.
     #[error("{what} is {value}")]
     Option {
-        /// Which option.
+        /// Which setting.
         what: &'static str,
         /// Its value.
         value: f64,
@@ -104,62 +81,4 @@ pub enum TrainError {
         /// The rate used.
         learning_rate: f64,
     },
-}
-
-/// Trains a chain of dense, convolution, pooling, ReLU and reshape layers on samples lying one after the other.
-///
-/// Starts from the weights in `graph` and stores the trained ones there at the end; `progress` is called after
-/// every step.
-pub fn train(
-    graph: &mut Graph,
-    data: &[f32],
-    labels: &[u8],
-    options: &TrainOptions,
-    mut progress: impl FnMut(&Progress),
-) -> Result<(), TrainError> {
-    check_options(options)?;
-    let mut network = Network::<f32>::new(graph)?;
-    let (size, classes) = (network.inputs, network.classes);
-    if labels.is_empty() || labels.len().checked_mul(size) != Some(data.len()) {
-        return Err(TrainError::Data { elements: data.len(), labels: labels.len(), size });
-    }
-    if let Some(sample) = labels.iter().position(|&l| usize::from(l) >= classes) {
-        return Err(TrainError::Label { sample, label: labels[sample], classes });
-    }
-    let mut rng = SplitMix::new(options.seed);
-    let mut order: Vec<usize> = (0..labels.len()).collect();
-    let steps = labels.len().div_ceil(options.batch);
-    for epoch in 0..options.epochs {
-        rng.shuffle(&mut order);
-        for (step, batch) in order.chunks(options.batch).enumerate() {
-            let outcomes: Vec<_> = batch
-                .par_chunks(CHUNK)
-                .map(|ids| {
-                    let x: Vec<f32> = ids.iter().flat_map(|&i| &data[i * size..][..size]).copied().collect();
-                    let y: Vec<u8> = ids.iter().map(|&i| labels[i]).collect();
-                    network.outcome(&x, &y)
-                })
-                .collect();
-            let Some(outcome) = outcomes.into_iter().reduce(|a, b| a.merge(b)) else { continue };
-            let n = batch.len() as f64;
-            let (loss, accuracy) = (outcome.loss / n, outcome.correct as f64 / n);
-            if !loss.is_finite() {
-                return Err(TrainError::Diverged { epoch, step, learning_rate: options.learning_rate });
-            }
-            network.descend(&outcome.gradients, batch.len(), options.learning_rate, options.momentum);
-            progress(&Progress { epoch, step, steps, loss, accuracy });
-        }
-    }
-    network.store(graph);
-    Ok(())
-}
-
-fn check_options(o: &TrainOptions) -> Result<(), TrainError> {
-    let fail = |what, value| Err(TrainError::Option { what, value });
-    match o {
-        _ if o.batch == 0 => fail("batch", 0.0),
-        _ if !(o.learning_rate > 0.0 && o.learning_rate.is_finite()) => fail("learning rate", o.learning_rate),
-        _ if !(0.0..1.0).contains(&o.momentum) => fail("momentum", o.momentum),
-        _ => Ok(()),
-    }
 }

@@ -12,7 +12,7 @@ use trefoil_link::Network;
 use trefoil_nn::build::demo_cnn;
 use trefoil_nn::compile::{CompileOptions, compile};
 use trefoil_nn::graph::Graph;
-use trefoil_nn::train::{TrainOptions, train};
+use trefoil_nn::train::{TrainSpec, clear};
 use trefoil_proto::Transport;
 use trefoil_proto::control::Grant;
 
@@ -27,6 +27,8 @@ use crate::{model, output};
 /// Digits to train on, and epochs.
 const TRAINED: usize = 3_000;
 const EPOCHS: usize = 3;
+/// Digits there are.
+const CLASSES: usize = 10;
 /// Test digits come from another seed than those trained on.
 const SEEDS: [u64; 2] = [1, 2];
 /// Predictions printed.
@@ -157,12 +159,13 @@ fn trained(tested: usize, quiet: bool) -> anyhow::Result<(Graph, Samples)> {
     let test = digits::generate(tested, SEEDS[1]);
     let labels: Vec<u8> = set.labels.iter().flatten().map(|l| *l as u8).collect();
     let mut graph = demo_cnn(1);
-    let options = TrainOptions { epochs: EPOCHS, ..TrainOptions::default() };
-    let steps = EPOCHS * TRAINED.div_ceil(options.batch);
+    let spec = TrainSpec { epochs: EPOCHS, ..TrainSpec::classifier() };
+    let steps = EPOCHS * (TRAINED / spec.batch);
     let bar = if quiet { indicatif::ProgressBar::hidden() } else { output::progress("training", steps as u64) };
     let mut seen = 0.0;
-    train(&mut graph, &scaled(&set.data, &InputEncoding::default()), &labels, &options, |p| {
-        seen = 0.95 * seen + 0.05 * p.accuracy;
+    let records = clear::labelled(&scaled(&set.data, &InputEncoding::default()), &labels, CLASSES)?;
+    clear::fit::<f32>(&mut graph, &records, &spec, |p| {
+        seen = 0.95 * seen + 0.05 * p.score.accuracy.unwrap_or_default();
         bar.inc(1);
     })?;
     bar.finish_and_clear();

@@ -61,7 +61,14 @@ impl Lowering {
             Layer::Conv2d { geometry, kernel, bias } => {
                 self.linear(name, inputs[0], Linear::Conv(*geometry), kernel, bias.as_ref())?
             }
-            Layer::ChannelAffine { .. } => return Err(fault(name, "a channel affine outlived the passes".into())),
+            Layer::ChannelAffine { .. } | Layer::BatchNorm(_) | Layer::Dropout { .. } => {
+                return Err(fault(name, "the passes left a layer that they take out".into()));
+            }
+            Layer::Sigmoid | Layer::Tanh | Layer::Softmax => {
+                let reason = "private prediction does not compute this activation; softmax or sigmoid at the end of a \
+                    network are left to the client";
+                return Err(fault(name, reason.into()));
+            }
             Layer::MaxPool(pool) => {
                 let (scale, gain) = (self.wires.scale(inputs[0]), self.wires.gain(inputs[0]));
                 let x = self.wires.masked(inputs[0]);

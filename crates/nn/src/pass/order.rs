@@ -4,7 +4,7 @@ use super::edit::only_feeds;
 use crate::graph::{Graph, Layer};
 
 /// Moves monotone activations behind the max-pool (and the zero padding) that follows them.
-pub(super) fn pool_first(graph: &mut Graph, notes: &mut Vec<String>) {
+pub(crate) fn pool_first(graph: &mut Graph, notes: &mut Vec<String>) {
     for i in 1..graph.nodes.len() {
         if !matches!(graph.nodes[i].layer, Layer::MaxPool(_)) {
             continue;

@@ -13,7 +13,18 @@ pub(super) fn simplify_activations(graph: &mut Graph, notes: &mut Vec<String>) {
     }
 }
 
-/// Reshapes to the same shape, empty paddings, joins of one value, reshapes of reshapes.
+/// Batch normalisations by their moving averages.
+pub(super) fn settle_norms(graph: &mut Graph, notes: &mut Vec<String>) {
+    for node in &mut graph.nodes {
+        if let Layer::BatchNorm(norm) = &node.layer {
+            let (scale, shift) = norm.affine();
+            node.layer = Layer::ChannelAffine { scale, shift };
+            notes.push(format!("{}: a scale and a shift per channel", node.name));
+        }
+    }
+}
+
+/// Dropout, reshapes to the same shape, empty paddings, joins of one value, reshapes of reshapes.
 pub(super) fn drop_no_ops(graph: &mut Graph, notes: &mut Vec<String>) -> Result<(), GraphError> {
     let mut i = 1;
     let mut shapes = graph.shapes()?;
@@ -23,6 +34,7 @@ pub(super) fn drop_no_ops(graph: &mut Graph, notes: &mut Vec<String>) -> Result<
         let name = node.name.clone();
         let idle = match &node.layer {
             Layer::Reshape { shape } => *shape == shapes[from],
+            Layer::Dropout { .. } => true,
             Layer::ZeroPad(p) => p.is_none(),
             Layer::Concat { .. } => node.inputs.len() == 1,
             Layer::LeakyRelu { slope } => *slope == 1.0,
