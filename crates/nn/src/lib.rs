@@ -26,7 +26,7 @@ pub mod layers;
 pub mod pass;
 pub mod range;
 mod real;
-mod rng;
+pub mod rng;
 pub mod tape;
 pub mod train;
 

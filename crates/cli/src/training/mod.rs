@@ -1,0 +1,10 @@
+//! Training runs: their description, the rows, the clear twin, what goes to the servers, and what is shown.
+
+pub(crate) mod clear;
+pub(crate) mod curve;
+pub(crate) mod data;
+pub(crate) mod description;
+mod layers;
+mod method;
+pub(crate) mod report;
+mod section;
