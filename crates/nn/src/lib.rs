@@ -20,9 +20,11 @@
 pub mod build;
 mod clear;
 pub mod compile;
+pub mod fit;
 pub mod graph;
 mod kernels;
 pub mod layers;
+pub mod lower;
 pub mod pass;
 pub mod range;
 mod real;

@@ -315,6 +315,43 @@ impl Op {
         }
     }
 
+    /// The same operation on other steps.
+    pub fn renamed(&self, name: impl Fn(ValueId) -> ValueId) -> Op {
+        let mut op = self.clone();
+        match &mut op {
+            Op::Input | Op::Rows | Op::State { .. } | Op::Pattern { .. } => {}
+            Op::Concat { xs, .. } => xs.iter_mut().for_each(|x| *x = name(*x)),
+            Op::Add { x, y } | Op::Product { x, y, .. } | Op::Select { bit: y, x, .. } | Op::Drop { x, pattern: y } => {
+                (*x, *y) = (name(*x), name(*y));
+            }
+            Op::Bit { bit: x }
+            | Op::Open { x }
+            | Op::Store { x, .. }
+            | Op::Linear { x, .. }
+            | Op::Truncate { x, .. }
+            | Op::Relu { x, .. }
+            | Op::MaxPool { x, .. }
+            | Op::Sign { x, .. }
+            | Op::Piecewise { x, .. }
+            | Op::Sum { x, .. }
+            | Op::Broadcast { x, .. }
+            | Op::Window { x, .. }
+            | Op::Unwindow { x, .. }
+            | Op::Spread { x, .. }
+            | Op::Rate { x, .. }
+            | Op::AveragePool { x, .. }
+            | Op::Scale { x, .. }
+            | Op::Offset { x, .. }
+            | Op::Reshape { x, .. }
+            | Op::Slice { x, .. }
+            | Op::Pad { x, .. }
+            | Op::Crop { x, .. }
+            | Op::Argmax { x, .. }
+            | Op::Reveal { x, .. } => *x = name(*x),
+        }
+        op
+    }
+
     /// How the operation compares, if it does.
     pub fn compare(&self) -> Option<Compare> {
         match self {

@@ -1,0 +1,186 @@
+//! The approximations that training uses, for inputs of 16 fraction bits unless told otherwise.
+
+use super::{Fit, FitError, Target};
+
+/// Fraction bits of the results that stay within -1 and 1.
+const UNIT: u32 = 58;
+/// The tolerance of most: about four units of 16 fraction bits.
+const TOLERANCE: f64 = 1.0 / 16384.0;
+
+/// 1 / (1 + e^-x), exactly 0 and 1 beyond. Largest error within the range: 1.3e-4.
+pub fn sigmoid(x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &|x| 1.0 / (1.0 + (-x).exp()),
+        from: -9.5,
+        to: 9.5,
+        below: Some([0.0, 0.0]),
+        above: Some([1.0, 0.0]),
+        tolerance: TOLERANCE * 2.0,
+        x_scale,
+        scale: UNIT,
+    })
+}
+
+/// tanh x, exactly -1 and 1 beyond. Largest error within the range: 1.3e-4.
+pub fn tanh(x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &f64::tanh,
+        from: -5.0,
+        to: 5.0,
+        below: Some([-1.0, 0.0]),
+        above: Some([1.0, 0.0]),
+        tolerance: TOLERANCE * 2.0,
+        x_scale,
+        scale: UNIT,
+    })
+}
+
+/// e^x of x <= 0, exactly 0 below -10. Largest error within the range: 6.5e-5.
+pub fn exp(x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &f64::exp,
+        from: -10.0,
+        to: 0.0,
+        below: Some([0.0, 0.0]),
+        above: None,
+        tolerance: TOLERANCE,
+        x_scale,
+        scale: UNIT,
+    })
+}
+
+/// 1 / x for x in 1 ..= `most`, with `scale` fraction bits. Largest error within the range: 6.5e-5.
+pub fn reciprocal(x_scale: u32, most: f64, scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &f64::recip,
+        from: 1.0,
+        to: most,
+        below: None,
+        above: None,
+        tolerance: TOLERANCE,
+        x_scale,
+        scale,
+    })
+}
+
+/// ln x for x in 1 ..= `most`. Largest error within the range: 2.5e-4.
+pub fn log(x_scale: u32, most: f64) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &f64::ln,
+        from: 1.0,
+        to: most,
+        below: None,
+        above: None,
+        tolerance: TOLERANCE * 4.0,
+        x_scale,
+        scale: UNIT - 2,
+    })
+}
+
+/// ln(1 + e^x): 0 below -8, x above 8. Largest error within the range: 5e-4.
+pub fn softplus(x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &|x| x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        from: -8.0,
+        to: 8.0,
+        below: Some([0.0, 0.0]),
+        above: Some([0.0, 1.0]),
+        tolerance: TOLERANCE * 8.0,
+        x_scale,
+        scale: 44,
+    })
+}
+
+/// x^(-1/2) for x in 1 .. 4: what is left of a wide range after a power of four was taken out. Largest error within the range: 2.5e-4.
+pub fn unit_inverse_sqrt(x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &|x| x.powf(-0.5),
+        from: 1.0,
+        to: 4.0,
+        below: None,
+        above: None,
+        tolerance: TOLERANCE * 4.0,
+        x_scale,
+        scale: UNIT,
+    })
+}
+
+/// 1 / x for x in 1 .. 4: what is left of a wide range after a power of four was taken out. Largest error within the range: 2.5e-4.
+pub fn unit_reciprocal(x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &f64::recip,
+        from: 1.0,
+        to: 4.0,
+        below: None,
+        above: None,
+        tolerance: TOLERANCE * 4.0,
+        x_scale,
+        scale: UNIT,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest error at every number from `from` to `to`.
+    fn worst(fit: &Fit, from: f64, to: f64, f: impl Fn(f64) -> f64) -> f64 {
+        let (one, out) = (f64::from(fit.x_scale).exp2(), f64::from(fit.scale).exp2());
+        ((from * one) as i64..=(to * one) as i64)
+            .map(|x| (fit.at(x) as f64 / out - f(x as f64 / one)).abs())
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn errors_are_as_stated_at_every_number() {
+        for bits in [12, 13, 16] {
+            let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+            let soft = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+            let found = [
+                ("sigmoid", worst(&sigmoid(bits).unwrap(), -20.0, 20.0, sigma), 1.3e-4),
+                ("tanh", worst(&tanh(bits).unwrap(), -20.0, 20.0, f64::tanh), 1.3e-4),
+                ("exp", worst(&exp(bits).unwrap(), -20.0, 0.0, f64::exp), 6.5e-5),
+                ("reciprocal", worst(&reciprocal(bits, 10.0, 58).unwrap(), 1.0, 10.0, f64::recip), 6.5e-5),
+                ("log", worst(&log(bits, 10.0).unwrap(), 1.0, 10.0, f64::ln), 2.5e-4),
+                ("softplus", worst(&softplus(bits).unwrap(), -30.0, 30.0, soft), 5e-4),
+                ("x^-1/2", worst(&unit_inverse_sqrt(bits).unwrap(), 1.0, 4.0, |x| x.powf(-0.5)), 2.5e-4),
+                ("1/x", worst(&unit_reciprocal(bits).unwrap(), 1.0, 4.0, f64::recip), 2.5e-4),
+            ];
+            for (name, error, stated) in found {
+                assert!(error <= stated, "{name} at {bits} bits: {error:.2e}, stated {stated:.2e}");
+                assert!(error > stated / 20.0, "{name} at {bits} bits: {error:.2e}, far better than stated");
+            }
+        }
+    }
+
+    #[test]
+    fn saturation_is_exact_far_beyond_the_range() {
+        let far = 1i64 << 30;
+        let (s, t, e) = (sigmoid(13).unwrap(), tanh(13).unwrap(), exp(13).unwrap());
+        assert_eq!([s.at(-far), s.at(far)], [0, 1 << s.scale]);
+        assert_eq!([t.at(-far), t.at(far)], [-1 << t.scale, 1 << t.scale]);
+        assert_eq!(e.at(-far), 0);
+        let p = softplus(13).unwrap();
+        assert_eq!([p.at(-far), p.at(far)], [0, far << (p.scale - 13)]);
+    }
+
+    #[test]
+    fn many_classes_and_what_cannot_be_fitted() {
+        let wide = reciprocal(13, 1000.0, 58).unwrap();
+        assert!(worst(&wide, 1.0, 1000.0, f64::recip) < 6.5e-5);
+        let target = |from, to, tolerance| Target {
+            function: &f64::sin,
+            from,
+            to,
+            below: None,
+            above: None,
+            tolerance,
+            x_scale: 16,
+            scale: 50,
+        };
+        assert!(matches!(Fit::new(&target(1.0, 1.0, 1e-3)), Err(FitError::Range { .. })));
+        assert!(matches!(Fit::new(&target(0.0, 1e6, 1e-3)), Err(FitError::Range { .. })));
+        assert!(matches!(Fit::new(&target(0.0, f64::NAN, 1e-3)), Err(FitError::Range { .. })));
+        assert!(matches!(Fit::new(&target(0.0, 1000.0, 1e-6)), Err(FitError::Tolerance { .. })));
+    }
+}

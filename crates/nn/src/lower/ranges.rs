@@ -1,0 +1,79 @@
+//! The largest absolute values of a tape, measured on clear training: a warning where a value comes near the bounds
+//! that lowering assumes.
+
+use crate::tape::{Op, Role, Tape, ValueId};
+
+/// Bits of an absolute value that is compared, or otherwise held at twice the fraction bits.
+const COMPARED: f64 = 15.0;
+/// Bits of everything else.
+const OTHERS: f64 = 13.0;
+
+/// The largest absolute value that each value of a tape has had so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranges {
+    largest: Vec<f64>,
+}
+
+/// A value that came within a factor of two of what it may be, or beyond.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Warning {
+    /// Which value.
+    pub value: ValueId,
+    /// Its layer.
+    pub layer: String,
+    /// The largest absolute value seen.
+    pub seen: f64,
+    /// What lowering assumes.
+    pub assumed: f64,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Warning { value, layer, seen, assumed } = self;
+        write!(f, "layer {layer}: value {value} reached {seen:.4}, and must stay below {assumed}")
+    }
+}
+
+impl Ranges {
+    /// Nothing seen yet.
+    pub fn new(tape: &Tape) -> Self {
+        Self { largest: vec![0.0; tape.values.len()] }
+    }
+
+    /// Takes in one value of a run: to be called by [`run_watched`](crate::tape::float::run_watched).
+    pub fn see(&mut self, id: ValueId, values: impl IntoIterator<Item = f64>) {
+        if let Some(largest) = self.largest.get_mut(id) {
+            let seen = values.into_iter().map(f64::abs);
+            *largest = seen.fold(*largest, |a, b| if b > a || b.is_nan() { b } else { a });
+        }
+    }
+
+    /// The largest absolute value of each value.
+    pub fn largest(&self) -> &[f64] {
+        &self.largest
+    }
+
+    /// Every value that came near its bound; what is not a number did.
+    pub fn warnings(&self, tape: &Tape) -> Vec<Warning> {
+        let near = |(id, seen): (ValueId, &f64)| {
+            let value = tape.values.get(id)?;
+            let assumed = assumed(tape, &value.op).exp2();
+            let fine = *seen < assumed / 2.0;
+            (!fine).then(|| Warning { value: id, layer: value.layer.clone(), seen: *seen, assumed })
+        };
+        self.largest.iter().enumerate().filter_map(near).collect()
+    }
+}
+
+/// Bits of the absolute value that lowering assumes for the result of an operation.
+fn assumed(tape: &Tape, op: &Op) -> f64 {
+    match op {
+        Op::State { slot } | Op::Store { slot, .. } => match tape.states.get(*slot).map(|s| s.role) {
+            Some(Role::Parameter) => 9.0,
+            Some(Role::Metric) => 40.0,
+            _ => 11.0,
+        },
+        Op::Product { .. } | Op::Sign { .. } | Op::Select { .. } => COMPARED,
+        _ => OTHERS,
+    }
+}

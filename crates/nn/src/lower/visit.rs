@@ -1,0 +1,271 @@
+//! One operation of a tape after the other, as wires.
+
+use std::collections::HashSet;
+
+use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as ProgramStep, ValueId as StepId};
+use trefoil_ring::geometry::Pool2d;
+
+use super::early::truncating_selections;
+use super::functions::ARGUMENT_BITS;
+use super::softmax::Softmaxes;
+use super::wires::{Bits, Dims, Local, WireId, Wires};
+use super::{FRACTION_BITS, LowerError, bits};
+use crate::tape::{Kind, Map, Op, Rows, Tape, Value, ValueId};
+
+/// More fraction bits for the reciprocal of a window's size, where it is no power of two.
+const SHARE_BITS: u32 = 12;
+
+/// What a value of the tape has become.
+#[derive(Debug, Clone)]
+enum Lowered {
+    Number(WireId),
+    Bits(Bits),
+    Pattern(StepId),
+    /// Not needed.
+    Nothing,
+}
+
+/// The steps of a program, and the step and scale of what it reveals.
+type Steps = (Vec<ProgramStep>, Option<(StepId, u32)>);
+
+/// The values lowered so far.
+pub(super) struct Visitor<'a> {
+    pub(super) tape: &'a Tape,
+    pub(super) wires: Wires,
+    values: Vec<Lowered>,
+    /// Reciprocals that stay wide, so that a product with them needs no opening more.
+    pub(super) wide: HashSet<WireId>,
+    stores: Vec<(usize, WireId)>,
+    softmaxes: Softmaxes,
+    /// Selections that truncate at once.
+    early: Vec<bool>,
+}
+
+impl<'a> Visitor<'a> {
+    pub(super) fn new(tape: &'a Tape) -> Self {
+        let wires = Wires::new(FRACTION_BITS);
+        Self {
+            tape,
+            wires,
+            values: Vec::new(),
+            wide: HashSet::new(),
+            stores: Vec::new(),
+            softmaxes: Softmaxes::find(tape),
+            early: truncating_selections(tape),
+        }
+    }
+
+    /// All steps. What the states become is computed last: by then it is known which forms there are already.
+    pub(super) fn steps(&mut self) -> Result<Steps, LowerError> {
+        if self.tape.outputs.len() > 1 {
+            return Err(LowerError::Outputs(self.tape.outputs.len()));
+        }
+        let needed = self.softmaxes.needed(self.tape);
+        for (id, value) in self.tape.values.iter().enumerate() {
+            if !needed[id] {
+                self.values.push(Lowered::Nothing);
+                continue;
+            }
+            self.wires.layer(&value.layer);
+            let lowered = self.value(id, value).map_err(|reason| LowerError::Operation {
+                layer: value.layer.clone(),
+                op: name(&value.op),
+                reason,
+            })?;
+            self.values.push(lowered);
+        }
+        for (slot, x) in std::mem::take(&mut self.stores) {
+            self.wires.layer(&self.tape.states[slot].name);
+            let x = self.wires.at(x, bits(self.tape.states[slot].role));
+            let x = self.wires.additive(x);
+            self.wires.push(Step::Store { slot, x });
+        }
+        let output = match self.tape.outputs.first() {
+            Some(&id) => {
+                let x = self.number(id).map_err(|reason| LowerError::Operation {
+                    layer: "output".into(),
+                    op: "reveal",
+                    reason,
+                })?;
+                Some((self.wires.additive(x), self.wires.scale(x)))
+            }
+            None => None,
+        };
+        let wires = std::mem::replace(&mut self.wires, Wires::new(FRACTION_BITS));
+        Ok((wires.finish(), output))
+    }
+
+    /// The wire of a value that holds numbers.
+    pub(super) fn number(&self, id: ValueId) -> Result<WireId, String> {
+        match self.values.get(id) {
+            Some(Lowered::Number(w)) => Ok(*w),
+            _ => Err(format!("value {id} holds no numbers")),
+        }
+    }
+
+    fn bits(&self, id: ValueId) -> Result<Bits, String> {
+        match self.values.get(id) {
+            Some(Lowered::Bits(b)) => Ok(b.clone()),
+            _ => Err(format!("value {id} holds no secret bits")),
+        }
+    }
+
+    fn value(&mut self, id: ValueId, value: &Value) -> Result<Lowered, String> {
+        let dims = dims(value);
+        if let Some(x) = self.softmaxes.largest_of(id) {
+            let x = self.number(x)?;
+            return Ok(Lowered::Number(self.largest(x, dims)));
+        }
+        let moved = |this: &mut Self, x: ValueId, local: Local| -> Result<WireId, String> {
+            let x = this.number(x)?;
+            Ok(this.wires.local(local, vec![x], dims.clone()))
+        };
+        let wire = match &value.op {
+            Op::Rows => self.wires.emit_masked(Step::Rows, dims, FRACTION_BITS),
+            Op::State { slot } => {
+                let scale = bits(self.tape.states[*slot].role);
+                self.wires.emit(Step::State { slot: *slot }, dims, scale)
+            }
+            Op::Store { slot, x } => {
+                let x = self.number(*x)?;
+                self.stores.push((*slot, x));
+                x
+            }
+            Op::Product { x, y, map } => {
+                let (x, y) = (self.number(*x)?, self.number(*y)?);
+                self.product(x, y, map, dims)
+            }
+            Op::Add { x, y } => {
+                let xs = [self.number(*x)?, self.number(*y)?];
+                let xs = self.wires.level(&xs, dims.rows);
+                self.wires.local(Local::Add, xs, dims)
+            }
+            Op::Scale { x, factor } => {
+                let x = self.number(*x)?;
+                self.wires.times(x, *factor)?
+            }
+            Op::Rate { x, rate } => {
+                let x = self.number(*x)?;
+                self.wires.rated(x, *rate)
+            }
+            Op::Offset { x, by } => {
+                let x = self.number(*x)?;
+                let scale = self.wires.scale(x);
+                self.wires.local(Local::Offset(*by, scale), vec![x], dims)
+            }
+            Op::Sign { x } => {
+                let x = self.number(*x)?;
+                return Ok(Lowered::Bits(self.wires.sign(x)));
+            }
+            Op::Select { bit, x } => {
+                let (bits, x) = (self.bits(*bit)?, self.number(*x)?);
+                let y = self.wires.select(&bits, x);
+                if self.early[id] { self.wires.at_most(y, FRACTION_BITS) } else { y }
+            }
+            Op::Bit { bit } => {
+                let bits = self.bits(*bit)?;
+                self.wires.number(&bits)
+            }
+            Op::Function { x, function } => self.function(*x, *function)?,
+            Op::Sum { x, keep, batch } => moved(self, *x, Local::Sum { keep: *keep, batch: *batch })?,
+            Op::Broadcast { x, shape, batch } => {
+                moved(self, *x, Local::Broadcast { shape: shape.clone(), batch: *batch })?
+            }
+            Op::Window { x, pool, index } => moved(self, *x, Local::Window(*pool, *index))?,
+            Op::Unwindow { x, pool, index } => moved(self, *x, Local::Unwindow(*pool, *index))?,
+            Op::AveragePool { x, pool } => moved(self, *x, Local::Average(*pool, share_bits(pool)))?,
+            Op::Spread { x, pool } => moved(self, *x, Local::Spread(*pool, share_bits(pool)))?,
+            Op::Reshape { x, shape } => moved(self, *x, Local::Reshape(shape.clone()))?,
+            Op::Pad { x, pads } => moved(self, *x, Local::Pad(*pads))?,
+            Op::Crop { x, pads } => moved(self, *x, Local::Crop(*pads))?,
+            Op::Slice { x, axis, start, len } => {
+                moved(self, *x, Local::Slice { axis: *axis, start: *start, len: *len })?
+            }
+            Op::Concat { xs, axis } => {
+                let xs = xs.iter().map(|x| self.number(*x)).collect::<Result<Vec<_>, _>>()?;
+                let xs = self.wires.level(&xs, dims.rows);
+                self.wires.local(Local::Concat(*axis), xs, dims)
+            }
+            Op::Pattern { shape, keep } => {
+                let step = Step::Pattern { shape: shape.clone(), keep: *keep };
+                return Ok(Lowered::Pattern(self.wires.push(step)));
+            }
+            Op::Drop { x, pattern } => {
+                let Some(Lowered::Pattern(p)) = self.values.get(*pattern) else {
+                    return Err(format!("value {pattern} is no pattern"));
+                };
+                let p = *p;
+                moved(self, *x, Local::Drop(p))?
+            }
+        };
+        // One rounding of the logits for everything that is made of them: the largest is one of them, to the bit.
+        let logits = self.softmaxes.is_logits(id);
+        Ok(Lowered::Number(if logits { self.wires.at_most(wire, ARGUMENT_BITS) } else { wire }))
+    }
+
+    fn product(&mut self, x: WireId, y: WireId, map: &Map, dims: Dims) -> WireId {
+        if self.wide.contains(&self.wires.source(y)) {
+            let x = self.wires.at_most(x, FRACTION_BITS);
+            let z = self.wires.product_as_it_is(x, y, Bilinear::Elementwise, dims);
+            return self.wires.at(z, FRACTION_BITS);
+        }
+        self.wires.product(x, y, bilinear(map), dims)
+    }
+}
+
+fn dims(value: &Value) -> Dims {
+    let rows = match value.rows {
+        Rows::Each => StepRows::Each,
+        Rows::One => StepRows::One,
+    };
+    debug_assert!(value.kind != Kind::Number || !value.shape.is_empty());
+    Dims::new(&value.shape, rows)
+}
+
+fn bilinear(map: &Map) -> Bilinear {
+    match map {
+        Map::Elementwise => Bilinear::Elementwise,
+        Map::Dense => Bilinear::Dense,
+        Map::DenseInput => Bilinear::DenseInput,
+        Map::DenseWeights => Bilinear::DenseWeights,
+        Map::Conv(g) => Bilinear::Conv(*g),
+        Map::ConvInput(g) => Bilinear::ConvInput(*g),
+        Map::ConvWeights(g) => Bilinear::ConvWeights(*g),
+    }
+}
+
+/// Bits in which the reciprocal of a window's size is exact, or close.
+fn share_bits(pool: &Pool2d) -> u32 {
+    let n = pool.window.0.saturating_mul(pool.window.1);
+    if n.is_power_of_two() && pool.pads.is_none() { n.trailing_zeros().min(20) } else { SHARE_BITS }
+}
+
+fn name(op: &Op) -> &'static str {
+    match op {
+        Op::Rows => "rows",
+        Op::State { .. } => "state",
+        Op::Store { .. } => "store",
+        Op::Product { .. } => "product",
+        Op::Add { .. } => "add",
+        Op::Scale { .. } => "scale",
+        Op::Rate { .. } => "rate",
+        Op::Offset { .. } => "offset",
+        Op::Sign { .. } => "sign",
+        Op::Select { .. } => "select",
+        Op::Bit { .. } => "bit",
+        Op::Function { .. } => "function",
+        Op::Sum { .. } => "sum",
+        Op::Broadcast { .. } => "broadcast",
+        Op::Window { .. } => "window",
+        Op::Unwindow { .. } => "unwindow",
+        Op::AveragePool { .. } => "average-pool",
+        Op::Spread { .. } => "spread",
+        Op::Reshape { .. } => "reshape",
+        Op::Pad { .. } => "pad",
+        Op::Crop { .. } => "crop",
+        Op::Slice { .. } => "slice",
+        Op::Concat { .. } => "concat",
+        Op::Pattern { .. } => "pattern",
+        Op::Drop { .. } => "drop",
+    }
+}

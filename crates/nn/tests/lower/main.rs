@@ -1,0 +1,7 @@
+//! Lowered tapes beside the float interpreter.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod costs;
+mod dump;
+mod optimisers;
