@@ -224,7 +224,7 @@ impl Client {
     }
 
     /// Sends alice the seed and bob the rest of the same request.
-    fn send_shared(
+    pub(crate) fn send_shared(
         &mut self,
         id: RequestId,
         seed: &Seed,
@@ -297,7 +297,7 @@ fn jittered(pause: Duration) -> Result<Duration, ClientError> {
     Ok(pause.mul_f64(0.5 + f64::from(random[0]) / 510.0))
 }
 
-fn within(what: &'static str, words: usize, advice: &'static str) -> Result<(), ClientError> {
+pub(crate) fn within(what: &'static str, words: usize, advice: &'static str) -> Result<(), ClientError> {
     let bytes = words.saturating_mul(8);
     if bytes > MAX_BULK { Err(ClientError::TooLarge { what, bytes, limit: MAX_BULK, advice }) } else { Ok(()) }
 }
@@ -310,6 +310,8 @@ pub(crate) fn kind(reply: &Reply) -> &'static str {
         Reply::Refused { .. } => "a refusal",
         Reply::Sets(_) => "a list of data sets",
         Reply::Ready => "a call for pieces",
+        Reply::Runs(_) => "a list of runs",
+        Reply::Spec(_) => "a run's specification",
     }
 }
 

@@ -10,7 +10,7 @@ use trefoil_prg::{Party, RandomError};
 use trefoil_proto::control::{DecodeError, Refusal};
 use trefoil_transport::TransportError;
 
-use crate::{EncodeError, SetError};
+use crate::{EncodeError, RunUseError, SetError};
 
 /// A request that was not answered.
 #[derive(Debug, Error)]
@@ -157,6 +157,9 @@ pub enum ClientError {
     /// A data set, or a part of one, that does not fit.
     #[error(transparent)]
     Set(#[from] SetError),
+    /// A training run that does not fit, or none of this name.
+    #[error(transparent)]
+    Run(#[from] RunUseError),
     /// No randomness, no shares.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -167,6 +170,7 @@ fn advice(why: Refusal) -> &'static str {
         Refusal::Busy => "; try again later",
         Refusal::UnknownModel => "; `trefoil models` lists those you may query",
         Refusal::UnknownSet => "; `trefoil data list` lists those you declared or contribute to",
+        Refusal::UnknownRun => "; `trefoil train list` lists those you have to do with",
         Refusal::Denied => "; ask its owner or the cluster's operators",
         Refusal::Invalid => "",
         Refusal::Unavailable | Refusal::NotYet => "; the request was not answered, send it again",

@@ -65,6 +65,8 @@ pub enum Purpose {
     Pattern = 26,
     /// A party's part of the mask of a data set's rows: never that of a request's wire, whatever epoch and lot.
     RowLambda = 27,
+    /// The order of a training run's rows, which all three servers know.
+    Order = 28,
 }
 
 /// Which parties share a seed.

@@ -13,6 +13,7 @@ use trefoil_nn::graph::Post;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::dataset::{Declaration, SetInfo};
+use crate::run::{Resumed, RunInfo, RunSpec, Training};
 
 /// Frame tags of the control plane. Steps of a program use lower numbers.
 pub mod tag {
@@ -256,6 +257,48 @@ pub enum Request {
         /// Its name.
         set: String,
     },
+    /// Train: the specification and the states' first values. Shares go as in `Share`.
+    Train {
+        /// Same for both evaluators.
+        id: RequestId,
+        /// The specification.
+        spec: Box<RunSpec>,
+        /// Alice: the seed of her shares. Bob: empty.
+        seed: SecretSeed,
+    },
+    /// The runs that this client has to do with.
+    Runs,
+    /// The specification of one of them.
+    Spec {
+        /// The run.
+        run: u64,
+    },
+    /// Agree to a run. To both: each keeps who has told it so.
+    Agree {
+        /// The run.
+        run: u64,
+        /// Hash of the specification that the client has read.
+        hash: [u8; 32],
+    },
+    /// End a run with its epoch. To both.
+    Stop {
+        /// The run.
+        run: u64,
+    },
+    /// Remove a run and all its states. To alice only.
+    DropRun {
+        /// The run.
+        run: u64,
+    },
+    /// This evaluator's part of a value that was revealed to the client.
+    Revealed {
+        /// The run.
+        run: u64,
+        /// Number of the value in the specification.
+        index: u32,
+        /// Epochs that were over.
+        epoch: u32,
+    },
 }
 
 /// Why a request was not served.
@@ -277,6 +320,8 @@ pub enum Refusal {
     NotYet,
     /// No such data set, or not for this client.
     UnknownSet,
+    /// No such run, or not for this client.
+    UnknownRun,
 }
 
 /// What one step of a request took at alice.
@@ -320,7 +365,7 @@ pub enum Reply {
     Models(Vec<ModelInfo>),
     /// To `Predict`: this evaluator's part of the answer follows in its own frame.
     Answer(Box<RunReport>),
-    /// To `Share`, `Remove` and what changes a data set.
+    /// To `Share`, `Remove` and what changes a data set or a run.
     Done,
     /// Not served.
     Refused {
@@ -333,6 +378,10 @@ pub enum Reply {
     Sets(Vec<SetInfo>),
     /// Bob's to `Contribute`: send the pieces; and when he has them all: tell alice.
     Ready,
+    /// To `Runs`.
+    Runs(Vec<RunInfo>),
+    /// To `Spec`.
+    Spec(Box<RunSpec>),
 }
 
 /// What the evaluators and the producer must agree on before anything is drawn.
@@ -392,6 +441,8 @@ pub enum Command {
         epochs: Vec<u64>,
         /// Epochs of the data sets and of their parts that exist.
         sets: Vec<u64>,
+        /// Numbers of the runs that exist.
+        runs: Vec<u64>,
         /// Epochs of uploads under way.
         uploading: Vec<u64>,
         /// What is staged with this epoch or a higher one is younger than this inventory: it stays.
@@ -467,6 +518,8 @@ pub enum Command {
         /// Its epoch.
         epoch: u64,
     },
+    /// About a training run.
+    Training(Box<Training>),
 }
 
 /// Bob's and carol's replies.
@@ -478,6 +531,8 @@ pub enum Status {
     Mark(u64),
     /// To `Inventory`: epochs that this party lacks.
     Missing(Vec<u64>),
+    /// To `Training::Resume`.
+    Resumed(Box<Resumed>),
     /// Not done: nothing was drawn.
     Refused {
         /// The kind of reason.

@@ -8,6 +8,7 @@ pub mod control;
 pub mod dataset;
 pub mod fingerprint;
 pub mod identity;
+pub mod run;
 
 pub use agreement::{Agreement, Hello, Offer, PairSeed, Seeds};
 pub use cluster::{Cluster, Role, Transport};

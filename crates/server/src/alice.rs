@@ -1,5 +1,6 @@
 //! Alice's lanes: she numbers lots, leads bob and carol through agreement, and runs admitted work.
 
+mod runs;
 mod sets;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,15 +12,19 @@ use trefoil_mpc::masked::input::alice_share;
 use trefoil_mpc::masked::weights::open_weights;
 use trefoil_mpc::masked::{EvaluatorWeights, Material, Outcome, Role, evaluate, prepare};
 use trefoil_prg::Party;
-use trefoil_proto::control::{Command, Refusal, RequestId, RunReport, Status, StepReport, Terms, encode, tag};
+use trefoil_proto::control::{
+    Command, Manifest, Refusal, RequestId, RunReport, Status, StepReport, Terms, encode, tag,
+};
+use trefoil_ring::Tensor;
 use trefoil_transport::Connection;
 
-use crate::core::{Core, Counted, IDLE, SETUP, guarded, lock, peak_rss};
+use crate::core::{Core, Counted, IDLE, SETUP, guarded, lock, nanos, peak_rss};
 use crate::error::{Fault, LaneError};
 use crate::jobs::{Answer, Job, Predict, Queue, Upload, Work};
 use crate::models::{Model, Plan, plans};
 use crate::pool::Kind;
 use crate::probe::Point;
+use crate::runs::Held;
 use crate::session::{Session, agree, hear, say};
 
 /// How often a lane without work asks whether the others are still there.
@@ -65,6 +70,8 @@ struct Lane<'a> {
     /// While there is a session with carol.
     met: Option<Counted<'a>>,
     heard: Instant,
+    /// The training run that this lane works on.
+    training: Option<Held>,
 }
 
 fn evaluator(e: LaneError) -> Fault {
@@ -91,7 +98,8 @@ pub(crate) fn serve(core: &Core, desk: &Desk, number: u32) {
         };
         let Connection { link, closer, .. } = connection;
         core.watch(Party::Bob, number, closer);
-        let mut lane = Lane { core, desk, number, bob: link, carol: None, met: None, heard: Instant::now() };
+        let mut lane =
+            Lane { core, desk, number, bob: link, carol: None, met: None, heard: Instant::now(), training: None };
         let ended = guarded(|| lane.run());
         core.hang_up(Party::Bob, number);
         core.hang_up(Party::Carol, number);
@@ -129,8 +137,12 @@ impl Lane<'_> {
                 let joined = self.join_carol();
                 self.settle(joined)?;
             }
-            let fill = self.carol.is_some().then(|| self.wanted()).flatten();
-            let wait = if fill.is_some() { Duration::ZERO } else { IDLE };
+            let trained = self.train()?;
+            if trained && self.others_are_free() {
+                continue;
+            }
+            let fill = (self.carol.is_some() && !trained).then(|| self.wanted()).flatten();
+            let wait = if fill.is_some() || trained { Duration::ZERO } else { IDLE };
             if let Some(job) = self.desk.queue.pop(wait) {
                 if let Some((kind, ..)) = fill {
                     self.core.pool.finish(kind, None);
@@ -155,7 +167,7 @@ impl Lane<'_> {
                     std::thread::sleep(IDLE);
                 }
                 self.settle(made)?;
-            } else if self.heard.elapsed() > PING {
+            } else if !trained && self.heard.elapsed() > PING {
                 self.ping()?;
             }
         }
@@ -220,9 +232,10 @@ impl Lane<'_> {
             let (uploading, sets) = (lock(&desk.uploading), lock(&desk.sets));
             (uploading.iter().map(|(e, _)| *e).chain(sets.epochs()).collect(), core.store.next_lot())
         };
+        let runs = core.runs.numbers();
         let epochs = core.models.all().iter().map(|m| m.epoch).collect();
         let (sets, ready) = (core.sets.epochs(), core.pool.lots());
-        match Self::ask(link, &Command::Inventory { epochs, sets, uploading, below, ready })? {
+        match Self::ask(link, &Command::Inventory { epochs, sets, runs, uploading, below, ready })? {
             Status::Missing(epochs) => Ok(epochs),
             Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
             _ => Ok(vec![]),
@@ -296,6 +309,8 @@ impl Lane<'_> {
             Work::Declare(by, declaration) => self.declare(by, declaration).map(|()| Default::default()),
             Work::Contribute(c) => self.contribute(c).map(|()| Default::default()),
             Work::RemoveSet(set) => self.remove_set(set).map(|()| Default::default()),
+            Work::Train { id, spec, seed } => self.stage_run(id, spec, seed).map(|()| Default::default()),
+            Work::DropRun(run) => self.drop_run(&run).map(|()| Default::default()),
         };
         let (reply, result): (Answer, _) = match result {
             Ok(done) => (Ok(done), Ok(())),
@@ -308,10 +323,14 @@ impl Lane<'_> {
 
     /// Everyone agrees on a lot or nothing happens. `carol`: whether she deals it.
     fn agree_on(&mut self, id: Option<RequestId>, terms: &Terms, carol: bool) -> Result<(), Fault> {
-        let command = Command::Run { id, terms: terms.clone(), ahead: !carol };
-        say(self.bob.as_mut(), tag::COMMAND, &command).map_err(evaluator)?;
+        self.agree_to(&Command::Run { id, terms: terms.clone(), ahead: !carol }, carol)
+    }
+
+    /// Everyone agrees to a command or nothing happens. `carol`: whether it concerns her.
+    fn agree_to(&mut self, command: &Command, carol: bool) -> Result<(), Fault> {
+        say(self.bob.as_mut(), tag::COMMAND, command).map_err(evaluator)?;
         let dealt = match (&mut self.carol, carol) {
-            (Some((link, _)), true) => Some(Self::ask(link.as_mut(), &command).map_err(producer)),
+            (Some((link, _)), true) => Some(Self::ask(link.as_mut(), command).map_err(producer)),
             _ => None,
         };
         let bob: Status = hear(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)?;
@@ -474,20 +493,27 @@ impl Lane<'_> {
 
     fn upload(&mut self, u: Upload) -> Result<(), Fault> {
         self.need_carol()?;
-        let name = u.manifest.name.clone();
-        let epoch = {
-            let mut uploading = lock(&self.desk.uploading);
-            if self.core.models.named(&name).is_some() || uploading.iter().any(|(_, n)| *n == name) {
-                return Err(Fault::Refused(
-                    Refusal::Invalid,
-                    format!("a model named {name} exists: remove it first or choose another name"),
-                ));
-            }
-            let epoch = self.core.store.take_lot()?;
-            uploading.push((epoch, name));
-            epoch
-        };
+        let epoch = self.name_upload(&u.manifest.name)?;
         let done = self.upload_as(u, epoch);
+        self.end_upload(epoch, done)
+    }
+
+    /// Numbers a model that is to be staged under a name that no other has.
+    fn name_upload(&self, name: &str) -> Result<u64, Fault> {
+        let mut uploading = lock(&self.desk.uploading);
+        if self.core.models.named(name).is_some() || uploading.iter().any(|(_, n)| n == name) {
+            return Err(Fault::Refused(
+                Refusal::Invalid,
+                format!("a model named {name} exists: remove it first or choose another name"),
+            ));
+        }
+        let epoch = self.core.store.take_lot()?;
+        uploading.push((epoch, name.into()));
+        Ok(epoch)
+    }
+
+    /// Clears up after an upload, whatever came of it.
+    fn end_upload(&mut self, epoch: u64, done: Result<(), Fault>) -> Result<(), Fault> {
         lock(&self.desk.uploading).retain(|(e, _)| *e != epoch);
         if done.is_err() && self.core.models.get(epoch).is_none() {
             self.core.store.erase(epoch)?;
@@ -508,7 +534,7 @@ impl Lane<'_> {
         let to_bob = Command::Upload { id, owner: owner.clone(), epoch, manifest_hash, program: None };
         let to_carol = Command::Upload { id, owner: owner.clone(), epoch, manifest_hash, program };
         let bob = Self::ask(self.bob.as_mut(), &to_bob).map_err(evaluator)?;
-        let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let Some((link, _)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
         let carol =
             if bob == Status::Ok { Self::ask(link.as_mut(), &to_carol).map_err(producer) } else { Ok(Status::Ok) };
         match (bob, carol) {
@@ -524,12 +550,18 @@ impl Lane<'_> {
             (Status::Refused { why, reason }, _) => return Err(Fault::Refused(why, reason)),
             (other, _) => return Err(Fault::Evaluator(format!("bob answered {other:?}"))),
         }
-        let source = session.source(Party::Carol, epoch).map_err(producer)?;
         self.go(true)?;
+        self.open_model(epoch, owner, *manifest, shares)
+    }
+
+    /// Opens a model's weights under masks of its own, stages it everywhere and decides that it exists.
+    fn open_model(&mut self, epoch: u64, owner: String, manifest: Manifest, shares: Vec<Tensor>) -> Result<(), Fault> {
+        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let source = session.source(Party::Carol, epoch).map_err(producer)?;
         let weights = open_weights(Role::A, &manifest.program, shares, &source, self.bob.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Bob))?;
         self.bob.meter().take();
-        let model = Model::new(epoch, owner, *manifest, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.everyone("stage")?;
         self.core.reached(Point::Staged);
@@ -583,10 +615,6 @@ impl Lane<'_> {
         tracing::info!(owner = model.owner, model = model.public.name, epoch, "model removed");
         Ok(())
     }
-}
-
-pub(crate) fn nanos(d: Duration) -> u64 {
-    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What each step took: times of the outcome, counters of the links.

@@ -1,5 +1,6 @@
 //! Bob's lanes: he calls alice, follows her commands, and checks each of them against his own knowledge.
 
+mod runs;
 mod sets;
 
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::time::{Duration, Instant};
 use trefoil_link::Link;
 use trefoil_mpc::masked::weights::open_weights;
 use trefoil_mpc::masked::{EvaluatorWeights, Material, Role, evaluate, prepare};
-use trefoil_prg::Party;
-use trefoil_proto::control::{Command, Opening, Refusal, RequestId, RunReport, Status, Terms, encode, tag};
+use trefoil_prg::{Party, Source};
+use trefoil_proto::control::{Command, Manifest, Opening, Refusal, RequestId, RunReport, Status, Terms, encode, tag};
+use trefoil_ring::Tensor;
 use trefoil_transport::Connection;
 
-use crate::alice::{nanos, step_reports};
-use crate::core::{Core, Counted, SETUP, guarded, peak_rss};
+use crate::alice::step_reports;
+use crate::core::{Core, Counted, SETUP, guarded, nanos, peak_rss};
 use crate::dial::dial;
 use crate::error::{Fault, LaneError};
 use crate::halves::{Half, Halves, Waiting};
@@ -114,11 +116,12 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.session().map(|()| None),
-            Command::Inventory { epochs, sets, uploading, below, ready } => {
+            Command::Inventory { epochs, sets, runs, uploading, below, ready } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
                 let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below);
                 let mut missing = missing.map_err(Fault::Own)?;
                 missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
+                missing.extend(self.core.reconcile_runs(&runs, &uploading, below).map_err(Fault::Own)?);
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),
@@ -140,6 +143,7 @@ impl Lane<'_> {
             command @ (Command::Declare { .. } | Command::Keep { .. } | Command::EraseSet { .. }) => {
                 self.core.follow_sets(command)
             }
+            Command::Training(training) => self.train(*training),
             Command::Go | Command::Cancel => Err(Fault::Evaluator("alice misbehaved: nothing was agreed".into())),
         }
     }
@@ -370,13 +374,26 @@ impl Lane<'_> {
             return Ok(None);
         }
         self.burn(epoch)?;
-        let weights = open_weights(Role::B, &manifest.program, shares, &source, self.alice.as_mut());
+        self.open_model(epoch, owner.into(), *manifest, shares, &source)?;
+        Ok(Some(Status::Ok))
+    }
+
+    /// Opens a model's weights under masks of its own and stages it.
+    fn open_model(
+        &mut self,
+        epoch: u64,
+        owner: String,
+        manifest: Manifest,
+        shares: Vec<Tensor>,
+        source: &Source,
+    ) -> Result<(), Fault> {
+        let weights = open_weights(Role::B, &manifest.program, shares, source, self.alice.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Alice))?;
         self.alice.meter().take();
-        let model = Model::new(epoch, owner.into(), *manifest, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.core.reached(Point::Staged);
-        Ok(Some(Status::Ok))
+        Ok(())
     }
 }
 

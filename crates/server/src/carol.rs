@@ -1,8 +1,11 @@
 //! Carol's lanes: she calls alice and bob, holds the masks of the models, and deals what alice asks for.
 
+mod runs;
+
 use trefoil_link::Link;
 use trefoil_mpc::masked::deal;
 use trefoil_mpc::masked::weights::draw_weight_masks;
+use trefoil_mpc::program::{Program, Window};
 use trefoil_prg::Party;
 use trefoil_proto::control::{Command, Opening, Refusal, Status, Terms, tag};
 use trefoil_transport::Connection;
@@ -88,27 +91,18 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.set_up().map(|()| None),
-            Command::Inventory { epochs, sets, uploading, below, .. } => {
+            Command::Inventory { epochs, sets, runs, uploading, below, .. } => {
                 let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below);
                 let mut missing = missing.map_err(Fault::Own)?;
                 missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
+                missing.extend(self.core.reconcile_runs(&runs, &uploading, below).map_err(Fault::Own)?);
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { terms, .. } => self.deal(&terms).map(|()| None),
             Command::Upload { owner, epoch, program: Some(program), .. } => {
                 let invalid = |reason: String| refused(Refusal::Invalid, reason);
                 crate::models::plans(&program.0, program.1).map_err(invalid)?;
-                if !self.agree_and_wait(epoch)? {
-                    return Ok(None);
-                }
-                let session = self.session()?;
-                let alice = session.source(Party::Alice, epoch).map_err(evaluator)?;
-                let bob = session.source(Party::Bob, epoch).map_err(evaluator)?;
-                let weights = draw_weight_masks(&program.0, &alice, &bob).map_err(|e| Fault::Own(e.to_string()))?;
-                let model = Model::new(epoch, owner, *program, weights).map_err(Fault::Own)?;
-                self.core.store.stage(&model.stored())?;
-                self.core.reached(Point::Staged);
-                Ok(Some(Status::Ok))
+                self.draw_model(epoch, owner, program)
             }
             Command::Commit { epoch } => {
                 self.core.commit(&self.core.masks, epoch).map_err(Fault::Own)?;
@@ -130,6 +124,7 @@ impl Lane<'_> {
             command @ (Command::Declare { .. } | Command::Keep { .. } | Command::EraseSet { .. }) => {
                 self.core.follow_sets(command)
             }
+            Command::Training(training) => self.train(*training),
             Command::Upload { program: None, .. } | Command::Go | Command::Cancel => {
                 Err(Fault::Evaluator("alice misbehaved: nothing was agreed".into()))
             }
@@ -156,21 +151,47 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Agrees to a lot and waits for alice's word; burns the lot on it. `false`: she cancelled.
-    fn agree_and_wait(&mut self, lot: u64) -> Result<bool, Fault> {
+    /// Draws the masks of a model's weights and stages them.
+    fn draw_model(
+        &mut self,
+        epoch: u64,
+        owner: String,
+        program: Box<(Program, Window)>,
+    ) -> Result<Option<Status>, Fault> {
+        if !self.agree_and_wait(epoch, epoch)? {
+            return Ok(None);
+        }
+        let session = self.session()?;
+        let alice = session.source(Party::Alice, epoch).map_err(evaluator)?;
+        let bob = session.source(Party::Bob, epoch).map_err(evaluator)?;
+        let weights = draw_weight_masks(&program.0, &alice, &bob).map_err(|e| Fault::Own(e.to_string()))?;
+        let model = Model::new(epoch, owner, *program, weights).map_err(Fault::Own)?;
+        self.core.store.stage(&model.stored())?;
+        self.core.reached(Point::Staged);
+        Ok(Some(Status::Ok))
+    }
+
+    /// Agrees to neighbouring lots and waits for alice's word; burns them on it. `false`: she cancelled.
+    fn agree_and_wait(&mut self, lot: u64, last: u64) -> Result<bool, Fault> {
         self.session()?;
         if lot < self.floor {
             let reason = format!("lot {lot} does not increase: carol is at {}", self.floor);
             return Err(refused(Refusal::Mismatch, reason));
         }
+        let go = self.agreed()?;
+        if go {
+            self.floor = self.core.store.burn(last, self.floor)?;
+            self.core.reached(Point::Burnt);
+        }
+        Ok(go)
+    }
+
+    /// Agrees and waits for alice's word. `false`: she cancelled.
+    fn agreed(&mut self) -> Result<bool, Fault> {
         say(self.alice.as_mut(), tag::STATUS, &Status::Ok).map_err(evaluator)?;
         self.core.reached(Point::Agreed);
         match hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)? {
-            Command::Go => {
-                self.floor = self.core.store.burn(lot, self.floor)?;
-                self.core.reached(Point::Burnt);
-                Ok(true)
-            }
+            Command::Go => Ok(true),
             Command::Cancel => Ok(false),
             other => Err(Fault::Evaluator(format!("alice misbehaved: {other:?} where a go was due"))),
         }
@@ -188,7 +209,7 @@ impl Lane<'_> {
             return Err(refused(Refusal::Mismatch, format!("carol and alice differ in {difference}")));
         }
         plan.fits(terms.batch)?;
-        if !self.agree_and_wait(terms.lot)? {
+        if !self.agree_and_wait(terms.lot, terms.lot)? {
             return Ok(());
         }
         let session = self.session()?;

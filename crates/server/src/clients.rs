@@ -1,5 +1,6 @@
 //! Clients and owners at an evaluator: one thread a connection, one request at a time, every reply bounded in time.
 
+mod runs;
 mod sets;
 
 use std::sync::Arc;
@@ -145,6 +146,13 @@ impl Counter<'_> {
                 }
             }
             Request::RemoveSet { set } => self.remove_set(client, &set),
+            Request::Train { id, spec, seed } => self.train(link, client, id, spec, seed)?,
+            Request::Runs => Ok((Reply::Runs(self.runs(client)), None)),
+            Request::Spec { run } => self.run(client, run).map(|run| (Reply::Spec(Box::new(run.spec.clone())), None)),
+            Request::Agree { run, hash } => self.agree(client, run, hash),
+            Request::Stop { run } => self.stop_run(client, run),
+            Request::DropRun { run } => self.drop_run(client, run),
+            Request::Revealed { run, index, epoch } => self.revealed(client, run, index, epoch),
         })
     }
 

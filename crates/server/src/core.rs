@@ -17,6 +17,7 @@ use crate::error::Fault;
 use crate::models::{Model, Parts, Registry};
 use crate::pool::Pool;
 use crate::probe::{Point, Probe};
+use crate::runs::Runs;
 use crate::sets::DataSets;
 use crate::store::Store;
 
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) models: Registry<EvaluatorWeights>,
     pub(crate) masks: Registry<ProducerWeights>,
     pub(crate) sets: DataSets,
+    pub(crate) runs: Runs,
     pub(crate) pool: Pool,
     pub(crate) pool_bytes: u64,
     /// How long a peer may be silent in the middle of a request.
@@ -111,6 +113,7 @@ impl Core {
             models: Registry::default(),
             masks: Registry::default(),
             sets: DataSets::default(),
+            runs: Runs::default(),
             pool: Pool::default(),
             pool_bytes: limits.0,
             silence: limits.1,
@@ -299,6 +302,11 @@ impl Core {
         }
         Ok(epochs.iter().copied().filter(|e| models.get(*e).is_none()).collect())
     }
+}
+
+/// A time in nanoseconds.
+pub(crate) fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Peak resident memory of this process in bytes; 0 where the system does not tell.

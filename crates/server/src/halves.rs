@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use trefoil_mpc::Reveal;
 use trefoil_proto::control::{Manifest, RequestId};
+use trefoil_proto::run::RunSpec;
 use trefoil_ring::{Tensor, Words};
 
 use crate::core::lock;
@@ -28,6 +29,8 @@ pub(crate) enum Half {
     Upload { manifest: Box<Manifest>, shares: Vec<Tensor> },
     /// A part of a data set: on disk, and erased with this.
     Contribute { set: u64, part: u32, pieces: Pieces },
+    /// A training run: its specification, and bob's share of the states' first values.
+    Train { spec: Box<RunSpec>, share: Words },
 }
 
 /// A half and who waits for its answer.

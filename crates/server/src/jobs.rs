@@ -10,10 +10,12 @@ use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_prg::Seed;
 use trefoil_proto::control::{Manifest, Refusal, RequestId, RunReport, SecretSeed};
 use trefoil_proto::dataset::Declaration;
+use trefoil_proto::run::RunSpec;
 use trefoil_ring::Tensor;
 
 use crate::core::lock;
 use crate::models::Model;
+use crate::runs::Run;
 
 /// One evaluator's part of an answer, and what it took.
 pub(crate) type Given = (Arc<Vec<u8>>, RunReport);
@@ -59,6 +61,13 @@ pub(crate) enum Work {
     Declare(String, Box<Declaration>),
     Contribute(Contribution),
     RemoveSet(u64),
+    /// An owner's training run, and the seed of alice's share of the states' first values.
+    Train {
+        id: RequestId,
+        spec: Box<RunSpec>,
+        seed: SecretSeed,
+    },
+    DropRun(Arc<Run>),
 }
 
 /// Work and who waits for it.

@@ -19,6 +19,7 @@ mod jobs;
 mod models;
 mod pool;
 pub mod probe;
+mod runs;
 pub mod seal;
 mod session;
 mod sets;
@@ -111,6 +112,7 @@ impl Server {
         let core = Core::new((party, cluster, security, fingerprint), store, (pool_bytes, silence), network, probe);
         core.load_models()?;
         core.load_sets()?;
+        core.load_runs()?;
         let shared = Arc::new(Shared {
             core,
             desk: Desk::new(queue),

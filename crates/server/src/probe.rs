@@ -23,6 +23,12 @@ pub enum Point {
     Committed,
     /// A piece of an owner's part of a data set is on bob's disk; others may follow.
     Piece,
+    /// One step of a training run is done; its states are in memory alone.
+    Stepped,
+    /// A training run's states are on disk.
+    Saved,
+    /// This party's part of a value that a run reveals is on disk.
+    Shown,
 }
 
 /// Listens to a server under test.

@@ -3,6 +3,7 @@
 //! Files are written beside their place, flushed and renamed, so that a crash leaves the old state or the new one.
 
 mod pieces;
+mod runs;
 mod sets;
 mod shelf;
 
@@ -18,6 +19,7 @@ use zeroize::Zeroize;
 
 use crate::seal::{SealError, StoreKey};
 pub(crate) use pieces::Pieces;
+pub(crate) use runs::{Checkpoint, Initial, Notes, StoredRun};
 pub(crate) use sets::{Record, Share};
 use shelf::Shelf;
 
@@ -94,6 +96,7 @@ pub struct Store {
     key: StoreKey,
     models: Shelf,
     sets: Shelf,
+    runs: Shelf,
     mark: Mutex<Mark>,
     _lock: File,
 }
@@ -110,6 +113,7 @@ impl Store {
     pub fn open(dir: &Path, party: Party, key: StoreKey) -> Result<Self, StoreError> {
         let models = Shelf::open(dir.join("models"), party.name().into())?;
         let sets = Shelf::open(dir.join("sets"), format!("{party}/sets"))?;
+        let runs = Shelf::open(dir.join("runs"), format!("{party}/runs"))?;
         restrict(dir).map_err(io_error(dir))?;
         let path = dir.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
@@ -118,7 +122,7 @@ impl Store {
         }
         let durable = read_mark(&dir.join("mark"))?;
         let mark = Mutex::new(Mark { durable, next: durable });
-        Ok(Self { dir: dir.into(), party, key, models, sets, mark, _lock: lock })
+        Ok(Self { dir: dir.into(), party, key, models, sets, runs, mark, _lock: lock })
     }
 
     /// The lowest lot that is not burnt.
@@ -128,9 +132,14 @@ impl Store {
 
     /// Takes the next lot: it is burnt, on disk, when this returns.
     pub fn take_lot(&self) -> Result<u64, StoreError> {
+        self.take_lots(1)
+    }
+
+    /// Takes the next `count` lots and gives the first: all are burnt, on disk, when this returns.
+    pub fn take_lots(&self, count: u32) -> Result<u64, StoreError> {
         let mut mark = self.locked()?;
         let lot = mark.next;
-        self.burn_below(&mut mark, after(lot)?)?;
+        self.burn_below(&mut mark, lot.checked_add(count.into()).ok_or(StoreError::Exhausted(lot))?)?;
         Ok(lot)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,13 +36,7 @@ impl Shelf {
     }
 
     pub(super) fn stage<T: Serialize>(&self, key: &StoreKey, epoch: u64, value: &T) -> Result<(), StoreError> {
-        let path = self.path(epoch, true);
-        let damaged =
-            |e: postcard::Error| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() };
-        let mut plain = postcard::to_stdvec(value).map_err(damaged)?;
-        let sealed = key.seal(&self.label(epoch), &plain);
-        plain.zeroize();
-        write_durably(&path, &sealed?)
+        write_sealed(key, &self.label(epoch), &self.path(epoch, true), value)
     }
 
     pub(super) fn commit(&self, epoch: u64) -> Result<(), StoreError> {
@@ -57,6 +51,10 @@ impl Shelf {
 
     pub(super) fn erase(&self, epoch: u64) -> Result<(), StoreError> {
         [true, false].into_iter().try_for_each(|staged| erase_file(&self.path(epoch, staged)))
+    }
+
+    pub(super) fn erase_staged(&self, epoch: u64) -> Result<(), StoreError> {
+        erase_file(&self.path(epoch, true))
     }
 
     /// The epochs of kept and of staged files, oldest first.
@@ -78,12 +76,30 @@ impl Shelf {
     }
 
     pub(super) fn load<T: DeserializeOwned>(&self, key: &StoreKey, epoch: u64, staged: bool) -> Result<T, StoreError> {
-        let path = self.path(epoch, staged);
-        let sealed = fs::read(&path).map_err(io_error(&path))?;
-        let mut plain = key.open(&self.label(epoch), &path, &sealed)?;
-        let value = postcard::from_bytes(&plain)
-            .map_err(|e| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() });
-        plain.zeroize();
-        value
+        read_sealed(key, &self.label(epoch), &self.path(epoch, staged))
     }
+}
+
+/// Seals `value` under `label` and writes it, all of it or nothing.
+pub(super) fn write_sealed<T: Serialize>(
+    key: &StoreKey,
+    label: &str,
+    path: &Path,
+    value: &T,
+) -> Result<(), StoreError> {
+    let damaged = |e: postcard::Error| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() };
+    let mut plain = postcard::to_stdvec(value).map_err(damaged)?;
+    let sealed = key.seal(label, &plain);
+    plain.zeroize();
+    write_durably(path, &sealed?)
+}
+
+/// Reads what was sealed under `label`.
+pub(super) fn read_sealed<T: DeserializeOwned>(key: &StoreKey, label: &str, path: &Path) -> Result<T, StoreError> {
+    let sealed = fs::read(path).map_err(io_error(path))?;
+    let mut plain = key.open(label, path, &sealed)?;
+    let value = postcard::from_bytes(&plain)
+        .map_err(|e| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() });
+    plain.zeroize();
+    value
 }

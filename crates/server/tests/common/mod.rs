@@ -1,6 +1,8 @@
 //! A cluster of three servers in this process, on free ports of loopback.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
+pub mod training;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;

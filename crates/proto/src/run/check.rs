@@ -1,0 +1,323 @@
+//! Whether a run makes sense: checked by whoever writes one and by every server that is to take part.
+
+use thiserror::Error;
+use trefoil_mpc::program::{Form, Op, Program, ProgramError, Rows, WeightSpec};
+
+use super::{
+    Check, Disclosure, MAX_DISCLOSURES, MAX_EPOCHS, MAX_PURPOSE, MAX_SHOWN, MAX_SPEC, Order, Publication, RowRange,
+    RunSpec,
+};
+use crate::control::encode;
+use crate::dataset::Declaration;
+use crate::identity::check_name;
+
+/// Why a run is refused.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum RunError {
+    /// A run, owner, coordinator or recipient whose name is none.
+    #[error("{what} {name:?} is no name: a-z, 0-9 and '-' inside, as short as a client's")]
+    Name {
+        /// What it should name.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Something beyond its bounds.
+    #[error("{what}: {got}, must be 1 to {most}")]
+    Size {
+        /// What.
+        what: String,
+        /// Its size.
+        got: u64,
+        /// The most.
+        most: u64,
+    },
+    /// The data set is another one than the run was written for.
+    #[error("the declaration of the data set is not the one that this run is for")]
+    Declaration,
+    /// Rows that are none of the set's.
+    #[error("{what} rows {first}..{end} of a set of {rows}")]
+    Rows {
+        /// Training or validation.
+        what: &'static str,
+        /// First.
+        first: u32,
+        /// The row after the last.
+        end: u32,
+        /// The set's rows.
+        rows: u32,
+    },
+    /// A program that cannot be run.
+    #[error("the program of {which}: {source}")]
+    Program {
+        /// Which.
+        which: String,
+        /// Why.
+        source: ProgramError,
+    },
+    /// A program that may not be run at its place.
+    #[error("the program of {which}: {reason}")]
+    Unfit {
+        /// Which.
+        which: String,
+        /// Why.
+        reason: String,
+    },
+    /// Not the right number of public numbers.
+    #[error("{got} lists of public numbers: one for all steps, {epochs} (epochs) or {steps} (steps) are due")]
+    Rates {
+        /// Lists given.
+        got: usize,
+        /// Epochs.
+        epochs: u32,
+        /// Steps of the run.
+        steps: u64,
+    },
+    /// A list of public numbers of the wrong length.
+    #[error("public numbers of step or epoch {at}: {got}, the program takes {due}")]
+    Numbers {
+        /// Which list.
+        at: usize,
+        /// Its length.
+        got: usize,
+        /// The program's.
+        due: usize,
+    },
+    /// Not the right number of rows in an order.
+    #[error("an order of {got} rows: {epoch} for every epoch, or {all} for all of them, are due")]
+    Order {
+        /// Rows given.
+        got: usize,
+        /// Rows of an epoch.
+        epoch: u64,
+        /// Rows of all.
+        all: u64,
+    },
+    /// A row in the order that is not a training row.
+    #[error("row {row} in the order is none of the training rows {first}..{end}")]
+    OrderRow {
+        /// The row.
+        row: u32,
+        /// First training row.
+        first: u32,
+        /// The row after the last.
+        end: u32,
+    },
+    /// A metric that is no state.
+    #[error("metric {0} is none of the {1} states")]
+    Metric(u32, usize),
+    /// A weight of the published model that no state fits.
+    #[error("weight {weight} of the published model: {reason}")]
+    Weight {
+        /// Its name.
+        weight: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn unfit(which: &str, reason: impl Into<String>) -> RunError {
+    RunError::Unfit { which: which.into(), reason: reason.into() }
+}
+
+fn size(what: impl Into<String>, got: impl Into<u64>, most: impl Into<u64>) -> Result<(), RunError> {
+    let (got, most) = (got.into(), most.into());
+    if (1..=most).contains(&got) { Ok(()) } else { Err(RunError::Size { what: what.into(), got, most }) }
+}
+
+fn name(what: &'static str, name: &str) -> Result<(), RunError> {
+    check_name(name).map_err(|_| RunError::Name { what, name: name.chars().take(80).collect() })
+}
+
+impl RunSpec {
+    /// Checks everything that can be known before the run: programs, shapes, rows, schedules, what is revealed.
+    pub fn check(&self, declaration: &Declaration) -> Result<(), RunError> {
+        for (what, text) in [("run", &self.name), ("owner", &self.owner), ("coordinator", &self.coordinator)] {
+            name(what, text)?;
+        }
+        if declaration.hash() != self.declaration {
+            return Err(RunError::Declaration);
+        }
+        size("bytes of the specification", encode(self).len() as u64, MAX_SPEC as u64)?;
+        size("epochs", self.epochs, MAX_EPOCHS)?;
+        size("steps between checkpoints", self.checkpoint, u32::MAX)?;
+        rows("training", self.training, declaration)?;
+        self.check_program(&self.step, "a step", (self.batch, self.training), declaration)?;
+        reveals(&self.step, "a step", false)?;
+        if stores(&self.step).next().is_none() {
+            return Err(unfit("a step", "stores nothing: nothing would be learnt"));
+        }
+        self.check_rates()?;
+        self.check_order()?;
+        let states = self.step.states.len();
+        if let Some(m) = self.metrics.iter().find(|m| **m as usize >= states) {
+            return Err(RunError::Metric(*m, states));
+        }
+        if let Some(check) = &self.check {
+            self.check_check(check, declaration)?;
+        }
+        if self.reveals.len() > MAX_DISCLOSURES || self.shown() > MAX_SHOWN {
+            let got = self.shown().max(self.reveals.len() as u64);
+            return Err(RunError::Size { what: "values revealed".into(), got, most: MAX_SHOWN });
+        }
+        self.reveals.iter().enumerate().try_for_each(|(i, d)| self.check_disclosure(i, d, declaration))?;
+        self.publish.as_ref().map_or(Ok(()), |p| self.check_publication(p))
+    }
+
+    /// A program that runs on batches of rows and on the run's states.
+    fn check_program(
+        &self,
+        program: &Program,
+        which: &str,
+        (batch, from): (u32, RowRange),
+        declaration: &Declaration,
+    ) -> Result<(), RunError> {
+        let most = program.largest_batch().map_err(|source| RunError::Program { which: which.into(), source })?;
+        let most = u64::from(from.rows()).min(most as u64);
+        size(format!("rows of a batch of {which}"), batch, most)?;
+        let width: usize = program.input_shape.iter().product();
+        if !matches!(program.steps[0].op, Op::Rows) {
+            return Err(unfit(which, "must begin with rows of the data set"));
+        }
+        if width != declaration.width() || program.fraction_bits != declaration.fraction_bits {
+            let reason = format!(
+                "takes rows of {width} values with {} fraction bits, the data set has {} with {}",
+                program.fraction_bits,
+                declaration.width(),
+                declaration.fraction_bits
+            );
+            return Err(unfit(which, reason));
+        }
+        if !program.weights.is_empty() {
+            return Err(unfit(which, "has weights of its own: what is not trained is a state that nothing stores"));
+        }
+        if program.states != self.step.states {
+            return Err(unfit(which, "has other states than a step"));
+        }
+        if which != "a step" && program.rates > 0 {
+            return Err(unfit(which, "takes public numbers: only steps have them"));
+        }
+        Ok(())
+    }
+
+    fn check_rates(&self) -> Result<(), RunError> {
+        let (got, steps, due) = (self.rates.len(), self.all_steps(), self.step.rates);
+        let known = got == 1 || got as u64 == u64::from(self.epochs) || got as u64 == steps;
+        if !(known || got == 0 && due == 0) {
+            return Err(RunError::Rates { got, epochs: self.epochs, steps });
+        }
+        match self.rates.iter().enumerate().find(|(_, r)| r.len() != due) {
+            Some((at, r)) => Err(RunError::Numbers { at, got: r.len(), due }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_order(&self) -> Result<(), RunError> {
+        let Order::Fixed(list) = &self.order else { return Ok(()) };
+        let epoch = u64::from(self.steps()) * u64::from(self.batch);
+        let all = epoch.saturating_mul(self.epochs.into());
+        if ![epoch, all].contains(&(list.len() as u64)) {
+            return Err(RunError::Order { got: list.len(), epoch, all });
+        }
+        let RowRange { first, end } = self.training;
+        match list.iter().find(|r| !(first..end).contains(r)) {
+            Some(row) => Err(RunError::OrderRow { row: *row, first, end }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_check(&self, check: &Check, declaration: &Declaration) -> Result<(), RunError> {
+        rows("validation", check.rows, declaration)?;
+        self.check_program(&check.program, "the check", (check.batch, check.rows), declaration)?;
+        reveals(&check.program, "the check", false)?;
+        match stores(&check.program).find(|s| !self.metrics.contains(&(*s as u32))) {
+            Some(slot) => Err(unfit("the check", format!("stores state {slot}, which is no metric"))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_disclosure(&self, index: usize, d: &Disclosure, declaration: &Declaration) -> Result<(), RunError> {
+        let which = format!("reveal {index}");
+        name("recipient", &d.recipient)?;
+        size(format!("bytes of the purpose of {which}"), d.purpose.len() as u64, MAX_PURPOSE as u64)?;
+        if d.purpose.chars().any(char::is_control) {
+            return Err(unfit(&which, "has a purpose with control characters"));
+        }
+        self.check_program(&d.program, &which, (1, RowRange { first: 0, end: 1 }), declaration)?;
+        reveals(&d.program, &which, true)?;
+        if d.program.steps.iter().any(|s| s.op.operands().contains(&0)) {
+            return Err(unfit(&which, "reads rows: only what training made of them can be revealed"));
+        }
+        if stores(&d.program).next().is_some() {
+            return Err(unfit(&which, "stores a state"));
+        }
+        let infos = d.program.infer().map_err(|source| RunError::Program { which: which.clone(), source })?;
+        match infos.last() {
+            Some(last) if last.form == Form::Additive && last.rows == Rows::One => Ok(()),
+            _ => Err(unfit(&which, "must reveal numbers of the whole run, not of rows")),
+        }
+    }
+
+    fn check_publication(&self, p: &Publication) -> Result<(), RunError> {
+        let (weights, specs) = (&p.weights, &p.manifest.program.weights);
+        name("published model", &p.manifest.name)?;
+        p.manifest
+            .program
+            .check_prediction()
+            .map_err(|source| RunError::Program { which: "the published model".into(), source })?;
+        if weights.len() != specs.len() {
+            let reason = format!("{} weights, {} states named for them", specs.len(), weights.len());
+            return Err(unfit("the published model", reason));
+        }
+        for (spec, slot) in specs.iter().zip(weights) {
+            let fail = |reason: String| RunError::Weight { weight: spec.name.clone(), reason };
+            let state = self.step.states.get(*slot as usize);
+            let WeightSpec { shape, scale, .. } = state.ok_or_else(|| fail(format!("there is no state {slot}")))?;
+            if *shape != spec.shape || *scale > spec.scale {
+                return Err(fail(format!(
+                    "shape {:?} at scale {}, but state {slot} has {shape:?} at {scale}",
+                    spec.shape, spec.scale
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everyone who must have agreed before the run begins: the owners of its data and of its model, its coordinator.
+    pub fn parties(&self, declaration: &Declaration) -> Vec<String> {
+        let mut all: Vec<String> = declaration.parts.iter().map(|p| p.owner.clone()).collect();
+        all.extend([self.owner.clone(), self.coordinator.clone()]);
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether `client` is shown something.
+    pub fn reveals_to(&self, client: &str) -> bool {
+        self.reveals.iter().any(|d| d.recipient == client)
+    }
+}
+
+/// Whether a program ends in a reveal as it should.
+fn reveals(program: &Program, which: &str, due: bool) -> Result<(), RunError> {
+    match (program.steps.iter().any(|s| matches!(s.op, Op::Reveal { .. })), due) {
+        (true, false) => Err(unfit(which, "reveals something")),
+        (false, true) => Err(unfit(which, "reveals nothing")),
+        _ => Ok(()),
+    }
+}
+
+fn stores(program: &Program) -> impl Iterator<Item = usize> + '_ {
+    program.steps.iter().filter_map(|s| match s.op {
+        Op::Store { slot, .. } => Some(slot),
+        _ => None,
+    })
+}
+
+fn rows(what: &'static str, range: RowRange, declaration: &Declaration) -> Result<(), RunError> {
+    let RowRange { first, end } = range;
+    if first < end && end <= declaration.rows {
+        return Ok(());
+    }
+    Err(RunError::Rows { what, first, end, rows: declaration.rows })
+}

@@ -1,0 +1,1 @@
+//! Runs that make sense, runs that do not, and the way through one.

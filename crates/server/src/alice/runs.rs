@@ -1,0 +1,266 @@
+//! Training runs at alice's lanes: a lane that takes a run brings it back to where it stood, and goes on from there.
+//!
+//! Lots are agreed on a stretch at a time, so that a step of training needs no word of control: carol deals ahead while
+//! the evaluators compute, as far as her link lets her. After any failure the lane gives the run up, and whichever takes
+//! it next goes back to the latest checkpoint that bob has as well.
+
+use super::*;
+use crate::runs::{Held, Live, Lot, Run, account, check_run, joint_seed, revealed_at};
+use crate::store::Initial;
+use trefoil_mpc::masked::rows::{HeldRows, open_rows};
+use trefoil_proto::control::SecretSeed;
+use trefoil_proto::run::{Phase as Part, Position, Resumed, Revealed, RunSpec, Training};
+
+/// Steps whose lots are agreed on at once.
+const STRETCH: u32 = 16;
+/// How long the removal of a run waits for the lane that works on it.
+const RELEASE: Duration = Duration::from_secs(30);
+
+/// After the go nobody reports back: whatever fails ends the lane, at all three.
+fn fatal(fault: Fault) -> Fault {
+    Fault::Evaluator(fault.refusal().1)
+}
+
+impl Lane<'_> {
+    /// Does one stretch of a run, if there is one to be done. `false`: there was nothing to do.
+    pub(super) fn train(&mut self) -> Result<bool, Fault> {
+        if self.carol.is_none() || self.core.draining() {
+            self.training = None;
+            return Ok(false);
+        }
+        let Some(mut held) = self.training.take().or_else(|| self.core.runs.claim(self.core)) else {
+            return Ok(false);
+        };
+        if held.run.is_removed() {
+            return Ok(false);
+        }
+        let _working = self.core.work();
+        let outcome = self.train_on(&mut held);
+        if let Err(fault) = &outcome {
+            held.run.failed(&fault.refusal().1);
+        }
+        let goes_on = *outcome.as_ref().unwrap_or(&false);
+        self.training = goes_on.then_some(held);
+        self.settle(outcome.map(drop))?;
+        Ok(goes_on)
+    }
+
+    /// Whether another lane is there for what clients ask.
+    pub(super) fn others_are_free(&self) -> bool {
+        self.desk.up.load(Ordering::Acquire) > self.core.runs.held()
+    }
+
+    /// `false`: the run is over.
+    fn train_on(&mut self, held: &mut Held) -> Result<bool, Fault> {
+        let run = held.run.clone();
+        let Some(revealed) = &held.resumed else {
+            held.resumed = self.take_up(&run)?;
+            return Ok(held.resumed.is_some());
+        };
+        let mut guard = lock(&run.live);
+        let Some(live) = guard.as_mut() else { return Err(Fault::Own("the run is not in memory".into())) };
+        let notes = run.notes();
+        live.at = run.spec.due(live.at, notes.stopped);
+        // What both have revealed is not revealed again: its recipient would learn more than was agreed.
+        while let Some(own) = revealed_at(&run.spec, &notes.revealed, live.at).filter(|r| revealed.contains(r)) {
+            tracing::info!(run = run.spec.name, index = own.index, epoch = own.epoch, "revealed before");
+            live.at = run.spec.due(run.spec.after(live.at, 1), notes.stopped);
+        }
+        if run.is_served(self.core, live.at) {
+            live.at = run.spec.after(live.at, 1);
+        }
+        match live.at.phase {
+            Part::Done => {
+                drop(guard);
+                self.finish(&run, notes.stopped).map(|()| false)
+            }
+            Part::Publish => self.publish(&run, live).map(|()| true),
+            _ => self.stretch(&run, live).map(|()| true),
+        }
+    }
+
+    /// Bob and carol agree to what alice commands, or nothing happens.
+    fn agree_to_train(&mut self, training: Training) -> Result<(), Fault> {
+        self.agree_to(&Command::Training(Box::new(training)), true)
+    }
+
+    fn ask_of_run(link: &mut dyn Link, run: &Run) -> Result<Result<Resumed, Fault>, LaneError> {
+        let resume = Training::Resume { run: run.number, hash: run.hash };
+        match Self::ask(link, &Command::Training(Box::new(resume)))? {
+            Status::Resumed(there) => Ok(Ok(*there)),
+            Status::Refused { why, reason } => Ok(Err(Fault::Refused(why, reason))),
+            other => Err(LaneError::Protocol(format!("answered {other:?} about a run"))),
+        }
+    }
+
+    /// Goes back to the latest checkpoint that bob has too, and opens the data set unless it is open at all three.
+    /// What bob has revealed; none if the run is over.
+    fn take_up(&mut self, run: &Run) -> Result<Option<Vec<Revealed>>, Fault> {
+        let bob = Self::ask_of_run(self.bob.as_mut(), run).map_err(evaluator)??;
+        let Some((link, _)) = &mut self.carol else { return Err(Fault::Producer("no session with carol".into())) };
+        let carol = Self::ask_of_run(link.as_mut(), run).map_err(producer)??;
+        if let Some(note) = bob.done {
+            let training = Training::Finish { run: run.number, note: note.clone() };
+            self.tell_everyone(&Command::Training(Box::new(training)))?;
+            self.core.finish_run(run, &note)?;
+            return Ok(None);
+        }
+        let own = self.core.store.checkpoints(run.number)?;
+        let common = own.into_iter().find(|c| bob.checkpoints.contains(&c.at));
+        let (at, states) = match &common {
+            Some(c) => (c.at, c.words()),
+            None => (Position::START, run.first_states(self.core).map_err(Fault::Own)?),
+        };
+        let mut live = lock(&run.live);
+        let is_open = live.as_ref().map(|l| l.rows_lot);
+        let open = is_open.is_none() || [bob.rows, carol.rows] != [is_open; 2];
+        let rows = match is_open {
+            Some(lot) if !open => lot,
+            _ => self.core.store.take_lot()?,
+        };
+        let share = if open { Some(self.core.load_rows(run)?) } else { None };
+        let seeds: Vec<SecretSeed> = vec![run.seed.clone(), bob.seed.clone(), carol.seed];
+        let seed = joint_seed(&seeds);
+        self.agree_to_train(Training::Begin { run: run.number, at, rows, open, seeds })?;
+        self.go(true)?;
+        let table = match (share, live.take()) {
+            (Some(share), _) => {
+                let source = self.session_source(Party::Carol, rows)?;
+                let opened = open_rows(Role::A, share, &source, self.bob.as_mut());
+                opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?
+            }
+            (None, Some(before)) => HeldRows { delta: before.delta, lambda: before.lambda },
+            (None, None) => return Err(Fault::Own("the data set is not open".into())),
+        };
+        let HeldRows { delta, lambda } = table;
+        *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
+        self.core.store.erase_checkpoints_after(run.number, at)?;
+        run.note(self.core, |n| n.measured.resumed += 1)?;
+        run.reached(at);
+        self.everyone("take up the run").map_err(fatal)?;
+        self.bob.meter().take();
+        tracing::info!(run = run.spec.name, ?at, open, "training goes on");
+        Ok(Some(bob.revealed))
+    }
+
+    fn session_source(&self, peer: Party, lot: u64) -> Result<trefoil_prg::Source, Fault> {
+        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        session.source(peer, lot).map_err(producer)
+    }
+
+    /// Neighbouring parts of one kind; what is revealed or saved stands alone or at the end.
+    fn stretch(&mut self, run: &Run, live: &mut Live) -> Result<(), Fault> {
+        let first = live.at;
+        let most = match first.phase {
+            Part::Train | Part::Check => STRETCH,
+            _ => 1,
+        };
+        let count = most.min(run.spec.places(first.phase) - first.index);
+        let lot = self.core.store.take_lots(count)?;
+        self.agree_to_train(Training::Stretch { run: run.number, at: first, count, lot })?;
+        self.core.reached(Point::Burnt);
+        self.bob.meter().take();
+        self.go(true)?;
+        for number in (lot..).take(count as usize) {
+            let carol = self.session_source(Party::Carol, number)?;
+            let other = self.session_source(Party::Bob, number)?;
+            let lot = Lot { number, carol, other, peer: self.bob.as_mut(), dealt: None };
+            live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
+        }
+        account(run, first, self.bob.as_mut(), None);
+        Ok(live.save(self.core, run, first, count)?)
+    }
+
+    /// The trained weights become a model of their own, under masks of their own, and are never put together.
+    fn publish(&mut self, run: &Run, live: &Live) -> Result<(), Fault> {
+        let Some(publication) = &run.spec.publish else { return Err(Fault::Own("nothing is to be published".into())) };
+        let manifest = &publication.manifest;
+        let epoch = self.name_upload(&manifest.name)?;
+        let done = self.publish_as(run, live, epoch);
+        self.end_upload(epoch, done)
+    }
+
+    fn publish_as(&mut self, run: &Run, live: &Live, epoch: u64) -> Result<(), Fault> {
+        let Some(publication) = &run.spec.publish else { return Err(Fault::Own("nothing is to be published".into())) };
+        let manifest = publication.manifest.clone();
+        let shares = live.weights(&run.spec, publication).map_err(Fault::Own)?;
+        self.agree_to_train(Training::Publish { run: run.number, epoch })?;
+        self.go(true)?;
+        self.open_model(epoch, run.spec.owner.clone(), manifest, shares)
+    }
+
+    /// Everyone forgets the states, alice last: while she has not, she asks again.
+    fn finish(&mut self, run: &Run, stopped: bool) -> Result<(), Fault> {
+        let note = if stopped { "stopped early" } else { "all epochs done" };
+        let finish = Training::Finish { run: run.number, note: note.into() };
+        self.tell_everyone(&Command::Training(Box::new(finish)))?;
+        Ok(self.core.finish_run(run, note)?)
+    }
+
+    /// A new run: bob stages, then carol, then alice; what she keeps then, all keep.
+    pub(super) fn stage_run(&mut self, id: RequestId, spec: Box<RunSpec>, seed: SecretSeed) -> Result<(), Fault> {
+        self.need_carol()?;
+        check_run(self.core, &spec).map_err(|(why, reason)| Fault::Refused(why, reason))?;
+        let name = format!("run {}", spec.name);
+        let number = {
+            let mut uploading = lock(&self.desk.uploading);
+            if self.core.runs.named(&spec.name).is_some() || uploading.iter().any(|(_, n)| *n == name) {
+                let reason = format!("a run named {} exists: drop it first or choose another name", spec.name);
+                return Err(Fault::Refused(Refusal::Invalid, reason));
+            }
+            let number = self.core.store.take_lot()?;
+            uploading.push((number, name));
+            number
+        };
+        let done = self.stage_everywhere(id, number, spec, seed);
+        lock(&self.desk.uploading).retain(|(e, _)| *e != number);
+        if done.is_err() && self.core.runs.get(number).is_none() {
+            self.core.store.erase_run(number)?;
+        }
+        if let Err(Fault::Producer(_) | Fault::Refused(..)) = &done {
+            self.take_stock()?;
+        }
+        done
+    }
+
+    fn stage_everywhere(&mut self, id: RequestId, run: u64, spec: Box<RunSpec>, seed: SecretSeed) -> Result<(), Fault> {
+        let hash = spec.hash();
+        let stage = |spec| Command::Training(Box::new(Training::Stage { id, run, hash, spec }));
+        match Self::ask(self.bob.as_mut(), &stage(None)).map_err(evaluator)? {
+            Status::Ok => {}
+            Status::Refused { why, reason } => return Err(Fault::Refused(why, reason)),
+            other => return Err(Fault::Evaluator(format!("bob answered {other:?}"))),
+        }
+        let Some((link, _)) = &mut self.carol else { return Err(Fault::Producer("no session with carol".into())) };
+        match Self::ask(link.as_mut(), &stage(Some(spec.clone()))).map_err(producer)? {
+            Status::Ok => {}
+            Status::Refused { why, reason } => return Err(Fault::Refused(why, reason)),
+            other => return Err(Fault::Producer(format!("carol answered {other:?}"))),
+        }
+        self.core.stage_run(run, spec, Initial::Seed(seed))?;
+        self.core.keep_run(run)?;
+        self.core.reached(Point::Committed);
+        self.tell_everyone(&Command::Training(Box::new(Training::Keep { run })))?;
+        tracing::info!(run, "training run kept");
+        Ok(())
+    }
+
+    /// Removes a run once no lane works on it: the others first.
+    pub(super) fn drop_run(&mut self, run: &Run) -> Result<(), Fault> {
+        self.need_carol()?;
+        if self.training.as_ref().is_some_and(|held| held.run.number == run.number) {
+            self.training = None;
+        }
+        let until = Instant::now() + RELEASE;
+        while !self.core.withdraw_run(run) {
+            if Instant::now() >= until {
+                return Err(Fault::Refused(Refusal::Busy, "busy: the run is in the middle of a step".into()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.tell_everyone(&Command::Training(Box::new(Training::Erase { run: run.number })))?;
+        self.core.erase_run(run.number)?;
+        tracing::info!(run = run.spec.name, "run removed");
+        Ok(())
+    }
+}

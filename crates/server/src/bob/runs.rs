@@ -1,0 +1,213 @@
+//! Training runs at bob's lanes: he holds alice to the specification that its owner sent him, and to whom agreed to it.
+
+use super::*;
+use crate::core::lock;
+use crate::runs::{Live, Lot, Run, account, all_states, check_run, joint_seed};
+use crate::store::Initial;
+use trefoil_mpc::masked::rows::{HeldRows, open_rows};
+use trefoil_proto::control::SecretSeed;
+use trefoil_proto::run::{Phase as Part, Position, Training};
+
+/// Steps that alice may agree on at once.
+const MOST: u32 = 1024;
+
+/// After alice's go she hears nothing before the next command: whatever fails ends the lane.
+fn fatal(fault: Fault) -> Fault {
+    Fault::Evaluator(fault.refusal().1)
+}
+
+impl Lane<'_> {
+    pub(super) fn train(&mut self, training: Training) -> Result<Option<Status>, Fault> {
+        match training {
+            Training::Stage { id, run, hash, .. } => self.stage_run(id, run, hash),
+            Training::Keep { run } => {
+                self.core.keep_run(run)?;
+                self.core.reached(Point::Committed);
+                Ok(Some(Status::Ok))
+            }
+            Training::Erase { run } => {
+                self.core.erase_run(run)?;
+                tracing::info!(run, "run removed");
+                Ok(Some(Status::Ok))
+            }
+            Training::Resume { run, hash } => {
+                let run = self.core.run_of(run)?;
+                if run.hash != hash {
+                    return Err(refused(Refusal::Mismatch, "alice and bob differ in what the run is"));
+                }
+                if let (None, Some(reason)) = (run.notes().done, run.obstacle(self.core)) {
+                    return Err(refused(Refusal::Denied, format!("bob: {reason}")));
+                }
+                Ok(Some(Status::Resumed(Box::new(run.resumed(self.core)?))))
+            }
+            Training::Begin { run, at, rows, open, seeds } => {
+                let run = self.core.run_of(run)?;
+                self.begin(&run, at, (rows, open), &seeds)
+            }
+            Training::Stretch { run, at, count, lot } => {
+                let run = self.core.run_of(run)?;
+                self.stretch(&run, at, count, lot).map(|()| None)
+            }
+            Training::Publish { run, epoch } => {
+                let run = self.core.run_of(run)?;
+                self.publish(&run, epoch)
+            }
+            Training::Finish { run, note } => {
+                let run = self.core.run_of(run)?;
+                let at = lock(&run.live).as_ref().map(|l| l.at);
+                let over = |at| run.may_follow(self.core, at, Position { phase: Part::Done, index: 0, ..at });
+                if run.notes().done.is_none() && !at.is_some_and(over) {
+                    return Err(refused(Refusal::Mismatch, "the run is not over at bob"));
+                }
+                self.core.finish_run(&run, &note)?;
+                Ok(Some(Status::Ok))
+            }
+        }
+    }
+
+    fn stage_run(&mut self, id: RequestId, run: u64, hash: [u8; 32]) -> Result<Option<Status>, Fault> {
+        let half = self.halves.take(&id, HALF);
+        let half = half.ok_or_else(|| refused(Refusal::Unavailable, "bob has not received his half of the run"))?;
+        let Waiting { client, half, answer, .. } = half;
+        let done = self.stage_half(&client, half, run, hash);
+        // An owner that is gone hears nothing: nothing is lost by that.
+        let _ = answer.send(done.as_ref().map(|()| Default::default()).map_err(Fault::refusal));
+        done.map(|()| Some(Status::Ok))
+    }
+
+    fn stage_half(&mut self, client: &str, half: Half, run: u64, hash: [u8; 32]) -> Result<(), Fault> {
+        let Half::Train { spec, share } = half else {
+            return Err(refused(Refusal::Invalid, "the owner sent bob another kind of request"));
+        };
+        if spec.owner != client || spec.hash() != hash {
+            return Err(refused(Refusal::Mismatch, "the owner told alice and bob different things about the run"));
+        }
+        check_run(self.core, &spec).map_err(|(why, reason)| refused(why, format!("bob: {reason}")))?;
+        if all_states(&spec) != Some(share.len()) {
+            return Err(refused(Refusal::Invalid, "the owner's share is not of the states' size"));
+        }
+        self.core.stage_run(run, spec, Initial::Values(share.bytes().to_vec()))
+    }
+
+    /// Goes back to the checkpoint that alice names, opening the data set if she says so.
+    fn begin(
+        &mut self,
+        run: &Run,
+        at: Position,
+        (rows, open): (u64, bool),
+        seeds: &[SecretSeed],
+    ) -> Result<Option<Status>, Fault> {
+        if let Some(reason) = run.obstacle(self.core) {
+            return Err(refused(Refusal::Denied, format!("bob: {reason}")));
+        }
+        if seeds.len() != 3 || seeds[1] != run.seed {
+            return Err(refused(Refusal::Mismatch, "bob's part of the run's seed is another"));
+        }
+        let states = match self.core.store.checkpoints(run.number)?.into_iter().find(|c| c.at == at) {
+            Some(checkpoint) => checkpoint.words(),
+            None if at == Position::START => run.first_states(self.core).map_err(Fault::Own)?,
+            None => return Err(refused(Refusal::Mismatch, format!("bob has no checkpoint at {at:?}"))),
+        };
+        let mut live = lock(&run.live);
+        if !open && live.as_ref().is_none_or(|l| l.rows_lot != rows) {
+            return Err(refused(Refusal::Mismatch, format!("bob has not opened the data set under lot {rows}")));
+        }
+        let Some((_, session)) = &self.carol else {
+            return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
+        };
+        let share = match open {
+            true => {
+                self.increases(rows)?;
+                Some((self.core.load_rows(run)?, session.source(Party::Carol, rows).map_err(evaluator)?))
+            }
+            false => None,
+        };
+        if !self.agree_and_wait()? {
+            return Ok(None);
+        }
+        let table = match (share, live.take()) {
+            (Some((share, source)), _) => {
+                self.burn(rows)?;
+                open_rows(Role::B, share, &source, self.alice.as_mut())
+                    .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?
+            }
+            (None, Some(before)) => HeldRows { delta: before.delta, lambda: before.lambda },
+            (None, None) => return Err(Fault::Own("the data set is not open".into())),
+        };
+        let HeldRows { delta, lambda } = table;
+        let seed = joint_seed(seeds);
+        *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
+        self.core.store.erase_checkpoints_after(run.number, at)?;
+        run.note(self.core, |n| n.measured.resumed += 1)?;
+        run.reached(at);
+        self.alice.meter().take();
+        Ok(Some(Status::Ok))
+    }
+
+    fn increases(&self, lot: u64) -> Result<(), Fault> {
+        if lot < self.floor {
+            let reason = format!("lot {lot} does not increase: bob is at {}", self.floor);
+            return Err(refused(Refusal::Mismatch, reason));
+        }
+        Ok(())
+    }
+
+    /// Checks that `at` is due at bob, too.
+    fn follows(&self, run: &Run, live: &Live, at: Position) -> Result<(), Fault> {
+        if run.may_follow(self.core, live.at, at) {
+            return Ok(());
+        }
+        Err(refused(Refusal::NotYet, format!("bob is at {:?} of the run, alice at {at:?}", live.at)))
+    }
+
+    fn stretch(&mut self, run: &Run, at: Position, count: u32, lot: u64) -> Result<(), Fault> {
+        let mut guard = lock(&run.live);
+        let live = guard.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
+        self.follows(run, live, at)?;
+        self.increases(lot)?;
+        let last = run.spec.last_lot(at, count, lot).filter(|_| count <= MOST);
+        let last = last.ok_or_else(|| refused(Refusal::Invalid, format!("{count} parts of a run from {at:?} on")))?;
+        if self.carol.is_none() {
+            return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
+        }
+        if !self.agree_and_wait()? {
+            return Ok(());
+        }
+        self.burn(last)?;
+        self.alice.meter().take();
+        live.at = at;
+        for number in lot..=last {
+            let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("carol is gone".into())) };
+            let carol = session.source(Party::Carol, number).map_err(evaluator)?;
+            let other = session.source(Party::Alice, number).map_err(evaluator)?;
+            let lot = Lot { number, carol, other, peer: self.alice.as_mut(), dealt: Some(link.as_mut()) };
+            live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Alice)))?;
+        }
+        let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);
+        account(run, at, self.alice.as_mut(), dealt);
+        Ok(live.save(self.core, run, at, count)?)
+    }
+
+    /// Opens the trained weights as a model's.
+    fn publish(&mut self, run: &Run, epoch: u64) -> Result<Option<Status>, Fault> {
+        let guard = lock(&run.live);
+        let live = guard.as_ref().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
+        let due = Position { phase: Part::Publish, index: 0, ..live.at };
+        self.follows(run, live, due)?;
+        self.increases(epoch)?;
+        let Some(publication) = &run.spec.publish else {
+            return Err(refused(Refusal::Denied, "the run publishes no model"));
+        };
+        let shares = live.weights(&run.spec, publication).map_err(Fault::Own)?;
+        let Some((_, session)) = &self.carol else {
+            return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
+        };
+        let source = session.source(Party::Carol, epoch).map_err(evaluator)?;
+        if !self.agree_and_wait()? {
+            return Ok(None);
+        }
+        self.burn(epoch)?;
+        self.open_model(epoch, run.spec.owner.clone(), publication.manifest.clone(), shares, &source).map_err(fatal)?;
+        Ok(Some(Status::Ok))
+    }
+}

@@ -1,0 +1,136 @@
+//! Training runs at carol's lanes: she draws the masks of the data set once, and deals step after step.
+
+use super::*;
+use crate::core::lock;
+use crate::runs::{Live, Run, check_run, joint_seed};
+use crate::store::Initial;
+use trefoil_mpc::masked::ProducerWeights;
+use trefoil_mpc::masked::rows::draw_row_masks;
+use trefoil_mpc::masked::training::{Batch, deal_step};
+use trefoil_proto::control::SecretSeed;
+use trefoil_proto::run::{Position, Training};
+use trefoil_ring::Words;
+
+impl Lane<'_> {
+    pub(super) fn train(&mut self, training: Training) -> Result<Option<Status>, Fault> {
+        match training {
+            Training::Stage { run, hash, spec: Some(spec), .. } => {
+                if spec.hash() != hash {
+                    return Err(refused(Refusal::Mismatch, "the run's hash is another at carol"));
+                }
+                check_run(self.core, &spec).map_err(|(why, reason)| refused(why, format!("carol: {reason}")))?;
+                self.core.stage_run(run, spec, Initial::Absent)?;
+                Ok(Some(Status::Ok))
+            }
+            Training::Stage { spec: None, .. } => Err(refused(Refusal::Invalid, "carol needs the specification")),
+            Training::Keep { run } => {
+                self.core.keep_run(run)?;
+                self.core.reached(Point::Committed);
+                Ok(Some(Status::Ok))
+            }
+            Training::Erase { run } => {
+                self.core.erase_run(run)?;
+                tracing::info!(run, "run removed");
+                Ok(Some(Status::Ok))
+            }
+            Training::Resume { run, hash } => {
+                let run = self.core.run_of(run)?;
+                if run.hash != hash {
+                    return Err(refused(Refusal::Mismatch, "alice and carol differ in what the run is"));
+                }
+                Ok(Some(Status::Resumed(Box::new(run.resumed(self.core)?))))
+            }
+            Training::Begin { run, at, rows, open, seeds } => {
+                let run = self.core.run_of(run)?;
+                self.begin(&run, at, (rows, open), &seeds)
+            }
+            Training::Stretch { run, at, count, lot } => {
+                let run = self.core.run_of(run)?;
+                self.deal_stretch(&run, at, count, lot).map(|()| None)
+            }
+            Training::Publish { run, epoch } => {
+                let run = self.core.run_of(run)?;
+                let Some(publication) = &run.spec.publish else {
+                    return Err(refused(Refusal::Denied, "the run publishes no model"));
+                };
+                let manifest = &publication.manifest;
+                let program = Box::new((manifest.program.clone(), manifest.window));
+                self.draw_model(epoch, run.spec.owner.clone(), program)
+            }
+            Training::Finish { run, note } => {
+                let run = self.core.run_of(run)?;
+                self.core.finish_run(&run, &note)?;
+                Ok(Some(Status::Ok))
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        run: &Run,
+        at: Position,
+        (rows, open): (u64, bool),
+        seeds: &[SecretSeed],
+    ) -> Result<Option<Status>, Fault> {
+        if seeds.len() != 3 || seeds[2] != run.seed {
+            return Err(refused(Refusal::Mismatch, "carol's part of the run's seed is another"));
+        }
+        let info = self.core.sets.info(run.spec.set).filter(|i| i.is_complete());
+        let info = info.ok_or_else(|| refused(Refusal::UnknownSet, "carol does not know the whole data set"))?;
+        let mut live = lock(&run.live);
+        if !open && live.as_ref().is_none_or(|l| l.rows_lot != rows) {
+            return Err(refused(Refusal::Mismatch, format!("carol has no masks of lot {rows}")));
+        }
+        let agreed = if open { self.agree_and_wait(rows, rows)? } else { self.agreed()? };
+        if !agreed {
+            return Ok(None);
+        }
+        let lambda = match (open, live.take()) {
+            (false, Some(before)) => before.lambda,
+            _ => {
+                let session = self.session()?;
+                let alice = session.source(Party::Alice, rows).map_err(evaluator)?;
+                let bob = session.source(Party::Bob, rows).map_err(evaluator)?;
+                let n = info.declaration.rows as usize * info.declaration.width();
+                draw_row_masks(n, &alice, &bob).map_err(|e| Fault::Own(e.to_string()))?
+            }
+        };
+        let (seed, delta) = (joint_seed(seeds), Words::default());
+        *live = Some(Live { rows_lot: rows, seed, delta, lambda, states: vec![], at, order: None });
+        run.reached(at);
+        Ok(Some(Status::Ok))
+    }
+
+    fn deal_stretch(&mut self, run: &Run, first: Position, count: u32, lot: u64) -> Result<(), Fault> {
+        let mut guard = lock(&run.live);
+        let live = guard.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "carol has not taken up the run"))?;
+        let last = run.spec.last_lot(first, count, lot);
+        let last =
+            last.ok_or_else(|| refused(Refusal::Invalid, format!("{count} parts of a run from {first:?} on")))?;
+        if !self.agree_and_wait(lot, last)? {
+            return Ok(());
+        }
+        for (index, number) in (first.index..).zip(lot..=last) {
+            let at = Position { index, ..first };
+            self.deal_part(run, live, at, number)?;
+            run.reached(run.spec.after(at, 1));
+        }
+        self.bob.meter().take();
+        Ok(())
+    }
+
+    fn deal_part(&mut self, run: &Run, live: &mut Live, at: Position, lot: u64) -> Result<(), Fault> {
+        let own = |e: trefoil_mpc::MpcError| Fault::Evaluator(e.to_string());
+        let Some((program, size)) = run.spec.program(at) else { return Err(Fault::Own("nothing to deal".into())) };
+        let (_, lambda) = live.batch(run, at, program.input_shape.iter().product()).map_err(own)?;
+        let common = live.common(self.core, run, lot);
+        let batch = Batch { size: size as usize, lambda, rates: run.spec.rates_at(at), common: &common };
+        let weights = ProducerWeights::new(program, vec![]).map_err(own)?;
+        let session = self.session()?;
+        let alice = session.source(Party::Alice, lot).map_err(evaluator)?;
+        let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
+        deal_step(program, batch, &weights, &alice, &bob, self.bob.as_mut()).map_err(own)?;
+        self.core.reached(Point::Prepared);
+        Ok(())
+    }
+}

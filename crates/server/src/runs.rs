@@ -1,0 +1,429 @@
+//! The training runs a party knows: what was agreed, where each stands, and what is in memory while it goes on.
+//!
+//! A run is known by its number, which alice takes like a lot. Alice owns its progress: one of her lanes at a time
+//! holds it. Bob and carol follow, and check each command against the specification that they hold themselves. What is
+//! in memory is lost with any failure: all then go back to the latest checkpoint that alice and bob both have.
+
+mod live;
+mod order;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use trefoil_mpc::masked::input::alice_share;
+use trefoil_prg::{Party, Seed};
+use trefoil_proto::Role;
+use trefoil_proto::control::{MAX_BULK, Refusal, SecretSeed};
+use trefoil_proto::run::{Phase, Position, Resumed, Revealed, RunInfo, RunSpec, Stage};
+use trefoil_ring::Words;
+
+use crate::core::{Core, lock};
+use crate::error::Fault;
+use crate::models::check_manifest;
+use crate::store::{Initial, Notes, StoreError, StoredRun};
+pub(crate) use live::{Live, Lot, account, joint_seed};
+
+/// After a failure, a run is taken up again this much later.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A run at this party.
+pub(crate) struct Run {
+    pub(crate) number: u64,
+    pub(crate) spec: RunSpec,
+    pub(crate) hash: [u8; 32],
+    /// This party's contribution to the run's seed.
+    pub(crate) seed: SecretSeed,
+    notes: Mutex<Notes>,
+    progress: Mutex<Progress>,
+    /// What is in memory; whoever works on the run holds the lock.
+    pub(crate) live: Mutex<Option<Live>>,
+    held: AtomicBool,
+    removed: AtomicBool,
+}
+
+/// What clients are told of a run that is under way.
+struct Progress {
+    at: Position,
+    note: String,
+    /// No lane takes the run before.
+    not_before: Instant,
+}
+
+/// A run that one of alice's lanes works on.
+pub(crate) struct Held {
+    pub(crate) run: Arc<Run>,
+    /// What bob had revealed when the run was taken up; none before.
+    pub(crate) resumed: Option<Vec<Revealed>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.run.held.store(false, Ordering::Release);
+    }
+}
+
+impl Run {
+    fn new(number: u64, stored: StoredRun, notes: Notes) -> Self {
+        let StoredRun { spec, seed, .. } = stored;
+        let progress = Progress { at: Position::START, note: String::new(), not_before: Instant::now() };
+        Self {
+            number,
+            hash: spec.hash(),
+            spec: *spec,
+            seed,
+            notes: Mutex::new(notes),
+            progress: Mutex::new(progress),
+            live: Mutex::default(),
+            held: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    /// A copy of the notes.
+    pub(crate) fn notes(&self) -> Notes {
+        lock(&self.notes).clone()
+    }
+
+    /// Changes the notes in memory; they are on disk with the next checkpoint at the latest.
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Notes)) {
+        change(&mut lock(&self.notes));
+    }
+
+    /// Changes the notes, on disk when this returns.
+    pub(crate) fn note(&self, core: &Core, change: impl FnOnce(&mut Notes)) -> Result<(), StoreError> {
+        let mut notes = lock(&self.notes);
+        let mut changed = notes.clone();
+        change(&mut changed);
+        core.store.write_notes(self.number, &changed)?;
+        *notes = changed;
+        Ok(())
+    }
+
+    /// Tells clients where the run stands.
+    pub(crate) fn reached(&self, at: Position) {
+        let mut progress = lock(&self.progress);
+        progress.at = at;
+        progress.note.clear();
+    }
+
+    /// Tells clients what keeps the run from going on; no lane takes it at once.
+    pub(crate) fn failed(&self, reason: &str) {
+        let mut progress = lock(&self.progress);
+        progress.note = reason.chars().take(300).collect();
+        progress.not_before = Instant::now() + PAUSE;
+    }
+
+    /// Whether alice was told to remove the run.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Whether `client` may know of this run: the owners of its data and model, its coordinator, who is shown something.
+    pub(crate) fn concerns(&self, core: &Core, client: &str) -> bool {
+        let owners = core.sets.info(self.spec.set).is_some_and(|i| i.declaration.names(client));
+        owners || self.spec.owner == client || self.spec.coordinator == client || self.spec.reveals_to(client)
+    }
+
+    /// Who has not told this party that it agrees. Without the data set nobody knows whom to ask.
+    pub(crate) fn missing(&self, core: &Core) -> Vec<String> {
+        let agreed = &lock(&self.notes).agreed;
+        let parties = match core.sets.info(self.spec.set) {
+            Some(info) => self.spec.parties(&info.declaration),
+            None => vec![self.spec.owner.clone(), self.spec.coordinator.clone()],
+        };
+        parties.into_iter().filter(|p| !agreed.contains(p)).collect()
+    }
+
+    /// Why the run cannot go on, if it cannot: owners who have not agreed, data that is not there.
+    pub(crate) fn obstacle(&self, core: &Core) -> Option<String> {
+        match core.sets.info(self.spec.set) {
+            None => return Some(format!("the data set of run {} is gone", self.spec.name)),
+            Some(info) if !info.is_complete() => {
+                return Some(format!("parts of data set {} are missing", info.declaration.name));
+            }
+            Some(_) => {}
+        }
+        let missing = self.missing(core);
+        (!missing.is_empty()).then(|| format!("without the agreement of {}", missing.join(", ")))
+    }
+
+    /// What `client` hears of the run.
+    pub(crate) fn info(&self, core: &Core, client: &str) -> RunInfo {
+        let missing = self.missing(core);
+        let obstacle = self.obstacle(core);
+        let notes = lock(&self.notes);
+        let progress = lock(&self.progress);
+        let stage = match (&notes.done, &obstacle) {
+            (Some(_), _) => Stage::Done,
+            (None, Some(_)) => Stage::Waiting,
+            (None, None) => Stage::Running,
+        };
+        let shown = |r: &&Revealed| self.spec.reveals.get(r.index as usize).is_some_and(|d| d.recipient == client);
+        RunInfo {
+            run: self.number,
+            name: self.spec.name.clone(),
+            hash: self.hash,
+            owner: self.spec.owner.clone(),
+            coordinator: self.spec.coordinator.clone(),
+            stage,
+            missing,
+            stopped: notes.stopped,
+            epochs: self.spec.epochs,
+            steps: self.spec.steps(),
+            done: self.spec.steps_before(progress.at),
+            at: progress.at,
+            note: notes.done.clone().or(obstacle).unwrap_or_else(|| progress.note.clone()),
+            measured: notes.measured,
+            revealed: notes.revealed.iter().filter(shown).copied().collect(),
+        }
+    }
+
+    /// Whether `at` may follow `from`: what this party has revealed, or published, is not done again; and only a run that
+    /// it was told to stop ends early.
+    pub(crate) fn may_follow(&self, core: &Core, from: Position, at: Position) -> bool {
+        let notes = lock(&self.notes);
+        let mut here = from;
+        loop {
+            let due = [self.spec.due(here, false), self.spec.due(here, notes.stopped)];
+            if due.contains(&at) {
+                return true;
+            }
+            let done =
+                |p: &&Position| revealed_at(&self.spec, &notes.revealed, **p).is_some() || self.is_served(core, **p);
+            match due.iter().find(done) {
+                Some(p) => here = self.spec.after(*p, 1),
+                None => return false,
+            }
+        }
+    }
+
+    /// Whether the model that is to be published at `at` is there.
+    pub(crate) fn is_served(&self, core: &Core, at: Position) -> bool {
+        let Some(publish) = &self.spec.publish else { return false };
+        let served = core.models.named(&publish.manifest.name);
+        at.phase == Phase::Publish && served.is_some_and(|m| m.owner == self.spec.owner && m.public == publish.manifest)
+    }
+
+    /// What this party says when the run is taken up.
+    pub(crate) fn resumed(&self, core: &Core) -> Result<Resumed, StoreError> {
+        let rows = lock(&self.live).as_ref().map(|l| l.rows_lot);
+        let checkpoints = match core.party {
+            Party::Carol => vec![],
+            _ => core.store.checkpoints(self.number)?.iter().map(|c| c.at).collect(),
+        };
+        let notes = lock(&self.notes);
+        let (revealed, done) = (notes.revealed.clone(), notes.done.clone());
+        Ok(Resumed { seed: self.seed.clone(), rows, checkpoints, revealed, done })
+    }
+
+    /// This evaluator's shares of the states' first values.
+    pub(crate) fn first_states(&self, core: &Core) -> Result<Vec<Words>, String> {
+        let stored = core.store.stored_run(self.number).map_err(|e| e.to_string())?;
+        let sizes: Vec<usize> = state_sizes(&self.spec).collect();
+        let total = sizes.iter().sum();
+        let damaged = || format!("the first states of run {} are damaged", self.spec.name);
+        let all = match &stored.initial {
+            Initial::Seed(seed) => {
+                let bytes = <[u8; 32]>::try_from(seed.expose()).map_err(|_| damaged())?;
+                alice_share(&Seed::from_bytes(bytes), total)
+            }
+            Initial::Values(bytes) if bytes.len() == 8 * total => {
+                let mut words = Words::zeros(total);
+                words.bytes_mut().copy_from_slice(bytes);
+                words
+            }
+            Initial::Values(_) | Initial::Absent => return Err(damaged()),
+        };
+        let mut left = &all[..];
+        let split = |n: usize| {
+            let (state, more) = left.split_at(n);
+            left = more;
+            state.to_vec().into()
+        };
+        Ok(sizes.into_iter().map(split).collect())
+    }
+}
+
+/// Elements of each state.
+fn state_sizes(spec: &RunSpec) -> impl Iterator<Item = usize> + '_ {
+    spec.step.states.iter().map(|s| s.shape.iter().product())
+}
+
+/// Elements of all states, unless they are more than one request carries.
+pub(crate) fn all_states(spec: &RunSpec) -> Option<usize> {
+    let sizes = spec.step.states.iter().map(|s| trefoil_ring::tensor::elements(&s.shape).ok());
+    sizes.into_iter().try_fold(0_usize, |sum, n| sum.checked_add(n?)).filter(|n| *n <= MAX_BULK / 8)
+}
+
+/// What was revealed at a place.
+pub(crate) fn revealed_at(spec: &RunSpec, all: &[Revealed], at: Position) -> Option<Revealed> {
+    let (index, _) = spec.disclosure(at)?;
+    all.iter().find(|r| (r.index, r.epoch) == (index, at.epoch)).copied()
+}
+
+/// All runs at this party, by number.
+#[derive(Default)]
+pub(crate) struct Runs(Mutex<BTreeMap<u64, Arc<Run>>>);
+
+impl Runs {
+    /// A run by its number.
+    pub(crate) fn get(&self, run: u64) -> Option<Arc<Run>> {
+        lock(&self.0).get(&run).cloned()
+    }
+
+    /// A run by its name.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Run>> {
+        lock(&self.0).values().find(|r| r.spec.name == name).cloned()
+    }
+
+    /// All runs, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Run>> {
+        lock(&self.0).values().cloned().collect()
+    }
+
+    /// Their numbers.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        lock(&self.0).keys().copied().collect()
+    }
+
+    /// Takes a run that can go on and that no lane holds.
+    pub(crate) fn claim(&self, core: &Core) -> Option<Held> {
+        let free = |r: &Arc<Run>| {
+            lock(&r.notes).done.is_none()
+                && !r.is_removed()
+                && lock(&r.progress).not_before <= Instant::now()
+                && r.obstacle(core).is_none()
+                && !r.held.swap(true, Ordering::AcqRel)
+        };
+        self.all().into_iter().find(free).map(|run| Held { run, resumed: None })
+    }
+
+    /// How many runs are held by a lane.
+    pub(crate) fn held(&self) -> usize {
+        self.all().iter().filter(|r| r.held.load(Ordering::Acquire)).count()
+    }
+}
+
+type Refused = (Refusal, String);
+
+/// Checks a run against itself, the cluster file and the data set.
+pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
+    let invalid = |reason: String| Err((Refusal::Invalid, reason));
+    let Some(info) = core.sets.info(spec.set) else {
+        return Err((Refusal::UnknownSet, format!("no data set of number {}", spec.set)));
+    };
+    spec.check(&info.declaration).or_else(|e| invalid(e.to_string()))?;
+    let client = |name: &str| core.cluster.client(name);
+    if !client(&spec.owner).is_some_and(|c| c.roles.contains(&Role::Owner)) {
+        let reason = format!("{} may not train: the cluster file does not name it an owner", spec.owner);
+        return Err((Refusal::Denied, reason));
+    }
+    let recipients = spec.reveals.iter().map(|d| d.recipient.as_str());
+    if let Some(name) = recipients.chain([spec.coordinator.as_str()]).find(|n| client(n).is_none()) {
+        return invalid(format!("the cluster file names no client {name:?}"));
+    }
+    if all_states(spec).is_none() {
+        return invalid(format!("more than {} elements in all states", MAX_BULK / 8));
+    }
+    if let Some(publish) = &spec.publish {
+        check_manifest(&publish.manifest).or_else(invalid)?;
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Reads every kept run. What alice had only staged is erased.
+    pub(crate) fn load_runs(&self) -> Result<(), StoreError> {
+        let (kept, staged) = self.store.stored_runs()?;
+        if self.party == Party::Alice {
+            staged.into_iter().try_for_each(|run| self.store.erase_run_staged(run))?;
+        }
+        for run in kept {
+            let loaded = self.store.stored_run(run).and_then(|stored| self.know(run, stored));
+            if let Err(e) = loaded {
+                tracing::error!(run, reason = %e, "a stored run cannot be used");
+            }
+        }
+        Ok(())
+    }
+
+    fn know(&self, number: u64, stored: StoredRun) -> Result<(), StoreError> {
+        let notes = self.store.notes(number)?;
+        lock(&self.runs.0).entry(number).or_insert_with(|| Arc::new(Run::new(number, stored, notes)));
+        Ok(())
+    }
+
+    /// Stages a run under a number that nothing has. The owner, who sent it, agrees.
+    pub(crate) fn stage_run(&self, run: u64, spec: Box<RunSpec>, initial: Initial) -> Result<(), Fault> {
+        if self.runs.get(run).is_some() {
+            return Err(Fault::Refused(Refusal::Mismatch, format!("number {run} is taken")));
+        }
+        let seed = Seed::random().map_err(|e| Fault::Own(e.to_string()))?;
+        let notes = Notes { agreed: vec![spec.owner.clone()], ..Notes::default() };
+        self.store.stage_run(run, &StoredRun { spec, seed: seed.expose().to_vec().into(), initial })?;
+        self.store.write_notes(run, &notes)?;
+        self.reached(crate::probe::Point::Staged);
+        Ok(())
+    }
+
+    /// Makes a staged run permanent and known.
+    pub(crate) fn keep_run(&self, run: u64) -> Result<(), StoreError> {
+        let stored = self.store.keep_run(run)?;
+        self.know(run, stored)
+    }
+
+    /// Forgets a run and erases everything kept of it.
+    pub(crate) fn erase_run(&self, run: u64) -> Result<(), StoreError> {
+        lock(&self.runs.0).remove(&run);
+        self.store.erase_run(run)
+    }
+
+    /// The run is over: its states are erased, what was revealed stays.
+    pub(crate) fn finish_run(&self, run: &Run, note: &str) -> Result<(), StoreError> {
+        *lock(&run.live) = None;
+        run.note(self, |n| n.done = Some(note.into()))?;
+        self.store.erase_states(run.number)?;
+        tracing::info!(run = run.spec.name, note, "training is over");
+        Ok(())
+    }
+
+    /// Follows alice's inventory of runs. Gives the numbers that this party lacks.
+    pub(crate) fn reconcile_runs(&self, runs: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, String> {
+        let _alone = lock(&self.reconciling);
+        let (_, staged) = self.store.stored_runs().map_err(|e| e.to_string())?;
+        for run in staged {
+            if runs.contains(&run) {
+                self.keep_run(run).map_err(|e| e.to_string())?;
+            } else if run < below && !uploading.contains(&run) {
+                self.store.erase_run_staged(run).map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(runs.iter().copied().filter(|r| self.runs.get(*r).is_none()).collect())
+    }
+
+    /// This evaluator's share of a run's data set.
+    pub(crate) fn load_rows(&self, run: &Run) -> Result<Words, Fault> {
+        let refuse = |reason: String| Fault::Refused(Refusal::UnknownSet, reason);
+        let info = self.sets.info(run.spec.set);
+        let info = info.ok_or_else(|| refuse(format!("the data set of run {} is gone", run.spec.name)))?;
+        let shared = self.sets.load(&self.store, &info.declaration.name).map_err(|e| refuse(e.to_string()))?;
+        match shared.epoch == run.spec.set {
+            true => Ok(shared.words),
+            false => Err(refuse(format!("the data set of run {} was declared anew", run.spec.name))),
+        }
+    }
+
+    /// A run that alice commands about.
+    pub(crate) fn run_of(&self, number: u64) -> Result<Arc<Run>, Fault> {
+        let run = self.runs.get(number);
+        run.ok_or_else(|| Fault::Refused(Refusal::UnknownRun, format!("{} knows no run {number}", self.party)))
+    }
+
+    /// Removes a run at alice as soon as no lane works on it; `false` if one still does.
+    pub(crate) fn withdraw_run(&self, run: &Run) -> bool {
+        run.removed.store(true, Ordering::Release);
+        !run.held.load(Ordering::Acquire)
+    }
+}

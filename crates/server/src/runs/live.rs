@@ -1,0 +1,216 @@
+//! A run in memory: the opened data set, the states, and how an evaluator does one part of it.
+
+use trefoil_link::{Link, Phase as LinkPhase};
+use trefoil_mpc::MpcError;
+use trefoil_mpc::masked::EvaluatorWeights;
+use trefoil_mpc::masked::rows::pick_rows;
+use trefoil_mpc::masked::training::{Batch, evaluate_step, prepare_step};
+use trefoil_prg::{Pair, Party, Seed, Source};
+use trefoil_proto::control::SecretSeed;
+use trefoil_proto::run::{Phase, Position, Publication, Revealed, RunSpec};
+use trefoil_ring::{Tensor, Words};
+
+use super::order::drawn;
+use super::{Fault, Run, StoreError};
+use crate::core::{Core, nanos, peak_rss};
+use crate::probe::Point;
+use crate::store::Checkpoint;
+
+/// A run while it goes on.
+pub(crate) struct Live {
+    /// The lot under which the data set was opened.
+    pub(crate) rows_lot: u64,
+    /// What the three servers made together.
+    pub(crate) seed: Seed,
+    /// The data set's deltas; none at the producer.
+    pub(crate) delta: Words,
+    /// Its masks: whole at the producer, own part at an evaluator.
+    pub(crate) lambda: Words,
+    /// Own shares; none at the producer.
+    pub(crate) states: Vec<Words>,
+    /// What is due.
+    pub(crate) at: Position,
+    /// The order of one epoch.
+    pub(crate) order: Option<(u32, Vec<u32>)>,
+}
+
+/// The sources and links of one lot at an evaluator.
+pub(crate) struct Lot<'a> {
+    pub(crate) number: u64,
+    pub(crate) carol: Source,
+    pub(crate) other: Source,
+    pub(crate) peer: &'a mut dyn Link,
+    /// At bob: what carol deals.
+    pub(crate) dealt: Option<&'a mut dyn Link>,
+}
+
+/// The run's seed out of what alice, bob and carol contribute to it.
+pub(crate) fn joint_seed(parts: &[SecretSeed]) -> Seed {
+    let mut h = blake3::Hasher::new_derive_key("trefoil 2026 seed of a run");
+    parts.iter().for_each(|p| {
+        h.update(&(p.expose().len() as u64).to_le_bytes()).update(p.expose());
+    });
+    let seed = Seed::from_bytes(*h.finalize().as_bytes());
+    zeroize::Zeroize::zeroize(&mut h);
+    seed
+}
+
+impl Live {
+    /// The rows that a part of the run reads.
+    fn rows(&mut self, run: &Run, at: Position) -> Vec<usize> {
+        let spec = &run.spec;
+        if let Some(listed) = spec.listed_rows(at) {
+            return listed;
+        }
+        if at.phase != Phase::Train {
+            return vec![];
+        }
+        if self.order.as_ref().is_none_or(|(epoch, _)| *epoch != at.epoch) {
+            let rows = (spec.training.first, spec.training.end);
+            self.order = Some((at.epoch, drawn(&self.seed, run.hash, at.epoch, rows)));
+        }
+        let from = at.index as usize * spec.batch as usize;
+        let order = self.order.as_ref().map_or(&[][..], |(_, rows)| rows);
+        order.iter().skip(from).take(spec.batch as usize).map(|r| *r as usize).collect()
+    }
+
+    /// The source of what all three servers may know in one lot.
+    pub(crate) fn common(&self, core: &Core, run: &Run, lot: u64) -> Source {
+        let ledger = core.probe.as_ref().and_then(|p| p.ledger());
+        Source::new(&self.seed, Pair::Common, run.hash, lot).with_ledger(ledger)
+    }
+
+    /// Deltas and masks of a batch; a program that reveals reads none and is given zeros.
+    pub(crate) fn batch(&mut self, run: &Run, at: Position, width: usize) -> Result<(Words, Words), MpcError> {
+        if !matches!(at.phase, Phase::Train | Phase::Check) {
+            return Ok((Words::zeros(width), Words::zeros(width)));
+        }
+        let rows = self.rows(run, at);
+        let pick = |table: &Words| if table.is_empty() { Ok(Words::default()) } else { pick_rows(table, width, &rows) };
+        Ok((pick(&self.delta)?, pick(&self.lambda)?))
+    }
+
+    /// At an evaluator: does what is due, with a lot of its own. What is revealed is on disk when this returns.
+    pub(crate) fn advance(&mut self, core: &Core, run: &Run, lot: Lot<'_>) -> Result<(), PartError> {
+        let (spec, at) = (&run.spec, self.at);
+        let Some((program, size)) = spec.program(at) else {
+            return Err(PartError::Nothing(at));
+        };
+        let began = std::time::Instant::now();
+        if at.phase == Phase::Train && at.index == 0 {
+            spec.metrics.iter().for_each(|m| self.states[*m as usize].fill(0));
+        }
+        let (rows, lambda) = self.batch(run, at, program.input_shape.iter().product())?;
+        let common = self.common(core, run, lot.number);
+        let batch = Batch { size: size as usize, lambda, rates: spec.rates_at(at), common: &common };
+        let weights = EvaluatorWeights::new(program, vec![])?;
+        let material = prepare_step(program, batch, &weights, &lot.carol, &lot.other, lot.peer, lot.dealt)?;
+        let offline = nanos(material.time());
+        core.reached(Point::Prepared);
+        let online = std::time::Instant::now();
+        let outcome = evaluate_step(program, rows, &mut self.states, &weights, material, lot.peer)?;
+        let online = nanos(online.elapsed());
+        core.reached(Point::Stepped);
+        if let Some((index, _)) = spec.disclosure(at) {
+            show(core, run, Revealed { index, epoch: at.epoch, lot: lot.number }, outcome.payload)?;
+        }
+        self.at = spec.after(at, 1);
+        run.reached(self.at);
+        if at.phase == Phase::Train {
+            run.count(|n| {
+                let m = &mut n.measured;
+                (m.steps, m.offline, m.online) = (m.steps + 1, m.offline + offline, m.online + online);
+                m.nanos += nanos(began.elapsed());
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint if one is due after the `count` parts from `first` on.
+    pub(crate) fn save(&self, core: &Core, run: &Run, first: Position, count: u32) -> Result<(), StoreError> {
+        if !run.spec.saves(first, count) {
+            return Ok(());
+        }
+        let states = self.states.iter().map(|s| s.bytes().to_vec()).collect();
+        core.store.save(run.number, &Checkpoint { at: self.at, states })?;
+        run.note(core, |_| {})?;
+        core.reached(Point::Saved);
+        Ok(())
+    }
+
+    /// The trained weights as the published model's program has them.
+    pub(crate) fn weights(&self, spec: &RunSpec, publication: &Publication) -> Result<Vec<Tensor>, String> {
+        let specs = publication.manifest.program.weights.iter().zip(&publication.weights);
+        let one = |(w, slot): (&trefoil_mpc::program::WeightSpec, &u32)| {
+            let slot = *slot as usize;
+            let (state, share) = spec.step.states.get(slot).zip(self.states.get(slot)).ok_or("no such state")?;
+            let factor = 1_u64 << w.scale.saturating_sub(state.scale).min(63);
+            let words = share.iter().map(|v| v.wrapping_mul(factor)).collect();
+            Tensor::new(w.shape.clone(), words).map_err(|e| e.to_string())
+        };
+        specs.map(one).collect()
+    }
+}
+
+/// A part of a run that failed at this evaluator.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PartError {
+    #[error("nothing is to be run at {0:?}")]
+    Nothing(Position),
+    #[error(transparent)]
+    Mpc(#[from] MpcError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PartError {
+    /// At an evaluator whose peer is `other`.
+    pub(crate) fn fault(&self, other: Party) -> Fault {
+        match self {
+            PartError::Mpc(e) => Fault::of(e, other),
+            PartError::Nothing(_) | PartError::Store(_) => Fault::Own(self.to_string()),
+        }
+    }
+}
+
+/// Keeps this party's part of a revealed value, then says that it is there.
+fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), StoreError> {
+    core.store.write_part(run.number, (r.index, r.epoch), &(r.lot, payload))?;
+    run.note(core, |n| {
+        n.revealed.retain(|o| (o.index, o.epoch) != (r.index, r.epoch));
+        n.revealed.push(r);
+    })?;
+    core.reached(Point::Shown);
+    let d = &run.spec.reveals[r.index as usize];
+    let (recipient, purpose) = (&d.recipient, &d.purpose);
+    tracing::info!(run = run.spec.name, recipient, purpose, epoch = r.epoch, lot = r.lot, "revealed");
+    Ok(())
+}
+
+/// Adds what the links carried in training to the run's account.
+pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Option<&mut dyn Link>) {
+    let (mut rounds, mut online, mut offline) = (0, 0, 0);
+    for ((phase, _), c) in peer.meter().take() {
+        match phase {
+            LinkPhase::Online => {
+                rounds += c.rounds;
+                online += c.sent + c.received;
+            }
+            LinkPhase::Offline => offline += c.received,
+            LinkPhase::Control => {}
+        }
+    }
+    if let Some(link) = dealt {
+        let taken = link.meter().take();
+        offline += taken.iter().filter(|((p, _), _)| *p == LinkPhase::Offline).map(|(_, c)| c.received).sum::<u64>();
+    }
+    if at.phase == Phase::Train {
+        run.count(|n| {
+            let m = &mut n.measured;
+            m.rounds += rounds;
+            m.online_bytes += online;
+            m.offline_bytes += offline;
+            m.peak_rss = peak_rss();
+        });
+    }
+}

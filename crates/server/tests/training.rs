@@ -1,0 +1,162 @@
+//! Training runs on three servers: agreed to, computed, revealed as listed, stopped, published, refused.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Trial, eventually, training};
+use training::{FEATURES, TRUTH, agree, close, contribute, finished, ideal, initial, publication, shown, spec};
+use trefoil_client::{Client, ClientError, Order, Reveal, RowRange, RunSpec, Stage};
+use trefoil_prg::Party;
+use trefoil_proto::Transport;
+
+fn clients(trial: &Trial) -> [Client; 3] {
+    ["owner", "ann", "bert"].map(|n| trial.client(n))
+}
+
+fn said<T: std::fmt::Debug>(outcome: Result<T, ClientError>, what: &str) {
+    let e = outcome.unwrap_err().to_string();
+    assert!(e.contains(what), "{what:?} not in {e:?}");
+}
+
+#[test]
+fn two_owners_train_a_regression_that_ends_as_in_the_clear() {
+    let trial = Trial::start(Transport::Tls, "lanes = 2");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let spec = spec(&mut owner, "prices", 6);
+    owner.train(&spec, &initial()).unwrap();
+    let waits = owner.run_status("prices").unwrap();
+    assert_eq!((waits.stage, &waits.missing[..]), (Stage::Waiting, &["ann".to_owned(), "bert".to_owned()][..]));
+    agree(&mut [&mut ann, &mut bert], "prices");
+    let status = finished(&mut owner, "prices");
+    assert_eq!((status.note.as_str(), status.alice.steps, status.bob.steps), ("all epochs done", 30, 30));
+    let want = ideal(&spec, 6);
+    close(&shown(&mut owner, "prices", 1)[0], &want.weights, 40);
+    close(&shown(&mut ann, "prices", 0).concat(), &want.losses, 400);
+    close(&shown(&mut owner, "prices", 2).concat(), &want.validation, 400);
+    assert!(want.losses.windows(2).all(|w| w[1] < w[0] / 2), "{:?}", want.losses);
+    // Each is shown what is listed for it, and nothing else.
+    assert!(shown(&mut ann, "prices", 1).is_empty() && shown(&mut bert, "prices", 0).is_empty());
+    let (a, b) = (status.alice, status.bob);
+    assert!(a.rounds == b.rounds && a.online_bytes == b.online_bytes && b.offline_bytes > 0 && a.rounds % 30 == 0);
+    owner.drop_run("prices").unwrap();
+    for p in Party::ALL {
+        assert_eq!(std::fs::read_dir(trial.store(p).join("runs")).unwrap().count(), 0, "{p}");
+    }
+}
+
+#[test]
+fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() {
+    let mut trial = Trial::start(Transport::Tls, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let mut spec = spec(&mut owner, "prices", 100_000);
+    spec.coordinator = "ann".into();
+    (spec.order, spec.publish) = (Order::Drawn, Some(publication("prices")));
+    spec.reveals.truncate(1);
+    // More than may be revealed in all.
+    said(owner.train(&spec, &initial()), "values revealed: 100000");
+    spec.epochs = 9_000;
+    owner.train(&spec, &initial()).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    eventually("some epochs are over", || ann.run_status("prices").unwrap().at.epoch > 12);
+    // Everyone goes and comes back; the run goes on by itself.
+    drop((owner, ann, bert));
+    Party::ALL.iter().for_each(|p| trial.stop(*p));
+    Party::ALL.iter().for_each(|p| trial.launch(*p));
+    trial.wait();
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    let before = ann.run_status("prices").unwrap();
+    eventually("it goes on", || ann.run_status("prices").unwrap().done > before.done.max(60));
+    said(bert.stop("prices"), "only owner (owner) or ann (coordinator) may stop this run");
+    ann.stop("prices").unwrap();
+    let status = finished(&mut ann, "prices");
+    assert_eq!((status.note.as_str(), status.stopped, status.alice.resumed), ("stopped early", true, 2));
+    assert_eq!(shown(&mut ann, "prices", 0).len(), status.at.epoch as usize);
+    assert!(shown(&mut ann, "prices", 0).last().unwrap()[0] < 65536 / 100);
+    assert!(shown(&mut owner, "prices", 1).is_empty());
+    // The model answers, for whom the run's owner said.
+    let model = bert.model("prices").unwrap();
+    assert_eq!(model.owner, "owner");
+    let x: Vec<f32> = (0..2 * FEATURES).map(|i| i as f32 / 8.0 - 0.5).collect();
+    let answers = bert.predict(&model, Reveal::Logits, &x, 2).unwrap().logits.unwrap();
+    for (row, answer) in x.chunks(FEATURES).zip(answers) {
+        let want: f32 = row.iter().zip(TRUTH).map(|(a, t)| a * t as f32).sum();
+        assert!((want - answer).abs() < 0.05, "{answer}, should be {want}");
+    }
+    for p in [Party::Alice, Party::Bob] {
+        let kept: Vec<_> = std::fs::read_dir(trial.store(p).join("runs")).unwrap().map(|e| e.unwrap().path()).collect();
+        let folder = kept.iter().find(|p| p.is_dir()).unwrap();
+        let checkpoints = std::fs::read_dir(folder).unwrap();
+        let left = checkpoints.filter(|e| e.as_ref().unwrap().path().display().to_string().contains("checkpoint"));
+        assert_eq!(left.count(), 0, "{p} keeps states of a run that is over");
+    }
+}
+
+#[test]
+fn two_runs_go_on_at_once_beside_predictions() {
+    let trial = Trial::start(Transport::Tcp, "lanes = 3");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let graph = common::network(1);
+    let compiled = common::compiled(&graph);
+    owner.share(&common::manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+    let model = ann.model("m").unwrap();
+    for name in ["one", "two"] {
+        let spec = spec(&mut owner, name, 60);
+        owner.train(&spec, &initial()).unwrap();
+        said(owner.train(&spec, &initial()), "drop it first");
+    }
+    for name in ["one", "two"] {
+        agree(&mut [&mut ann, &mut bert], name);
+    }
+    let mut both = false;
+    for i in 0..20 {
+        common::check(&mut ann, &model, &graph, 2, i);
+        both |= ann.runs().unwrap().iter().all(|r| r.stage == Stage::Running && r.done > 0);
+    }
+    assert!(both, "one after the other");
+    let want = ideal(&spec(&mut owner, "one", 60), 60);
+    for name in ["one", "two"] {
+        finished(&mut owner, name);
+        close(&shown(&mut owner, name, 1)[0], &want.weights, 100);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
+    let trial = Trial::start(Transport::Tls, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let good = spec(&mut owner, "prices", 2);
+    let mut refused = |change: &dyn Fn(&mut RunSpec), what: &str| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        said(owner.train(&bad, &initial()), what);
+    };
+    refused(&|s| s.set += 1, "no data set of number");
+    refused(&|s| s.declaration = [0; 32], "not the one that this run is for");
+    refused(&|s| s.owner = "ann".into(), "the run's owner is ann, not owner");
+    refused(&|s| s.reveals[0].recipient = "eve".into(), "no client \"eve\"");
+    refused(&|s| s.training = RowRange { first: 0, end: 49 }, "training rows 0..49 of a set of 48");
+    refused(&|s| s.batch = 41, "rows of a batch of a step: 41");
+    refused(&|s| s.rates.push(vec![1]), "2 lists");
+    refused(&|s| s.metrics.push(3), "metric 3 is none of the 3 states");
+    refused(&|s| s.metrics.clear(), "stores state 2, which is no metric");
+    refused(&|s| s.reveals[0].program = training::step(), "reveals nothing");
+    let mut other = good.clone();
+    other.epochs = 3;
+    other.order = Order::Fixed(training::order(1));
+    owner.train(&good, &initial()).unwrap();
+    let status = ann.run_status("prices").unwrap();
+    said(ann.agree(&status, &other), "not the one that the client read");
+    agree(&mut [&mut ann], "prices");
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let status = owner.run_status("prices").unwrap();
+    assert_eq!((status.stage, status.missing, status.done), (Stage::Waiting, vec!["bert".to_owned()], 0));
+    // Owners see the run before it begins; the owner may drop it.
+    assert_eq!(bert.run_spec(&bert.run_status("prices").unwrap()).unwrap(), good);
+    said(bert.drop_run("prices"), "may remove this run");
+    owner.drop_run("prices").unwrap();
+    said(ann.run_status("prices"), "no run \"prices\"");
+}
