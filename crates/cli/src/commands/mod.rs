@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 pub(crate) use evaluate::print as print_accuracy;
 pub(crate) use keygen::{trial, write_cluster};
-pub(crate) use share::scaled;
+pub(crate) use share::{manifest, scaled};
 
 /// What to do.
 #[derive(Subcommand)]

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use trefoil_nn::graph::Graph;
 use trefoil_nn::train::clear::{Epoch, fit};
 
 use super::data::Records;
@@ -13,8 +12,6 @@ use crate::output;
 
 /// What came of it.
 pub(crate) struct Trained {
-    /// The network with its trained weights.
-    pub(crate) graph: Graph,
     /// Its epochs.
     pub(crate) epochs: Vec<EpochRow>,
     /// What it took.
@@ -36,7 +33,7 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();
     let seconds_per_step = seconds / steps.max(1) as f64;
     let report = Report { name: d.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
-    Ok(Trained { graph, epochs, report })
+    Ok(Trained { epochs, report })
 }
 
 fn row(epoch: usize, e: &Epoch) -> EpochRow {

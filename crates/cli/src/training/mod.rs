@@ -6,5 +6,8 @@ pub(crate) mod data;
 pub(crate) mod description;
 mod layers;
 mod method;
+pub(crate) mod explain;
+pub(crate) mod private;
 pub(crate) mod report;
 mod section;
+pub(crate) mod spec;

@@ -25,12 +25,6 @@ impl Section {
         if self.at.is_empty() { String::new() } else { format!("[{}] ", self.at) }
     }
 
-    /// Whether a key is there. Asks for it.
-    pub(super) fn has(&mut self, key: &'static str) -> bool {
-        self.known.push(key);
-        self.table.contains_key(key)
-    }
-
     /// Any value.
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
