@@ -9,6 +9,7 @@ mod model;
 mod output;
 mod plan;
 mod table;
+mod training;
 mod trial;
 
 use std::io::ErrorKind;

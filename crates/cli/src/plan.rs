@@ -5,6 +5,7 @@ use trefoil_link::Network;
 use trefoil_mpc::cost::{StepCost, cost};
 use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Rows, ValueInfo};
 use trefoil_mpc::{Compare, plan};
+use trefoil_ring::geometry::Conv2d;
 
 /// Ring multiply-adds that a core does in a second: an estimate for a current server.
 const MULTIPLY_ADDS: f64 = 10e9;
@@ -107,9 +108,7 @@ fn work(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> Work {
         Op::Linear { map: Linear::Conv(g), .. } => {
             w.multiply_adds = n * (g.kernel.0 * g.kernel.1 * g.in_channels / g.groups.max(1)) as f64;
         }
-        Op::Product { x, map: Bilinear::MatMul, .. } => {
-            w.multiply_adds = 2.0 * n * values[*x].shape.last().map_or(0.0, |k| *k as f64)
-        }
+        Op::Product { x, y, map } => w.multiply_adds = 2.0 * inner(map, &values[*x], &values[*y], n, batch),
         Op::Relu { .. } | Op::Sign { .. } => w.comparisons = n,
         Op::Piecewise { knots, .. } => w.comparisons = n * knots.len() as f64,
         Op::MaxPool { pool, .. } => w.comparisons = n * (pool.window.0 * pool.window.1 - 1) as f64,
@@ -123,6 +122,21 @@ fn work(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> Work {
         w.keys = std::mem::take(&mut w.comparisons);
     }
     w
+}
+
+/// Multiply-adds of a product of two secrets that has `n` elements: the online half of them is done twice.
+fn inner(map: &Bilinear, x: &ValueInfo, y: &ValueInfo, n: f64, batch: f64) -> f64 {
+    let last = |v: &ValueInfo| v.shape.last().map_or(0.0, |k| *k as f64);
+    let conv = |g: &Conv2d| (g.kernel.0 * g.kernel.1 * g.in_channels / g.groups.max(1)) as f64;
+    match map {
+        Bilinear::Elementwise => n,
+        Bilinear::MatMul | Bilinear::Dense | Bilinear::DenseInput => n * last(x),
+        Bilinear::DenseWeights => batch * x.elements() as f64 * last(y),
+        Bilinear::Conv(g) => n * conv(g),
+        // The gradient of the output has as many elements as the output.
+        Bilinear::ConvInput(g) => batch * x.elements() as f64 * conv(g),
+        Bilinear::ConvWeights(g) => batch * y.elements() as f64 * conv(g),
+    }
 }
 
 /// Predicted seconds of a layer online and offline.

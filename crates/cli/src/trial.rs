@@ -39,6 +39,8 @@ pub(crate) struct TrialOptions {
     pub(crate) pool_mb: u64,
     /// Delays and limits the links between the servers.
     pub(crate) network: Option<Network>,
+    /// Clients besides "owner" and "client".
+    pub(crate) clients: Vec<String>,
 }
 
 /// Three servers and their folder. Dropping it stops them.
@@ -64,7 +66,8 @@ impl Trial {
         if std::fs::read_dir(&folder)?.next().is_some() {
             bail!("{} is not empty: a trial needs a folder of its own", folder.display());
         }
-        let clients = ["owner:owner".to_owned(), "client".to_owned()];
+        let mut clients = vec!["owner:owner".to_owned(), "client".to_owned()];
+        clients.extend(options.clients.iter().filter(|c| !["owner", "client"].contains(&c.as_str())).cloned());
         let settings = Settings { lanes: options.lanes, ..Settings::default() };
         let children = Children::new(temporary.as_ref().map(|t| t.path().to_owned()))?;
         let mut tries = 1;

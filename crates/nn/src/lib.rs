@@ -28,7 +28,7 @@ pub mod lower;
 pub mod pass;
 pub mod range;
 mod real;
-mod rng;
+pub mod rng;
 pub mod tape;
 pub mod train;
 

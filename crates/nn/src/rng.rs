@@ -2,10 +2,11 @@
 
 /// A small seeded generator.
 #[derive(Debug, Clone)]
-pub(crate) struct SplitMix(u64);
+pub struct SplitMix(u64);
 
 impl SplitMix {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A generator whose numbers follow from the seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,12 +18,12 @@ impl SplitMix {
     }
 
     /// Uniform in `low..high`.
-    pub(crate) fn uniform(&mut self, low: f64, high: f64) -> f64 {
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * ((self.next() >> 11) as f64 / 53f64.exp2())
     }
 
     /// Uniform below `n`, up to a bias of n / 2^64.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 

@@ -103,6 +103,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         keep: args.keep.clone(),
         pool_mb: 256,
         network: args.network,
+        clients: Vec::new(),
     };
     tell("Starting alice, bob and carol: three processes on this host, with fresh keys")?;
     let trial = Trial::start(&options)?;

@@ -11,12 +11,13 @@ mod predict;
 mod remove;
 mod server;
 mod share;
+mod train;
 
 use clap::Subcommand;
 
 pub(crate) use evaluate::print as print_accuracy;
 pub(crate) use keygen::{trial, write_cluster};
-pub(crate) use share::scaled;
+pub(crate) use share::{manifest, scaled};
 
 /// What to do.
 #[derive(Subcommand)]
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Explain(explain::Args),
     /// Get a data set (MNIST, or digits that are generated), or share one among the servers with other owners
     Data(data::Args),
+    /// Train a network on data that its owners share
+    Train(train::Args),
     /// Time the benchmark networks and single operations
     Bench(bench::Args),
 }
@@ -59,6 +62,7 @@ impl Command {
             Command::Evaluate(a) => evaluate::run(a),
             Command::Explain(a) => explain::run(a),
             Command::Data(a) => data::run(a),
+            Command::Train(a) => train::run(a),
             Command::Bench(a) => bench::run(a),
         }
     }

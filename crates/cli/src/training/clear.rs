@@ -1,0 +1,76 @@
+//! The same run in the clear: f32, the same batches in the same order.
+
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use trefoil_nn::train::clear::{Epoch, fit};
+
+use super::data::Records;
+use super::description::{Description, Pretrain};
+use super::report::{EpochRow, Report};
+use crate::output;
+
+/// What came of it.
+pub(crate) struct Trained {
+    /// Its epochs.
+    pub(crate) epochs: Vec<EpochRow>,
+    /// What it took.
+    pub(crate) report: Report,
+}
+
+/// Trains as the description says, in the clear.
+pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> anyhow::Result<Trained> {
+    let mut graph = d.graph.clone();
+    let began = Instant::now();
+    let mut steps = 0;
+    let done = fit::<f32>(&mut graph, &records.matrix(), &d.spec, |p| {
+        steps += 1;
+        bar.set_length((d.spec.epochs * p.steps) as u64);
+        bar.inc(1);
+    })?;
+    bar.finish_and_clear();
+    let seconds = began.elapsed().as_secs_f64();
+    let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();
+    let seconds_per_step = seconds / steps.max(1) as f64;
+    let report = Report { name: d.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
+    Ok(Trained { epochs, report })
+}
+
+fn row(epoch: usize, e: &Epoch) -> EpochRow {
+    EpochRow {
+        epoch,
+        loss: Some(e.trained.loss),
+        accuracy: e.trained.accuracy,
+        validation_loss: e.validated.map(|v| v.loss),
+        validation_accuracy: e.validated.and_then(|v| v.accuracy),
+    }
+}
+
+/// Trains the network on its owner's own rows first, if the description says so. Gives what was said of the rows.
+pub(crate) fn pretrain(d: &mut Description, quiet: bool) -> anyhow::Result<()> {
+    let Some(Pretrain { spec, source, renew }) = &d.pretrain else { return Ok(()) };
+    let records = source.load()?;
+    let fresh = d.graph.clone();
+    let bar = if quiet { ProgressBar::hidden() } else { output::progress("pre-training", 0) };
+    let done = fit::<f32>(&mut d.graph, &records.matrix(), spec, |p| {
+        bar.set_length((spec.epochs * p.steps) as u64);
+        bar.inc(1);
+    })?;
+    bar.finish_and_clear();
+    for node in &mut d.graph.nodes {
+        if let Some(f) = fresh.nodes.iter().find(|f| f.name == node.name && renew.contains(&f.name)) {
+            node.layer = f.layer.clone();
+        }
+    }
+    if let (false, Some(last)) = (quiet, done.last()) {
+        let right = last.trained.accuracy.map(|a| format!(", {:.1} % right", 100.0 * a)).unwrap_or_default();
+        output::line(format!(
+            "The model's owner trained it in the clear on {} rows of its own first: loss {:.3}{right}",
+            records.rows, last.trained.loss
+        ))?;
+        if let Some(note) = records.note {
+            output::line(format!("note: {note}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! A training run as people write it: one TOML file, checked key by key.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use toml::{Table, Value};
+use trefoil_nn::graph::{Graph, Post};
+use trefoil_nn::train::TrainSpec;
+use trefoil_nn::train::init::Init;
+
+use super::data::Source;
+use super::layers;
+use super::method::{loss, method};
+use super::section::{Section, choose};
+use crate::model;
+
+/// Longest file read.
+const LONGEST: u64 = 1 << 20;
+/// The most rows of a set, epochs of a run, and so on.
+const MOST: u64 = 1 << 26;
+
+/// Everything about a run, but the data.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    /// The run's name.
+    pub(crate) name: String,
+    /// The network with its first weights.
+    pub(crate) graph: Graph,
+    /// How it is trained.
+    pub(crate) spec: TrainSpec,
+    /// The data set's name at the servers.
+    pub(crate) set: String,
+    /// Where rows come from without a cluster.
+    pub(crate) source: Option<Source>,
+    /// The set's rows for --dry-run, where no source says them.
+    pub(crate) rows: Option<usize>,
+    /// What is trained in the clear beforehand.
+    pub(crate) pretrain: Option<Pretrain>,
+    /// Whether the order of rows is drawn by the servers instead of from the seed.
+    pub(crate) drawn: bool,
+    /// Steps between two checkpoints.
+    pub(crate) checkpoint: u32,
+    /// Epochs without a lower validation loss after which the run is stopped.
+    pub(crate) patience: Option<u32>,
+    /// What is revealed.
+    pub(crate) reveal: Reveal,
+}
+
+/// What is revealed, and to whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reveal {
+    /// Loss and accuracy of each epoch, to the one who runs it.
+    pub(crate) metrics: bool,
+    /// The trained weights at the end, to this client ("owner": the one who runs it).
+    pub(crate) weights: Option<String>,
+    /// The name under which the trained model is served.
+    pub(crate) publish: Option<String>,
+}
+
+/// Training in the clear on data of the owner's own, before the private run.
+#[derive(Debug, Clone)]
+pub(crate) struct Pretrain {
+    /// How.
+    pub(crate) spec: TrainSpec,
+    /// On what.
+    pub(crate) source: Source,
+    /// Layers that get new weights afterwards.
+    pub(crate) renew: Vec<String>,
+}
+
+/// Reads a description; `quick` takes the sizes in its `[quick]` section.
+pub(crate) fn load(path: &Path, quick: bool) -> anyhow::Result<Description> {
+    let read = || -> anyhow::Result<Description> {
+        let length = std::fs::metadata(path)?.len();
+        if length > LONGEST {
+            bail!("{length} bytes: a description has at most {LONGEST}");
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        parse(&std::fs::read_to_string(path)?, folder, quick)
+    };
+    read().with_context(|| format!("no usable run at {}", path.display()))
+}
+
+/// Reads the text of a description; files it names are relative to `folder`.
+pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<Description> {
+    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!("{}", one_line(&e)))?);
+    let name = file.text("name")?;
+    let name = file.need("name", name)?;
+    let small = match file.section("quick")? {
+        Some(s) => Quick::read(s)?,
+        None => Quick::default(),
+    };
+    let small = if quick { small } else { Quick::default() };
+    let part = file.section("model")?;
+    let (graph, mut frozen) = network(file.need("[model]", part)?, folder)?;
+    let loss = loss(file.section("loss")?)?;
+    let part = file.section("optimizer")?;
+    let how = method(file.need("[optimizer]", part)?)?;
+    let part = file.section("train")?;
+    let mut s = file.need("[train]", part)?;
+    let set = s.text("set")?.unwrap_or_else(|| name.clone());
+    let rows = s.count("rows", 1, MOST)?.map(|n| n as usize);
+    let epochs = s.count("epochs", 1, 100_000)?;
+    let epochs = small.epochs.unwrap_or(s.need("epochs", epochs)? as usize);
+    let batch = s.count("batch", 1, 1 << 16)?.unwrap_or(128) as usize;
+    let batch = small.batch.unwrap_or(batch);
+    let validation = s.number("validation", 0.0, 0.9)?.unwrap_or(0.0);
+    let seed = s.count("seed", 0, i64::MAX as u64)?.unwrap_or(1);
+    let order = s.text("order")?.unwrap_or_else(|| "seed".into());
+    let drawn = choose(&order, &[("seed", false), ("servers", true)]).map_err(|e| s.wrong("order", e))?;
+    let checkpoint = s.count("checkpoint", 1, 1 << 30)?.unwrap_or(100) as u32;
+    let patience = s.count("patience", 1, 100_000)?.map(|n| n as u32);
+    frozen.extend(s.texts("frozen")?.unwrap_or_default());
+    s.end()?;
+    let part = file.section("reveal")?;
+    let reveal = part.map(reveals).transpose()?.unwrap_or_default();
+    if let Some(p) = file.section("privacy")? {
+        privacy(p)?;
+    }
+    let source = file.section("data")?.map(|s| Source::read(s, folder)).transpose()?;
+    let source = source.map(|s| s.limited(small.rows));
+    let spec = TrainSpec {
+        loss,
+        optimiser: how.optimiser,
+        schedule: how.schedule,
+        epochs,
+        batch,
+        validation,
+        clip: how.clip,
+        weight_decay: how.weight_decay,
+        decoupled_decay: how.decoupled_decay,
+        frozen,
+        seed,
+    };
+    let pretrain = file.section("pretrain")?.map(|s| pretraining(s, &spec, folder, &small)).transpose()?;
+    file.end()?;
+    if patience.is_some() && !(reveal.metrics && validation > 0.0) {
+        bail!("[train] patience: needs [train] validation and [reveal] metrics = \"coordinator\"");
+    }
+    spec.check()?;
+    for name in spec.frozen.iter().chain(pretrain.iter().flat_map(|p| &p.renew)) {
+        if graph.nodes.iter().all(|n| n.name != *name) {
+            bail!("there is no layer {name:?}: {}", names(&graph));
+        }
+    }
+    Ok(Description { name, graph, spec, set, source, rows, pretrain, drawn, checkpoint, patience, reveal })
+}
+
+/// Layers that have weights.
+fn names(graph: &Graph) -> String {
+    graph.nodes.iter().skip(1).map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The message of a TOML error with its place, on one line.
+fn one_line(e: &toml::de::Error) -> String {
+    let text = e.to_string();
+    let words: Vec<&str> = text.lines().filter(|l| !l.contains(" | ") && !l.trim().ends_with('|')).collect();
+    words.join(": ")
+}
+
+/// Sizes that end in a minute or two.
+#[derive(Debug, Clone, Copy, Default)]
+struct Quick {
+    rows: Option<usize>,
+    epochs: Option<usize>,
+    batch: Option<usize>,
+}
+
+impl Quick {
+    fn read(mut s: Section) -> anyhow::Result<Self> {
+        let size = |n: Option<u64>| n.map(|n| n as usize);
+        let rows = size(s.count("rows", 1, MOST)?);
+        let quick =
+            Self { rows, epochs: size(s.count("epochs", 1, 100_000)?), batch: size(s.count("batch", 1, 1 << 16)?) };
+        s.end()?;
+        Ok(quick)
+    }
+}
+
+fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>)> {
+    let seed = s.count("seed", 0, i64::MAX as u64)?.unwrap_or(1);
+    let input = s.counts("input", 1, 1 << 20)?;
+    let init = match s.text("init")? {
+        None => None,
+        Some(t) => Some(choose(&t, &[("glorot", Init::Glorot), ("he", Init::He)]).map_err(|e| s.wrong("init", e))?),
+    };
+    let (file, net, list) = (s.text("file")?, s.text("net")?, s.value("layers"));
+    let mut graph = match (file, net, list) {
+        (Some(file), None, None) => model::load(&folder.join(file), None)?,
+        (None, Some(net), None) => layers::built_in(&net, seed)?,
+        (None, None, Some(Value::Array(list))) => {
+            let input = s.need("input", input)?;
+            layers::network(&input, list, seed, init)?
+        }
+        (None, None, Some(v)) => return Err(s.wrong("layers", format!("a list is due, not {v}"))),
+        (None, None, None) => bail!("[model] one of layers, file and net is due"),
+        _ => bail!("[model] layers, file and net exclude each other"),
+    };
+    let frozen = s.texts("frozen")?.unwrap_or_default();
+    if let Some(post) = s.text("answer")? {
+        let known = [("none", Post::None), ("softmax", Post::Softmax), ("sigmoid", Post::Sigmoid)];
+        graph.post = choose(&post, &known).map_err(|e| s.wrong("answer", e))?;
+    }
+    s.end()?;
+    Ok((graph, frozen))
+}
+
+fn reveals(mut s: Section) -> anyhow::Result<Reveal> {
+    let metrics = s.text("metrics")?.unwrap_or_else(|| "none".into());
+    let metrics = choose(&metrics, &[("none", false), ("coordinator", true)]).map_err(|e| s.wrong("metrics", e))?;
+    let weights = s.text("weights")?.filter(|w| w != "none");
+    let publish = s.text("publish")?.filter(|p| p != "none");
+    s.end()?;
+    Ok(Reveal { metrics, weights, publish })
+}
+
+/// Class likelihoods stay secret: what is cheaper is refused until it exists.
+fn privacy(mut s: Section) -> anyhow::Result<()> {
+    if let Some(likelihoods) = s.text("likelihoods")?.filter(|l| l != "none") {
+        let what = format!("{likelihoods:?} does not exist yet: only \"none\", by which no server sees a likelihood");
+        return Err(s.wrong("likelihoods", what));
+    }
+    s.end()
+}
+
+fn pretraining(mut s: Section, run: &TrainSpec, folder: &Path, small: &Quick) -> anyhow::Result<Pretrain> {
+    let epochs = s.count("epochs", 1, 100_000)?;
+    let epochs = s.need("epochs", epochs)? as usize;
+    let batch = s.count("batch", 1, 1 << 16)?.unwrap_or(32) as usize;
+    let renew = s.texts("renew")?.unwrap_or_default();
+    let part = s.section("optimizer")?;
+    let how = method(s.need("optimizer", part)?)?;
+    let part = s.section("data")?;
+    let source = Source::read(s.need("data", part)?, folder)?.limited(small.rows);
+    s.end()?;
+    let spec = TrainSpec {
+        optimiser: how.optimiser,
+        schedule: how.schedule,
+        epochs,
+        batch,
+        validation: 0.0,
+        clip: how.clip,
+        weight_decay: how.weight_decay,
+        decoupled_decay: how.decoupled_decay,
+        frozen: Vec::new(),
+        ..run.clone()
+    };
+    spec.check()?;
+    Ok(Pretrain { spec, source, renew })
+}
+
+/// A file named in a description.
+pub(super) fn beside(folder: &Path, file: &str) -> PathBuf {
+    folder.join(file)
+}

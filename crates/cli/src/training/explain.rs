@@ -1,0 +1,174 @@
+//! What a training run will cost and reveal, before it runs.
+
+use serde::Serialize;
+use trefoil_client::{Block, Content, Declaration, InputEncoding, Part, RunSpec};
+use trefoil_link::Network;
+use trefoil_mpc::program::Program;
+
+use super::description::Description;
+use super::spec::{plan, words};
+use crate::output;
+use crate::plan::{layers, predict};
+use crate::table::Table;
+
+/// What one run of a program takes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Cost {
+    /// Rounds between the evaluators.
+    pub(crate) rounds: u64,
+    /// Bytes of all parties online.
+    pub(crate) bytes_online: u64,
+    /// Bytes that carol deals.
+    pub(crate) bytes_offline: u64,
+    /// Seconds online on the link, estimated.
+    pub(crate) predicted_online_s: f64,
+    /// Seconds offline.
+    pub(crate) predicted_offline_s: f64,
+}
+
+#[derive(Serialize)]
+struct LayerCost {
+    layer: String,
+    #[serde(flatten)]
+    cost: Cost,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    name: String,
+    network: Network,
+    rows: u32,
+    validation_rows: u32,
+    batch: u32,
+    epochs: u32,
+    steps: u64,
+    layers: Vec<LayerCost>,
+    step: Cost,
+    predicted_s: f64,
+    reveals: Vec<String>,
+}
+
+impl Cost {
+    fn add(&mut self, o: &Cost) {
+        self.rounds += o.rounds;
+        self.bytes_online += o.bytes_online;
+        self.bytes_offline += o.bytes_offline;
+        self.predicted_online_s += o.predicted_online_s;
+        self.predicted_offline_s += o.predicted_offline_s;
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let times = [self.predicted_online_s, self.predicted_offline_s].map(output::time);
+        let bytes = [self.bytes_online, self.bytes_offline].map(output::bytes);
+        std::iter::once(self.rounds.to_string()).chain(bytes).chain(times).collect()
+    }
+}
+
+/// The cost of each layer of a program: forward and backward together.
+fn by_layer(program: &Program, batch: u32, network: &Network) -> anyhow::Result<Vec<LayerCost>> {
+    let mut all: Vec<LayerCost> = Vec::new();
+    for l in layers(program, batch as usize)? {
+        let (predicted_online_s, predicted_offline_s) = predict(network, &l);
+        let (bytes_online, bytes_offline) = (l.bytes_online, l.bytes_offline);
+        let cost = Cost { rounds: l.rounds, bytes_online, bytes_offline, predicted_online_s, predicted_offline_s };
+        // A tensor's own steps count with its layer.
+        let name = l.layer.split('/').next().unwrap_or_default();
+        match all.iter_mut().find(|a| a.layer == name) {
+            Some(a) => a.cost.add(&cost),
+            None => all.push(LayerCost { layer: name.into(), cost }),
+        }
+    }
+    Ok(all)
+}
+
+/// The cost of a whole program.
+pub(crate) fn total(program: &Program, batch: u32, network: &Network) -> anyhow::Result<Cost> {
+    let mut sum = Cost::default();
+    by_layer(program, batch, network)?.iter().for_each(|l| sum.add(&l.cost));
+    Ok(sum)
+}
+
+/// The declaration of a set that is not there yet: as many columns as the network and its loss take.
+fn imagined(d: &Description) -> anyhow::Result<Declaration> {
+    let rows = match (&d.source, d.rows) {
+        (_, Some(rows)) => rows as u32,
+        (Some(source), None) => return Ok(source.load()?.declaration(&d.set)),
+        (None, None) => anyhow::bail!("[train] rows: how many rows does the set have?"),
+    };
+    let width = trefoil_nn::train::Tapes::new(&d.graph, &d.spec)?.record() as u32;
+    let content = Content::Values(InputEncoding::default());
+    let blocks = vec![Block { name: "columns".into(), width, content }];
+    let parts = vec![Part { owner: "client".into(), block: 0, first: 0, end: rows }];
+    Ok(Declaration { name: d.set.clone(), rows, fraction_bits: 16, blocks, parts })
+}
+
+/// Prints what the run would cost over `network` and what it would reveal.
+pub(crate) fn explain(d: &Description, network: &Network, json: bool) -> anyhow::Result<()> {
+    let declaration = imagined(d)?;
+    let spec = plan(d, (0, &declaration), "owner", network)?.spec;
+    let explained = explained(&spec, network)?;
+    if json { output::json(&explained) } else { explained.print() }
+}
+
+fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
+    let step = total(&spec.step, spec.batch, network)?;
+    let check = match &spec.check {
+        Some(c) => {
+            let each = total(&c.program, c.batch, network)?;
+            let times = f64::from(spec.epochs) * f64::from(c.rows.rows() / c.batch);
+            (each.predicted_online_s + each.predicted_offline_s) * times
+        }
+        None => 0.0,
+    };
+    let each = step.predicted_online_s + step.predicted_offline_s;
+    Ok(Explained {
+        name: spec.name.clone(),
+        network: *network,
+        rows: spec.training.rows(),
+        validation_rows: spec.check.as_ref().map_or(0, |c| c.rows.rows()),
+        batch: spec.batch,
+        epochs: spec.epochs,
+        steps: spec.all_steps(),
+        layers: by_layer(&spec.step, spec.batch, network)?,
+        predicted_s: each * spec.all_steps() as f64 + check,
+        step,
+        reveals: words(spec),
+    })
+}
+
+impl Explained {
+    fn print(&self) -> anyhow::Result<()> {
+        output::line(format!(
+            "{}: {} epochs of {} steps, each on {} of {} rows\n",
+            self.name,
+            self.epochs,
+            self.steps / u64::from(self.epochs.max(1)),
+            self.batch,
+            self.rows
+        ))?;
+        let mut t = Table::new(&["layer", ">rounds", ">bytes online", ">offline", ">time online", ">offline"]);
+        for l in self.layers.iter().filter(|l| l.cost.rounds + l.cost.bytes_offline > 0) {
+            t.row(std::iter::once(l.layer.clone()).chain(l.cost.cells()).collect());
+        }
+        t.row(std::iter::once("a step".to_owned()).chain(self.step.cells()).collect());
+        output::line(t.text())?;
+        output::line(format!(
+            "\nRounds and bytes are exact; times are estimates, {} in all with checks and without working ahead.",
+            output::time(self.predicted_s)
+        ))?;
+        print_reveals(&self.reveals)
+    }
+}
+
+/// Prints what is revealed, and that nothing else is.
+pub(crate) fn print_reveals(reveals: &[String]) -> anyhow::Result<()> {
+    output::line("\nRevealed")?;
+    if reveals.is_empty() {
+        output::line("  nothing to anybody")?;
+    }
+    reveals.iter().try_for_each(|r| output::line(format!("  {r}")))?;
+    output::line(
+        "The servers learn the network's shape, the number of rows and columns, the schedule and the order of rows. \
+         Rows, labels,\nweights, gradients, likelihoods and losses stay shared.",
+    )
+}

@@ -1,0 +1,13 @@
+//! Training runs: their description, the rows, the clear twin, what goes to the servers, and what is shown.
+
+pub(crate) mod clear;
+pub(crate) mod curve;
+pub(crate) mod data;
+pub(crate) mod description;
+mod layers;
+mod method;
+pub(crate) mod explain;
+pub(crate) mod private;
+pub(crate) mod report;
+mod section;
+pub(crate) mod spec;

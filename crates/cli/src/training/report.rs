@@ -1,0 +1,126 @@
+//! What a training run shows: a row for each epoch, and what it took.
+
+use serde::Serialize;
+
+use crate::output;
+use crate::table::Table;
+
+/// An epoch, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct EpochRow {
+    /// Its number, from 1.
+    pub(crate) epoch: usize,
+    /// Mean loss over the rows trained on, as the network was when it saw them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) loss: Option<f64>,
+    /// Part of them that were right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) accuracy: Option<f64>,
+    /// Mean loss over the validation rows at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) validation_loss: Option<f64>,
+    /// Part of them that were right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) validation_accuracy: Option<f64>,
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum Event<'a> {
+    /// An epoch is over.
+    Epoch(&'a EpochRow),
+    /// The run is over.
+    Report(&'a Report),
+    /// What was revealed.
+    Revealed(&'a Shown),
+}
+
+/// A tensor that was revealed to the one who runs this.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shown {
+    /// What it is.
+    pub(crate) purpose: String,
+    /// Its values.
+    pub(crate) values: Vec<f64>,
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    /// The run.
+    pub(crate) name: String,
+    /// "private" or "clear".
+    pub(crate) mode: &'static str,
+    /// Steps.
+    pub(crate) steps: u64,
+    /// Wall time of all of them.
+    pub(crate) seconds: f64,
+    /// Wall time of one.
+    pub(crate) seconds_per_step: f64,
+    /// What only a private run has.
+    #[serde(flatten)]
+    pub(crate) private: Option<Private>,
+}
+
+/// What the servers measured, per step.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Private {
+    /// Evaluating.
+    pub(crate) online_s: f64,
+    /// Preparing material.
+    pub(crate) offline_s: f64,
+    /// Rounds between the evaluators.
+    pub(crate) rounds: u64,
+    /// Bytes between the evaluators.
+    pub(crate) bytes_online: u64,
+    /// Bytes from the producer.
+    pub(crate) bytes_offline: u64,
+    /// Peak memory of the evaluator that was asked; of the largest server in a trial.
+    pub(crate) peak_rss_bytes: u64,
+    /// How often the run was taken up again after a failure.
+    pub(crate) resumed: u32,
+    /// What was revealed: to whom, what and why.
+    pub(crate) reveals: Vec<String>,
+}
+
+/// Prints the epochs as a table.
+pub(crate) fn epochs(rows: &[EpochRow]) -> anyhow::Result<()> {
+    if rows.iter().all(|r| r.loss.is_none()) {
+        return output::line("loss and accuracy stay secret: their reveal was not agreed");
+    }
+    let mut t = Table::new(&[">epoch", ">loss", ">right", ">validation loss", ">right"]);
+    let percent = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{:.2} %", 100.0 * v));
+    let number = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.4}"));
+    for r in rows {
+        let losses = [number(r.loss), percent(r.accuracy), number(r.validation_loss), percent(r.validation_accuracy)];
+        t.row(std::iter::once(r.epoch.to_string()).chain(losses).collect());
+    }
+    output::line(t.text())
+}
+
+impl Report {
+    /// Prints it.
+    pub(crate) fn print(&self) -> anyhow::Result<()> {
+        let each = output::time(self.seconds_per_step);
+        output::line(format!("{} steps in {}, {each} each", self.steps, output::time(self.seconds)))?;
+        let Some(p) = &self.private else { return output::line("trained in the clear, in f32") };
+        output::line(format!(
+            "a step: {} online, {} offline; {} rounds, {} online, {} offline; peak memory {}",
+            output::time(p.online_s),
+            output::time(p.offline_s),
+            p.rounds,
+            output::bytes(p.bytes_online),
+            output::bytes(p.bytes_offline),
+            output::bytes(p.peak_rss_bytes)
+        ))?;
+        if p.resumed > 0 {
+            output::line(format!("taken up again {} time(s) after a failure", p.resumed))?;
+        }
+        output::line("Revealed")?;
+        if p.reveals.is_empty() {
+            return output::line("  nothing to anybody");
+        }
+        p.reveals.iter().try_for_each(|r| output::line(format!("  {r}")))
+    }
+}

@@ -1,0 +1,300 @@
+//! From a description to what the servers run: programs, first states, public numbers, and every reveal.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, anyhow, bail};
+use trefoil_client::{
+    Check, Content, Declaration, Disclosure, InputEncoding, Order, Publication, RowRange, RunSpec, When,
+};
+use trefoil_link::Network;
+use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
+use trefoil_nn::compile::{CompileOptions, Compiled, compile};
+use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
+use trefoil_nn::train::Tapes;
+use trefoil_nn::train::clear::first_states;
+use trefoil_nn::train::order::batches;
+use trefoil_proto::control::Grant;
+use trefoil_ring::Tensor;
+
+use super::description::Description;
+use crate::commands::manifest;
+use crate::plan::plan_for;
+
+/// Fraction bits of revealed weights: those of predictions.
+const REVEALED_BITS: u32 = FRACTION_BITS;
+
+/// A run that the servers can be given.
+pub(crate) struct Planned {
+    /// Its specification.
+    pub(crate) spec: RunSpec,
+    /// The first values of its states.
+    pub(crate) initial: Vec<Tensor>,
+}
+
+/// The slots of the sums that are revealed.
+struct Sums {
+    /// Loss and right answers over the rows trained on.
+    trained: Vec<usize>,
+    /// The same over the validation rows.
+    validated: Vec<usize>,
+}
+
+/// Plans the run of `owner` on data set number `set`.
+pub(crate) fn plan(
+    d: &Description,
+    (set, declaration): (u64, &Declaration),
+    owner: &str,
+    network: &Network,
+) -> anyhow::Result<Planned> {
+    let tapes = Tapes::new(&d.graph, &d.spec)?;
+    let (width, rows) = (declaration.width() as usize, declaration.rows as usize);
+    if width != tapes.record() {
+        bail!("the data set has rows of {width} numbers, the network and its loss take {}", tapes.record());
+    }
+    let trained = d.spec.trained(rows);
+    let kept = rows - trained;
+    let batch = d.spec.batch;
+    if trained < batch {
+        bail!("[train] batch: {batch}, but there are {trained} rows to train on");
+    }
+    let mut step = lower(&tapes.step).context("the network cannot be trained on shares")?;
+    let sums: Vec<usize> = std::iter::once(tapes.metrics.loss).chain(tapes.metrics.right).collect();
+    let first = step.states.len();
+    for slot in &sums {
+        let WeightSpec { name, shape, scale } = step.states[*slot].clone();
+        step.states.push(WeightSpec { name: format!("validation-{name}"), shape, scale });
+    }
+    let sums = Sums { validated: (first..first + sums.len()).collect(), trained: sums };
+    let (check_rows, check_batch) = match kept {
+        0 => (RowRange { first: 0, end: batch as u32 }, batch),
+        _ => (RowRange { first: trained as u32, end: rows as u32 }, even(kept, batch)),
+    };
+    let mut check = validation(&tapes, &sums)?;
+    let publish = match &d.reveal.publish {
+        Some(name) => Some(publication(d, name, declaration, owner, &mut step, &mut check)?),
+        None => None,
+    };
+    step = plan_for(network, &step, batch as u32, false)?;
+    check.states.clone_from(&step.states);
+    check = plan_for(network, &check, check_batch as u32, false)?;
+    let needed = kept > 0 || publish.is_some();
+    let initial = first_values(d, &tapes, &step.states)?;
+    let metrics = step.states.iter().enumerate().skip(first).map(|(i, _)| i);
+    let metrics = sums.trained.iter().copied().chain(metrics).map(|i| i as u32).collect();
+    let spec = RunSpec {
+        name: d.name.clone(),
+        owner: owner.into(),
+        coordinator: owner.into(),
+        set,
+        declaration: declaration.hash(),
+        rates: rates(d, &tapes, trained / batch)?,
+        training: RowRange { first: 0, end: trained as u32 },
+        epochs: d.spec.epochs as u32,
+        batch: batch as u32,
+        order: order(d, trained),
+        metrics,
+        check: needed.then_some(Check { program: check, rows: check_rows, batch: check_batch as u32 }),
+        reveals: reveals(d, owner, &step, &sums, kept > 0),
+        publish,
+        checkpoint: d.checkpoint,
+        step,
+    };
+    spec.check(declaration)?;
+    Ok(Planned { spec, initial })
+}
+
+/// The largest batch up to `batch` that leaves few of `rows` over.
+fn even(rows: usize, batch: usize) -> usize {
+    rows / rows.div_ceil(batch)
+}
+
+/// The metrics of the evaluation tape, into sums of their own.
+fn validation(tapes: &Tapes, sums: &Sums) -> anyhow::Result<Program> {
+    let mut program = lower(&tapes.eval).context("the metrics cannot be computed on shares")?;
+    let own = |slot: usize| sums.trained.iter().position(|s| *s == slot).map(|i| sums.validated[i]);
+    for step in &mut program.steps {
+        if let Op::State { slot } | Op::Store { slot, .. } = &mut step.op {
+            *slot = own(*slot).unwrap_or(*slot);
+        }
+    }
+    Ok(program)
+}
+
+fn first_values(d: &Description, tapes: &Tapes, states: &[WeightSpec]) -> anyhow::Result<Vec<Tensor>> {
+    let known = first_states::<f64>(&d.graph, &tapes.step);
+    let mut all = Vec::with_capacity(states.len());
+    for (i, s) in states.iter().enumerate() {
+        let n = s.shape.iter().product();
+        let words = match known.get(i) {
+            Some(values) => encode(&s.name, values, s.scale)?.to_vec(),
+            None => vec![0; n],
+        };
+        all.push(Tensor::new(s.shape.clone(), words)?);
+    }
+    Ok(all)
+}
+
+/// The public numbers: one list where all steps or all steps of an epoch have the same ones.
+fn rates(d: &Description, tapes: &Tapes, steps: usize) -> anyhow::Result<Vec<Vec<i64>>> {
+    let each = (0..(steps * d.spec.epochs) as u64).map(|i| encode_rates(&tapes.rates(i, steps as u64)));
+    let all: Vec<Vec<i64>> = each.collect::<Result<_, _>>()?;
+    if all.iter().any(|r| r.first() == Some(&0)) {
+        bail!("[optimizer] rate: too small for fixed point; divided by the batch it is below 2^-20");
+    }
+    let by_epoch: Vec<&[Vec<i64>]> = all.chunks(steps.max(1)).collect();
+    let same = |of: &[Vec<i64>]| of.iter().all(|r| *r == of[0]);
+    Ok(if same(&all) {
+        all[..1].to_vec()
+    } else if by_epoch.iter().all(|e| same(e)) {
+        by_epoch.iter().map(|e| e[0].clone()).collect()
+    } else {
+        all
+    })
+}
+
+fn order(d: &Description, trained: usize) -> Order {
+    if d.drawn {
+        return Order::Drawn;
+    }
+    let epoch = |e| batches(d.spec.seed, e, trained, d.spec.batch).into_iter().flatten().map(|r| r as u32);
+    Order::Fixed((0..d.spec.epochs).flat_map(epoch).collect())
+}
+
+/// A program that reveals states as they are, joined if there are several.
+fn reveal(step: &Program, slots: &[usize], bits: u32) -> Program {
+    let mut steps = vec![Op::Rows];
+    steps.extend(slots.iter().map(|slot| Op::State { slot: *slot }));
+    if slots.len() > 1 {
+        steps.push(Op::Concat { xs: (1..=slots.len()).collect(), axis: 0 });
+    }
+    let scale = slots.first().map_or(0, |s| step.states[*s].scale);
+    steps.push(Op::Reveal { x: steps.len() - 1, shift: scale.saturating_sub(bits) });
+    let steps = steps.into_iter().map(|op| Step { layer: "reveal".into(), op }).collect();
+    Program { weights: Vec::new(), rates: 0, steps, ..step.clone() }
+}
+
+fn reveals(d: &Description, owner: &str, step: &Program, sums: &Sums, validated: bool) -> Vec<Disclosure> {
+    let mut all = Vec::new();
+    if d.reveal.metrics {
+        let mut slots = sums.trained.clone();
+        let what = if sums.trained.len() > 1 { "sum of the loss and number of right answers" } else { "sum of the loss" };
+        let mut purpose = format!("{what} over the epoch's training rows");
+        if validated {
+            slots.extend(&sums.validated);
+            purpose.push_str(" and over the validation rows");
+        }
+        purpose.push_str(", to follow the training");
+        let program = reveal(step, &slots, u32::MAX);
+        all.push(Disclosure { program, recipient: owner.into(), purpose, when: When::EachEpoch });
+    }
+    if let Some(recipient) = &d.reveal.weights {
+        let recipient = if recipient == "owner" { owner } else { recipient };
+        for (slot, s) in parameters(d, step) {
+            let program = reveal(step, &[slot], REVEALED_BITS);
+            let n: usize = s.shape.iter().product();
+            let purpose = format!("trained weights {} ({n} numbers), to use the model", s.name);
+            all.push(Disclosure { program, recipient: recipient.into(), purpose, when: When::AtEnd });
+        }
+    }
+    all
+}
+
+/// The network's tensors that training changes, in order.
+pub(crate) fn parameters<'a>(d: &Description, step: &'a Program) -> Vec<(usize, &'a WeightSpec)> {
+    let stored = |slot: usize| step.steps.iter().any(|s| matches!(s.op, Op::Store { slot: i, .. } if i == slot));
+    let tensors = trefoil_nn::layers::initial::<f32>(&d.graph).len();
+    step.states.iter().enumerate().take(tensors).filter(|(i, _)| stored(*i)).collect()
+}
+
+/// The trained model under a name: copies of its weights at the scales of prediction, made with the metrics.
+fn publication(
+    d: &Description,
+    name: &str,
+    declaration: &Declaration,
+    owner: &str,
+    step: &mut Program,
+    check: &mut Program,
+) -> anyhow::Result<Publication> {
+    let fault = "[reveal] publish: private predictions cannot run this network";
+    let compiled = compile(&d.graph, &CompileOptions::default()).context(fault)?;
+    let input = declaration.blocks.first().and_then(|b| match b.content {
+        Content::Values(e) => Some(e),
+        Content::OneHot => None,
+    });
+    let tensors = tensors(d, &compiled, step)?;
+    let mut weights = Vec::with_capacity(tensors.len());
+    for (slot, spec) in tensors.into_iter().zip(&compiled.program.weights) {
+        let copy = step.states.len();
+        let scale = truncated(check, slot, spec.scale)
+            .with_context(|| format!("[reveal] publish: weight {} of the trained model", spec.name))?;
+        step.states.push(WeightSpec { name: format!("published/{}", spec.name), ..spec.clone() });
+        check.steps.push(Step { layer: "publish".into(), op: Op::Store { slot: copy, x: scale } });
+        weights.push(copy as u32);
+    }
+    let grants = vec![Grant { client: owner.into(), reveals: vec![trefoil_client::Reveal::Logits] }];
+    let input: InputEncoding = input.unwrap_or_default();
+    Ok(Publication { manifest: manifest(name, &compiled, d.graph.post, input, grants)?, weights })
+}
+
+/// The state of each weight of the compiled network.
+fn tensors(d: &Description, compiled: &Compiled, step: &Program) -> anyhow::Result<Vec<usize>> {
+    let known = trefoil_nn::layers::initial::<f64>(&d.graph);
+    let mut free: BTreeMap<usize, Vec<f64>> = known.into_iter().enumerate().collect();
+    let mut found = Vec::new();
+    for (tensor, spec) in compiled.weights.iter().zip(&compiled.program.weights) {
+        let same = |(slot, values): &(&usize, &Vec<f64>)| {
+            let fits = step.states[**slot].shape == spec.shape;
+            fits && encode(&spec.name, values, spec.scale).is_ok_and(|w| w[..] == *tensor.data())
+        };
+        let slot = free.iter().find(same).map(|(slot, _)| *slot);
+        let slot = slot.with_context(|| format!("[reveal] publish: {} is folded into other weights", spec.name))?;
+        free.remove(&slot);
+        found.push(slot);
+    }
+    Ok(found)
+}
+
+/// The value of state `slot` at `scale`, additive: where the program has it, or truncated anew.
+fn truncated(program: &mut Program, slot: usize, scale: u32) -> anyhow::Result<ValueId> {
+    let from = program.states[slot].scale;
+    let shift = from.checked_sub(scale).filter(|s| *s > 0);
+    let shift = shift.ok_or_else(|| anyhow!("is kept with {from} fraction bits, {scale} are due"))?;
+    let find = |program: &Program, wanted: &dyn Fn(&Op) -> bool| program.steps.iter().position(|s| wanted(&s.op));
+    let push = |program: &mut Program, op| {
+        program.steps.push(Step { layer: "publish".into(), op });
+        program.steps.len() - 1
+    };
+    let state = find(program, &|op| matches!(op, Op::State { slot: s } if *s == slot));
+    let state = state.unwrap_or_else(|| push(program, Op::State { slot }));
+    let open = find(program, &|op| matches!(op, Op::Open { x } if *x == state));
+    let open = open.unwrap_or_else(|| push(program, Op::Open { x: state }));
+    let cut = find(program, &|op| matches!(op, Op::Truncate { x, shift: s } if *x == open && *s == shift));
+    Ok(cut.unwrap_or_else(|| push(program, Op::Truncate { x: open, shift })))
+}
+
+/// Everything that a run reveals, in words.
+pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
+    let when = |w| if w == When::AtEnd { "at the end" } else { "after each epoch" };
+    let reveal = |d: &Disclosure| format!("to {}, {}: {}", d.recipient, when(d.when), d.purpose);
+    let mut all: Vec<String> = spec.reveals.iter().map(reveal).collect();
+    if let Some(p) = &spec.publish {
+        let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
+        let name = &p.manifest.name;
+        all.push(format!("to {}, on request: answers of the trained model, served as {name}", clients.join(", ")));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_batches_leave_few_rows_over() {
+        assert_eq!((even(1000, 128), even(71, 64), even(10, 128)), (125, 35, 10));
+        for (rows, batch) in [(1, 1), (999, 100), (6000, 128)] {
+            let even = even(rows, batch);
+            assert!(even <= batch && rows % even <= rows.div_ceil(batch));
+        }
+    }
+}
