@@ -78,6 +78,7 @@ fn a_run_has_its_steps_checks_and_reveals_in_order() {
     let shown: Vec<u32> = [places[6], places[7], places[24]].iter().map(|p| s.disclosure(*p).unwrap().0).collect();
     assert_eq!((shown, s.shown()), (vec![0, 2, 1], 7));
     assert_eq!(s.all_steps(), places.iter().filter(|p| p.phase == Train).count() as u64);
+    assert_eq!(s.last_lot(places[24], 1, 5), Some(5));
     // One that is stopped ends with its first epoch.
     let stopped = walk(&s, true);
     assert_eq!((stopped.len(), stopped[8]), (9, Position { epoch: 1, phase: Close, index: 0 }));

@@ -67,7 +67,7 @@ impl Lane<'_> {
             tracing::info!(run = run.spec.name, index = own.index, epoch = own.epoch, "revealed before");
             live.at = run.spec.due(run.spec.after(live.at, 1), notes.stopped);
         }
-        if run.is_served(self.core, live.at) {
+        while run.is_served(self.core, live.at) {
             live.at = run.spec.after(live.at, 1);
         }
         match live.at.phase {
@@ -75,7 +75,7 @@ impl Lane<'_> {
                 drop(guard);
                 self.finish(&run, notes.stopped).map(|()| false)
             }
-            Part::Publish => self.publish(&run, live).map(|()| true),
+            Part::Publish if run.spec.program(live.at).is_none() => self.publish(&run, live).map(|()| true),
             _ => self.stretch(&run, live).map(|()| true),
         }
     }

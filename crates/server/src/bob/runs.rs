@@ -192,8 +192,7 @@ impl Lane<'_> {
     fn publish(&mut self, run: &Run, epoch: u64) -> Result<Option<Status>, Fault> {
         let guard = lock(&run.live);
         let live = guard.as_ref().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
-        let due = Position { phase: Part::Publish, index: 0, ..live.at };
-        self.follows(run, live, due)?;
+        self.follows(run, live, run.spec.opening(live.at.epoch))?;
         self.increases(epoch)?;
         let Some(publication) = &run.spec.publish else {
             return Err(refused(Refusal::Denied, "the run publishes no model"));

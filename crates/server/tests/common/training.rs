@@ -28,7 +28,8 @@ fn program(states: Vec<WeightSpec>, rates: usize, ops: Vec<Op>) -> Program {
 
 fn states() -> Vec<WeightSpec> {
     let state = |name: &str, shape: &[usize]| WeightSpec { name: name.into(), shape: shape.to_vec(), scale: 16 };
-    vec![state("weights", &[FEATURES, 1]), state("loss", &[1]), state("validation", &[1])]
+    let weights = |name: &str| state(name, &[FEATURES, 1]);
+    vec![weights("weights"), state("loss", &[1]), state("validation", &[1]), weights("served")]
 }
 
 /// Error and its square over the batch: value 10 is the opened error, the last one the state plus the squares.
@@ -169,17 +170,20 @@ pub fn publication(name: &str) -> Publication {
     ];
     let weights = vec![WeightSpec { name: "weights".into(), shape: vec![FEATURES, 1], scale: 16 }];
     let steps = ops.into_iter().map(|op| Step { layer: "regression".into(), op }).collect();
-    let program = Program { fraction_bits: 16, input_shape: vec![FEATURES], weights, states: vec![], rates: 0, steps };
+    let served = Program { fraction_bits: 16, input_shape: vec![FEATURES], weights, states: vec![], rates: 0, steps };
     let manifest = Manifest {
         name: name.into(),
-        program,
+        program: served,
         window: Window { lo: 16, k: 32 },
         input: InputEncoding { scale: 1.0, offset: 0.0, low: -1.0, high: 1.0 },
         post: Post::None,
         grants: vec![Grant { client: "bert".into(), reveals: vec![Reveal::Logits] }],
         ahead: vec![],
     };
-    Publication { manifest, weights: vec![0] }
+    let up = vec![Op::Rows, Op::State { slot: 0 }, Op::Scale { x: 1, factor: 1 << 20, extra: 20 }];
+    let back = [Op::Open { x: 2 }, Op::Truncate { x: 3, shift: 20 }, Op::Store { slot: 3, x: 4 }];
+    let finish = program(states(), 0, up.into_iter().chain(back).collect());
+    Publication { manifest, weights: vec![3], finish: Some(finish) }
 }
 
 /// First values of the states: zero.
