@@ -233,7 +233,7 @@ fn publication(
     }
     let grants = vec![Grant { client: owner.into(), reveals: vec![trefoil_client::Reveal::Logits] }];
     let input: InputEncoding = input.unwrap_or_default();
-    Ok(Publication { manifest: manifest(name, &compiled, d.graph.post, input, grants)?, weights })
+    Ok(Publication { manifest: manifest(name, &compiled, d.graph.post, input, grants)?, weights, finish: None })
 }
 
 /// The state of each weight of the compiled network.
