@@ -23,7 +23,7 @@ fn program(compare: Compare) -> Program {
     let window = Window { lo: 16, k: 32 };
     let ops = [Op::Input, Op::Open { x: 0 }, Op::Relu { x: 1, shift: 16, window, compare }];
     let steps = ops.map(|op| Step { layer: op.name().into(), op }).into();
-    Program { fraction_bits: 16, input_shape: vec![ELEMENTS], weights: vec![], steps }
+    Program { fraction_bits: 16, input_shape: vec![ELEMENTS], weights: vec![], states: vec![], rates: 0, steps }
 }
 
 fn dealing(world: &World, model: &Shared) -> f64 {

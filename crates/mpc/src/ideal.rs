@@ -85,7 +85,7 @@ fn run(
         let mut out = Words::zeros(context.count(i));
         let copy = |x: usize| -> Words { values.0[x].clone() };
         match &step.op {
-            Op::Input | Op::Rows => out = input.to_vec().into(),
+            Op::Input | Op::Rows => out = Words::from(input),
             Op::State { slot } => out = training.states[*slot].clone(),
             Op::Pattern { keep, .. } => {
                 if let Some(common) = training.common {

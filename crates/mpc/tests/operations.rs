@@ -16,6 +16,7 @@ use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 use trefoil_testkit::{Answer, Links, Random, World};
 
 const F: u32 = 16;
+const ONE: i64 = 1 << F;
 
 /// Ways of comparing that differ in everything.
 const WAYS: [Compare; 4] = [
@@ -181,6 +182,33 @@ fn perceptron(compare: Compare) -> Program {
     ];
     let weights = vec![spec("a", &[20, 12], F), spec("b", &[12, 12], F), spec("c", &[12, 4], F)];
     program(vec![20], weights, ops)
+}
+
+#[test]
+fn both_phases_in_step_send_and_answer_the_same() {
+    let window = Window { lo: F, k: 32 };
+    for way in [Compare::default(), Compare::Keys] {
+        let p = perceptron(way).ending_in(Reveal::Label, window).unwrap();
+        let mut r = Random::new(41);
+        let weights: Vec<Tensor> = p
+            .weights
+            .iter()
+            .map(|w| {
+                let n = w.shape.iter().product();
+                Tensor::new(w.shape.clone(), (0..n).map(|_| r.between(-ONE, ONE) as u64).collect()).unwrap()
+            })
+            .collect();
+        let x: Vec<u64> = (0..5 * 20).map(|_| r.between(-ONE, ONE) as u64).collect();
+        let [apart, in_step] = [World::new(17), World::new(17).in_step()].map(|mut world| {
+            let model = world.share(&p, &weights).unwrap();
+            let (mut links, seen) = Links::memory().recorded();
+            let answer = world.run_over(&model, 5, &x, &mut links).unwrap();
+            let frames = [seen.alice, seen.bob, seen.carol, seen.dealt].map(|t| t.lock().unwrap().clone());
+            (answer.alice.payload, answer.bob.payload, answer.online, answer.offline, frames)
+        });
+        assert!(apart == in_step);
+        assert!(apart.4.iter().all(|frames| frames.len() > 5));
+    }
 }
 
 #[test]

@@ -56,18 +56,6 @@ pub(crate) fn matmul<T: Real>(a: &[T], b: &[T], c: &mut [T], k: usize, n: usize)
     }
 }
 
-/// The transpose of `a`, which has `columns` columns.
-pub(crate) fn transpose<T: Real>(a: &[T], columns: usize) -> Vec<T> {
-    let rows = a.len() / columns;
-    let mut t = vec![T::ZERO; a.len()];
-    for (r, row) in a.chunks_exact(columns).enumerate() {
-        for (c, &v) in row.iter().enumerate() {
-            t[c * rows + r] = v;
-        }
-    }
-    t
-}
-
 /// A buffer of `n` elements that repeats `bias`, or zeros.
 pub(crate) fn biased<T: Real>(bias: Option<&[T]>, n: usize) -> Vec<T> {
     match bias {
@@ -289,10 +277,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn transposes() {
-        assert_eq!(transpose(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
     }
 }

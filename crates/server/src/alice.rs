@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use trefoil_link::{Link, Phase};
 use trefoil_mpc::masked::input::alice_share;
 use trefoil_mpc::masked::weights::open_weights;
-use trefoil_mpc::masked::{EvaluatorWeights, Material, Outcome, Role, evaluate, prepare};
-use trefoil_prg::Party;
+use trefoil_mpc::masked::{EvaluatorWeights, Material, Outcome, Role, evaluate, prepare, run};
+use trefoil_prg::{Party, Source};
 use trefoil_proto::control::{
     Command, Manifest, Refusal, RequestId, RunReport, Status, StepReport, Terms, encode, tag,
 };
@@ -366,6 +366,13 @@ impl Lane<'_> {
         say(self.bob.as_mut(), tag::COMMAND, &Command::Go).map_err(evaluator)
     }
 
+    /// This lot's sources with carol and with bob.
+    fn sources(&self, lot: u64) -> Result<(Source, Source), Fault> {
+        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+        let carol = session.source(Party::Carol, lot).map_err(producer)?;
+        Ok((carol, session.source(Party::Bob, lot).map_err(evaluator)?))
+    }
+
     /// Draws this party's material of a lot.
     fn prepare(
         &mut self,
@@ -374,9 +381,7 @@ impl Lane<'_> {
         model: &Model<EvaluatorWeights>,
         lot: u64,
     ) -> Result<Material, Fault> {
-        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
-        let carol = session.source(Party::Carol, lot).map_err(producer)?;
-        let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
+        let (carol, bob) = self.sources(lot)?;
         let material = prepare(&plan.program, batch as usize, &model.weights, &carol, &bob, self.bob.as_mut(), None);
         material.map_err(|e| Fault::of(&e, Party::Bob))
     }
@@ -433,19 +438,24 @@ impl Lane<'_> {
         self.core.reached(Point::Burnt);
         self.bob.meter().take();
         self.go(material.is_none())?;
-        let material = match material {
-            Some(m) => m,
-            None => self.prepare(&plan, p.batch, &p.model, report.lot)?,
-        };
-        report.offline = nanos(material.time());
-        self.core.reached(Point::Prepared);
-        let online = Instant::now();
+        self.core.reached(Point::Begun);
         let share =
             alice_share(&p.seed, p.batch as usize * p.model.public.program.input_shape.iter().product::<usize>());
-        let outcome = evaluate(&plan.program, share, &p.model.weights, material, self.bob.as_mut());
+        let (program, weights) = (&plan.program, &p.model.weights);
+        let outcome = match material {
+            Some(material) => {
+                report.offline = nanos(material.time());
+                evaluate(program, share, weights, material, self.bob.as_mut())
+            }
+            None => {
+                let (carol, bob) = self.sources(report.lot)?;
+                run(program, p.batch as usize, share, weights, &carol, &bob, self.bob.as_mut(), None)
+            }
+        };
         let outcome = outcome.map_err(|e| Fault::of(&e, Party::Bob))?;
-        report.online = nanos(online.elapsed());
         report.total = nanos(started.elapsed());
+        report.offline += nanos(outcome.offline);
+        report.online = nanos(outcome.times.iter().sum());
         self.core.reached(Point::Evaluated);
         report.steps = step_reports(&outcome, self.bob.as_mut(), None);
         report.peak_rss = peak_rss();

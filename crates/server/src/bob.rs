@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use trefoil_link::Link;
 use trefoil_mpc::masked::weights::open_weights;
-use trefoil_mpc::masked::{EvaluatorWeights, Material, Role, evaluate, prepare};
+use trefoil_mpc::masked::{EvaluatorWeights, Material, Role, evaluate, prepare, run};
 use trefoil_prg::{Party, Source};
 use trefoil_proto::control::{Command, Manifest, Opening, Refusal, RequestId, RunReport, Status, Terms, encode, tag};
 use trefoil_ring::Tensor;
@@ -69,6 +69,18 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
             tracing::warn!(lane = number, reason = fault.refusal().1, "lane down");
         }
     }
+}
+
+/// Carol's link, and a lot's sources with her and with alice.
+fn dealing(
+    carol: &mut Option<(Box<dyn Link>, Session)>,
+    lot: u64,
+) -> Result<(&mut (dyn Link + 'static), [Source; 2]), Fault> {
+    let Some((link, session)) = carol else {
+        return Err(Fault::Producer("bob has no session with carol".into()));
+    };
+    let source = |peer| session.source(peer, lot).map_err(|e| Fault::Producer(e.to_string()));
+    Ok((link.as_mut(), [source(Party::Carol)?, source(Party::Alice)?]))
 }
 
 impl Lane<'_> {
@@ -204,15 +216,9 @@ impl Lane<'_> {
     }
 
     fn prepare(&mut self, plan: &Plan, terms: &Terms, model: &Model<EvaluatorWeights>) -> Result<Material, Fault> {
-        let Some((link, session)) = &mut self.carol else {
-            return Err(Fault::Producer("bob has no session with carol".into()));
-        };
-        let producer = |e: LaneError| Fault::Producer(e.to_string());
-        let carol = session.source(Party::Carol, terms.lot).map_err(producer)?;
-        let alice = session.source(Party::Alice, terms.lot).map_err(producer)?;
-        let peer = self.alice.as_mut();
-        let batch = terms.batch as usize;
-        let dealt = prepare(&plan.program, batch, &model.weights, &carol, &alice, peer, Some(link.as_mut()));
+        let (link, [carol, alice]) = dealing(&mut self.carol, terms.lot)?;
+        let (peer, batch) = (self.alice.as_mut(), terms.batch as usize);
+        let dealt = prepare(&plan.program, batch, &model.weights, &carol, &alice, peer, Some(link));
         dealt.map_err(|e| Fault::of(&e, Party::Alice))
     }
 
@@ -304,16 +310,22 @@ impl Lane<'_> {
             self.burn(terms.lot)?;
         }
         self.alice.meter().take();
-        let material = match material {
-            Some(m) => m,
-            None => self.prepare(&plan, terms, &model)?,
+        self.core.reached(Point::Begun);
+        let (program, weights, share) = (&plan.program, &model.weights, share.clone());
+        let mut offline = 0;
+        let outcome = match material {
+            Some(material) => {
+                offline = nanos(material.time());
+                evaluate(program, share, weights, material, self.alice.as_mut())
+            }
+            None => {
+                let (link, [carol, alice]) = dealing(&mut self.carol, terms.lot)?;
+                run(program, terms.batch as usize, share, weights, &carol, &alice, self.alice.as_mut(), Some(link))
+            }
         };
-        let offline = nanos(material.time());
-        self.core.reached(Point::Prepared);
-        let online = Instant::now();
-        let outcome = evaluate(&plan.program, share.clone(), &model.weights, material, self.alice.as_mut());
         let outcome = outcome.map_err(|e| Fault::of(&e, Party::Alice))?;
-        let (online, total) = (nanos(online.elapsed()), nanos(started.elapsed()));
+        let total = nanos(started.elapsed());
+        let (online, offline) = (nanos(outcome.times.iter().sum()), offline + nanos(outcome.offline));
         self.core.reached(Point::Evaluated);
         let dealt = match (&mut self.carol, ahead) {
             (Some((link, _)), false) => Some(link),

@@ -13,8 +13,8 @@ pub enum Point {
     Agreed,
     /// The lot is burnt on disk; nothing is drawn.
     Burnt,
-    /// Material is prepared; no dependent byte has left.
-    Prepared,
+    /// The evaluation begins; no dependent byte has left.
+    Begun,
     /// The evaluation is done; the answer has not left.
     Evaluated,
     /// The model is staged; nobody has committed.

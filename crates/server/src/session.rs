@@ -35,6 +35,11 @@ impl Session {
         let seed = Seed::from_bytes(*seed.expose());
         Ok(Source::new(&seed, pair, self.epoch, lot).with_ledger(self.ledger.clone()))
     }
+
+    /// The source of what all three servers may know in one lot of a training run, from the run's seed.
+    pub(crate) fn common(&self, seed: &Seed, lot: u64) -> Source {
+        Source::new(seed, Pair::Common, self.epoch, lot).with_ledger(self.ledger.clone())
+    }
 }
 
 /// Agrees on fresh seeds over the links to the two others, given in the parties' order.

@@ -232,7 +232,7 @@ impl Probe for Stumbles {
 fn a_lane_that_panics_is_set_up_again() {
     for party in Party::ALL {
         let mut trial = Trial::new(Transport::Tcp, "lanes = 1");
-        let point = if party == Party::Carol { Point::Burnt } else { Point::Prepared };
+        let point = if party == Party::Carol { Point::Burnt } else { Point::Begun };
         trial.probes.insert(party, Arc::new(Stumbles(point, AtomicBool::new(party == Party::Carol))));
         Party::ALL.iter().for_each(|p| trial.launch(*p));
         trial.wait();

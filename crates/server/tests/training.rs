@@ -34,7 +34,7 @@ fn two_owners_train_a_regression_that_ends_as_in_the_clear() {
     close(&shown(&mut owner, "prices", 1)[0], &want.weights, 40);
     close(&shown(&mut ann, "prices", 0).concat(), &want.losses, 400);
     close(&shown(&mut owner, "prices", 2).concat(), &want.validation, 400);
-    assert!(want.losses.windows(2).all(|w| w[1] < w[0] / 2), "{:?}", want.losses);
+    assert!(want.losses.windows(2).all(|w| w[1] < w[0] * 4 / 5), "{:?}", want.losses);
     // Each is shown what is listed for it, and nothing else.
     assert!(shown(&mut ann, "prices", 1).is_empty() && shown(&mut bert, "prices", 0).is_empty());
     let (a, b) = (status.alice, status.bob);
@@ -73,7 +73,8 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
     let status = finished(&mut ann, "prices");
     assert_eq!((status.note.as_str(), status.stopped, status.alice.resumed), ("stopped early", true, 2));
     assert_eq!(shown(&mut ann, "prices", 0).len(), status.at.epoch as usize);
-    assert!(shown(&mut ann, "prices", 0).last().unwrap()[0] < 65536 / 100);
+    let losses = shown(&mut ann, "prices", 0).concat();
+    assert!(losses[losses.len() - 1] * 50 < losses[0], "{losses:?}");
     assert!(shown(&mut owner, "prices", 1).is_empty());
     // The model answers, for whom the run's owner said.
     let model = bert.model("prices").unwrap();
@@ -140,10 +141,11 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     refused(&|s| s.reveals[0].recipient = "eve".into(), "no client \"eve\"");
     refused(&|s| s.training = RowRange { first: 0, end: 49 }, "training rows 0..49 of a set of 48");
     refused(&|s| s.batch = 41, "rows of a batch of a step: 41");
-    refused(&|s| s.rates.push(vec![1]), "2 lists");
+    refused(&|s| s.rates.extend([vec![1], vec![1]]), "3 lists");
     refused(&|s| s.metrics.push(3), "metric 3 is none of the 3 states");
     refused(&|s| s.metrics.clear(), "stores state 2, which is no metric");
-    refused(&|s| s.reveals[0].program = training::step(), "reveals nothing");
+    refused(&|s| s.reveals[0].program = s.check.as_ref().unwrap().program.clone(), "reveals nothing");
+    refused(&|s| s.check.as_mut().unwrap().program = training::reveal(1), "the check: reveals something");
     let mut other = good.clone();
     other.epochs = 3;
     other.order = Order::Fixed(training::order(1));
@@ -155,7 +157,8 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     let status = owner.run_status("prices").unwrap();
     assert_eq!((status.stage, status.missing, status.done), (Stage::Waiting, vec!["bert".to_owned()], 0));
     // Owners see the run before it begins; the owner may drop it.
-    assert_eq!(bert.run_spec(&bert.run_status("prices").unwrap()).unwrap(), good);
+    let status = bert.run_status("prices").unwrap();
+    assert_eq!(bert.run_spec(&status).unwrap(), good);
     said(bert.drop_run("prices"), "may remove this run");
     owner.drop_run("prices").unwrap();
     said(ann.run_status("prices"), "no run \"prices\"");

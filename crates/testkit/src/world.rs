@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use trefoil_link::{Counter, Link, MemoryLink, Phase, pair};
 use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
-use trefoil_mpc::masked::{EvaluatorWeights, Outcome, ProducerWeights, Role, deal, evaluate, prepare};
+use trefoil_mpc::masked::{EvaluatorWeights, Outcome, ProducerWeights, Role, deal, evaluate, prepare, run};
 use trefoil_mpc::{MpcError, Program};
 use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{Address, Ledger, Pair, Purpose, Seed, Source};
@@ -93,6 +93,7 @@ pub struct World {
     lot: u64,
     split: u64,
     logged: bool,
+    in_step: bool,
     interceptor: Option<Arc<dyn Interceptor>>,
     /// Every draw alice made.
     pub alice_draws: Arc<DrawLog>,
@@ -128,6 +129,7 @@ impl World {
             lot: 0,
             split: 0,
             logged: true,
+            in_step: false,
             interceptor: None,
             alice_draws: Arc::default(),
             bob_draws: Arc::default(),
@@ -138,6 +140,12 @@ impl World {
     /// A world without a ledger, for runs by the million.
     pub fn unlogged(seed: u64) -> Self {
         Self { logged: false, ..Self::new(seed) }
+    }
+
+    /// The same world, whose evaluators prepare and evaluate in step.
+    pub fn in_step(mut self) -> Self {
+        self.in_step = true;
+        self
     }
 
     /// The same world with another seed for one pair: what everyone else holds stays as it is.
@@ -269,7 +277,15 @@ impl World {
         links: &mut Links,
     ) -> Result<Answer, MpcError> {
         let [ac, aab, bc, bab, ca, cb] = self.sources();
-        let program = &model.program;
+        let (program, in_step) = (&model.program, self.in_step);
+        let evaluator =
+            |x, weights, carol: &Source, peer: &Source, link: &mut dyn Link, dealt: Option<&mut dyn Link>| {
+                if in_step {
+                    return run(program, batch, x, weights, carol, peer, link, dealt);
+                }
+                let material = prepare(program, batch, weights, carol, peer, link, dealt)?;
+                evaluate(program, x, weights, material, link)
+            };
         let Links { alice, bob, carol, dealt } = links;
         let (alice, bob, online, offline) = thread::scope(|s| {
             let carol = s.spawn(|| {
@@ -277,12 +293,10 @@ impl World {
                 Ok(carol.meter().take())
             });
             let alice = s.spawn(|| {
-                let material = prepare(program, batch, &model.alice, &ac, &aab, alice.as_mut(), None)?;
-                let out = evaluate(program, xa, &model.alice, material, alice.as_mut())?;
+                let out = evaluator(xa, &model.alice, &ac, &aab, alice.as_mut(), None)?;
                 Ok((out, alice.meter().take()))
             });
-            let material = prepare(program, batch, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
-            let bob = evaluate(program, xb, &model.bob, material, bob.as_mut())?;
+            let bob = evaluator(xb, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
             let (alice, online) = join(alice)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))
         })?;

@@ -34,6 +34,9 @@ pub(crate) fn forward(graph: &Graph, input: &[f64]) -> Vec<f64> {
             }
             Layer::Reshape { .. } => inputs[0].to_vec(),
             Layer::ZeroPad(p) => zero_pad(inputs[0], &shapes[node.inputs[0]], p),
+            Layer::Sigmoid | Layer::Tanh | Layer::Softmax | Layer::BatchNorm(_) | Layer::Dropout { .. } => {
+                panic!("{}: the importer makes no such layer", node.name)
+            }
         };
         assert_eq!(value.len(), shape.iter().product::<usize>(), "{}", node.name);
         values.push(value);

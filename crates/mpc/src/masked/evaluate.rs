@@ -34,6 +34,8 @@ pub struct Outcome {
     pub share: Words,
     /// Wall time of each step at this evaluator, waiting for the peer included.
     pub times: Vec<Duration>,
+    /// What preparing took, waiting for the producer included, where it was done in step with the evaluation.
+    pub offline: Duration,
 }
 
 /// Evaluates `program` on this evaluator's additive share of the input, consuming the lot's material.
@@ -63,43 +65,23 @@ pub(crate) fn evaluate_given(
     if prepared != program.hash() || material.len() != infos.len() {
         return Err(MpcError::Material(format!("lot {lot} was prepared for another program")));
     }
+    check_first(&first, &infos, batch)?;
+    let context = Context { program, infos: &infos, batch, rates: &rates };
+    let mut run = Run::new(Online::new(role, peer), context, weights, first, states);
+    for (i, m) in material.drain(..).enumerate() {
+        run.feed(i, m)?;
+    }
+    Ok(run.finish())
+}
+
+/// Checks the length of the first value.
+pub(crate) fn check_first(first: &[u64], infos: &[ValueInfo], batch: usize) -> Result<(), MpcError> {
     let due = infos[0].count(batch);
-    if first.len() != due {
-        return Err(MpcError::Input {
-            what: "the input".into(),
-            expected: format!("{due} elements"),
-            got: first.len().to_string(),
-        });
+    if first.len() == due {
+        return Ok(());
     }
-    let mut run = Run {
-        net: Online::new(role, peer),
-        context: Context { program, infos: &infos, batch, rates: &rates },
-        weights,
-        first,
-        states,
-        stored: vec![None; program.states.len()],
-        values: Vec::with_capacity(infos.len()),
-        last: last_uses(program),
-        payload: Vec::new(),
-    };
-    let mut times = Vec::with_capacity(infos.len());
-    while run.values.len() < infos.len() {
-        let began = Instant::now();
-        let i = run.values.len();
-        run.net.begin_step(i);
-        let together = openings(&program.steps[i..]);
-        if together > 0 {
-            run.open(i, &mut material[i..i + together])?;
-        } else {
-            let value = run.step(i, std::mem::take(&mut material[i]))?;
-            run.values.push(value);
-            run.forget(i);
-        }
-        times.push(began.elapsed());
-        times.resize(run.values.len(), Duration::ZERO);
-    }
-    let share = run.values.pop().unwrap_or_default();
-    Ok((Outcome { payload: run.payload, share, times }, run.stored))
+    let (what, expected) = ("the input".into(), format!("{due} elements"));
+    Err(MpcError::Input { what, expected, got: first.len().to_string() })
 }
 
 /// How many openings the steps begin with: they cannot depend on each other and take one round.
@@ -107,7 +89,8 @@ fn openings(steps: &[Step]) -> usize {
     steps.iter().take_while(|s| matches!(s.op, Op::Open { .. })).count()
 }
 
-struct Run<'a> {
+/// An evaluation under way: it is fed the material of one step after the other.
+pub(crate) struct Run<'a> {
     net: Online<'a>,
     context: Context<'a>,
     weights: &'a EvaluatorWeights,
@@ -119,6 +102,9 @@ struct Run<'a> {
     values: Vec<Words>,
     last: Vec<usize>,
     payload: Vec<u8>,
+    /// Material of neighbouring openings, until the last of them is there.
+    together: Vec<StepMaterial>,
+    times: Vec<Duration>,
 }
 
 impl Operands for Run<'_> {
@@ -131,7 +117,62 @@ impl Operands for Run<'_> {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        net: Online<'a>,
+        context: Context<'a>,
+        weights: &'a EvaluatorWeights,
+        first: Words,
+        states: &'a [Words],
+    ) -> Self {
+        let steps = context.program.steps.len();
+        Self {
+            net,
+            context,
+            weights,
+            first,
+            states,
+            stored: vec![None; context.program.states.len()],
+            values: Vec::with_capacity(steps),
+            last: last_uses(context.program),
+            payload: Vec::new(),
+            together: Vec::new(),
+            times: Vec::with_capacity(steps),
+        }
+    }
+
+    /// Evaluates step `i`, the next one; an opening waits for its neighbours.
+    pub(crate) fn feed(&mut self, i: usize, material: StepMaterial) -> Result<(), MpcError> {
+        let began = Instant::now();
+        match openings(&self.context.program.steps[i..]) {
+            0 => {
+                self.net.begin_step(i);
+                let value = self.step(i, material)?;
+                self.values.push(value);
+                self.forget(i);
+            }
+            more => {
+                self.together.push(material);
+                if more > 1 {
+                    return Ok(());
+                }
+                let first = self.values.len();
+                self.net.begin_step(first);
+                let material = std::mem::take(&mut self.together);
+                self.open(first, material)?;
+            }
+        }
+        self.times.push(began.elapsed());
+        self.times.resize(self.values.len(), Duration::ZERO);
+        Ok(())
+    }
+
+    /// What came of it, and the states that were stored.
+    pub(crate) fn finish(mut self) -> (Outcome, Vec<Option<Words>>) {
+        let share = self.values.pop().unwrap_or_default();
+        (Outcome { payload: self.payload, share, times: self.times, offline: Duration::ZERO }, self.stored)
+    }
+
     /// Drops what step `i` was the last to read.
     fn forget(&mut self, i: usize) {
         for x in self.context.program.steps[i].op.operands() {
@@ -142,11 +183,10 @@ impl Run<'_> {
     }
 
     /// Opens the operands of step `first` and of the openings that follow it in one exchange.
-    fn open(&mut self, first: usize, material: &mut [StepMaterial]) -> Result<(), MpcError> {
+    fn open(&mut self, first: usize, material: Vec<StepMaterial>) -> Result<(), MpcError> {
         let (mut shares, mut masks) = (vec![], vec![]);
         for (i, m) in (first..).zip(material) {
-            let (Op::Open { x }, StepMaterial::Open(lambda)) = (&self.context.program.steps[i].op, std::mem::take(m))
-            else {
+            let (Op::Open { x }, StepMaterial::Open(lambda)) = (&self.context.program.steps[i].op, m) else {
                 return Err(unfit(i, &self.context.program.steps[i].op));
             };
             shares.push(self.take(*x, i));

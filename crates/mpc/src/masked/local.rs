@@ -51,7 +51,7 @@ pub(crate) fn apply(c: &Context<'_>, i: usize, constants: u64, operands: &mut im
             v
         }
         Op::Add { x, y } => {
-            let mut v = if x == y { operands.read(*x).to_vec().into() } else { operands.take(*x, i) };
+            let mut v = if x == y { Words::from(operands.read(*x)) } else { operands.take(*x, i) };
             let (rows, size) = (c.rows(*y), c.infos[*y].elements());
             let run = v.len() / rows;
             for (v, y) in v.chunks_mut(run).zip(operands.read(*y).chunks(size)) {

@@ -8,6 +8,8 @@
 //!   all of them make the same draws and [`crate::cost`] counts what is sent, byte for byte.
 //! * **online** ([`evaluate`] at the evaluators): opens, compares, and ends in the payload for the client.
 //!
+//! [`run`] does both in step with each other, for a request without material made ahead.
+//!
 //! A program that trains runs once for each batch, through the same phases: see [`training`] and [`rows`].
 
 mod argmax;
@@ -31,6 +33,7 @@ mod prepare;
 mod product;
 mod relu;
 pub mod rows;
+mod run;
 pub mod training;
 mod truncate;
 pub mod weights;
@@ -39,6 +42,7 @@ pub use evaluate::{Outcome, evaluate};
 pub use material::Material;
 pub use online::Role;
 pub use prepare::{deal, prepare};
+pub use run::run;
 pub use weights::{EvaluatorWeights, ProducerWeights};
 
 pub(crate) use bilinear::apply;

@@ -78,7 +78,7 @@ impl Operands for Masks {
         if self.last[x] == step {
             Arc::unwrap_or_clone(std::mem::take(&mut self.held[x]))
         } else {
-            self.held[x].to_vec().into()
+            Words::from(&self.held[x][..])
         }
     }
 }
@@ -105,10 +105,10 @@ pub(crate) struct Given<'a> {
 }
 
 /// The offline phase of one run.
-struct Offline<'a, W> {
-    context: Context<'a>,
-    given: Given<'a>,
-    weights: &'a W,
+pub(crate) struct Offline<'a, W> {
+    pub(crate) context: Context<'a>,
+    pub(crate) given: Given<'a>,
+    pub(crate) weights: &'a W,
 }
 
 impl<W: OfflineWeights> Offline<'_, W> {
@@ -190,7 +190,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
     }
 
     /// Walks the program; `keep` takes each step's material.
-    fn walk<D: Dealing>(
+    pub(crate) fn walk<D: Dealing>(
         &self,
         d: &mut D,
         mut keep: impl FnMut(usize, StepMaterial) -> Result<(), MpcError>,
@@ -268,23 +268,34 @@ pub(crate) fn prepare_given(
     weights.check(program)?;
     let role = if dealt.is_some() { Role::B } else { Role::A };
     let mut steps = Vec::with_capacity(infos.len());
+    let context = Context { program, infos: &infos, batch, rates };
     let keep = |i: usize, m: StepMaterial| {
-        let m = match &program.steps[i].op {
-            Op::Reveal { x, .. } => {
-                StepMaterial::Reveal(output::draw(peer, At::step(i)?, reveal_words(&infos[*x], batch))?)
-            }
-            _ => m,
-        };
-        steps.push(m);
+        steps.push(with_output(&context, i, m, peer)?);
         Ok(())
     };
-    let offline = Offline { context: Context { program, infos: &infos, batch, rates }, given, weights };
+    let offline = Offline { context, given, weights };
     match dealt {
-        Some(dealt) => offline.walk(&mut BobDealing::new(carol, dealt, link), keep)?,
-        None => offline.walk(&mut AliceDealing::new(carol, link), keep)?,
+        Some(dealt) => offline.walk(&mut BobDealing::new(carol, dealt, Some(link)), keep)?,
+        None => offline.walk(&mut AliceDealing::new(carol, Some(link)), keep)?,
     }
     let (program, lot, rates) = (program.hash(), carol.lot(), rates.to_vec());
     Ok(Material { role, program, batch, lot, rates, steps, time: began.elapsed() })
+}
+
+/// A step's material with what re-randomises its output, where it has one: from the evaluators' own source `peer`.
+pub(crate) fn with_output(
+    context: &Context<'_>,
+    index: usize,
+    material: StepMaterial,
+    peer: &Source,
+) -> Result<StepMaterial, MpcError> {
+    match &context.program.steps[index].op {
+        Op::Reveal { x, .. } => {
+            let words = reveal_words(&context.infos[*x], context.batch);
+            Ok(StepMaterial::Reveal(output::draw(peer, At::step(index)?, words)?))
+        }
+        _ => Ok(material),
+    }
 }
 
 /// Words that a revealed value takes.

@@ -32,7 +32,7 @@ pub fn open_rows(role: Role, share: Words, carol: &Source, peer: &mut dyn Link) 
     let mut delta = share;
     for (piece, (share, lambda)) in delta.chunks_mut(PIECE).zip(lambda.chunks(PIECE)).enumerate() {
         net.begin_step(piece);
-        let opened = net.open(share.to_vec().into(), lambda)?;
+        let opened = net.open(Words::from(&share[..]), lambda)?;
         share.copy_from_slice(&opened);
     }
     Ok(HeldRows { delta, lambda })

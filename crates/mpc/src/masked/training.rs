@@ -12,6 +12,7 @@ use trefoil_ring::Words;
 use super::evaluate::{Outcome, evaluate_given};
 use super::material::Material;
 use super::prepare::{Given, check, deal_given, prepare_given};
+use super::run::run_given;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
 use crate::program::{Op, Program};
@@ -90,12 +91,37 @@ pub fn evaluate_step(
     check(program, material.batch)?;
     check_states(program, states)?;
     let (outcome, stored) = evaluate_given(program, rows, states, weights, material, peer)?;
+    store(states, stored);
+    Ok(outcome)
+}
+
+/// At an evaluator: both phases of one step of training in step with each other, as [`run`](super::run()) does for
+/// predictions.
+#[expect(clippy::too_many_arguments, reason = "both phases' parties, and what they work on")]
+pub fn run_step(
+    program: &Program,
+    batch: Batch<'_>,
+    rows: Words,
+    states: &mut [Words],
+    weights: &EvaluatorWeights,
+    carol: &Source,
+    peer: &Source,
+    link: &mut dyn Link,
+    dealt: Option<&mut dyn Link>,
+) -> Result<Outcome, MpcError> {
+    let given = batch.given(program)?;
+    check_states(program, states)?;
+    let (outcome, stored) = run_given(program, given, rows, states, weights, [carol, peer], link, dealt)?;
+    store(states, stored);
+    Ok(outcome)
+}
+
+fn store(states: &mut [Words], stored: Vec<Option<Words>>) {
     for (state, new) in states.iter_mut().zip(stored) {
         if let Some(new) = new {
             *state = new;
         }
     }
-    Ok(outcome)
 }
 
 /// Whether these are values of the program's states. The program was checked.

@@ -93,7 +93,7 @@ impl Tape {
             let half = n / 2;
             let (a, b) = (self.slice(x, axis, 0, half)?, self.slice(x, axis, half, half)?);
             let winners = self.max(a, b)?;
-            x = if n % 2 == 0 {
+            x = if n.is_multiple_of(2) {
                 winners
             } else {
                 let last = self.slice(x, axis, n - 1, 1)?;

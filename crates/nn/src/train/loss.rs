@@ -7,8 +7,8 @@ use crate::tape::{Function, Map, Op, Tape, TapeError, ValueId};
 /// Added to a squared distance under its root, so that its slope stays bounded.
 pub const DISTANCE_EPSILON: f64 = 1e-4;
 
-/// By how much the label's logit may be behind the largest one, which comes out of a tournament with roundings.
-const TIE: f64 = 1.0 / 4096.0;
+/// A logit counts as the largest when it is this close to it: a maximum is found by sums, which round.
+pub const TIE: f64 = 1.0 / 4096.0;
 
 /// What is made small. Every loss is of one sample; a step follows the mean over its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -89,8 +89,8 @@ fn softmax_cross_entropy(tape: &mut Tape, z: ValueId, y: ValueId) -> Result<Head
     let behind = tape.sub(chosen, e.top)?;
     let log = tape.function(e.sum, Function::Log)?;
     let loss = tape.sub(log, behind)?;
-    let near = tape.offset(behind, TIE)?;
-    let bit = tape.push(Op::Sign { x: near })?;
+    let close = tape.offset(behind, TIE)?;
+    let bit = tape.push(Op::Sign { x: close })?;
     let right = Some(tape.push(Op::Bit { bit })?);
     Ok(Head { loss, right, seeds: vec![(z, seed)] })
 }

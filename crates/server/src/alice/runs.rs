@@ -125,7 +125,8 @@ impl Lane<'_> {
         self.go(true)?;
         let table = match (share, live.take()) {
             (Some(share), _) => {
-                let source = self.session_source(Party::Carol, rows)?;
+                let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+                let source = session.source(Party::Carol, rows).map_err(evaluator)?;
                 let opened = open_rows(Role::A, share, &source, self.bob.as_mut());
                 opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?
             }
@@ -143,11 +144,6 @@ impl Lane<'_> {
         Ok(Some(bob.revealed))
     }
 
-    fn session_source(&self, peer: Party, lot: u64) -> Result<trefoil_prg::Source, Fault> {
-        let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
-        session.source(peer, lot).map_err(producer)
-    }
-
     /// Neighbouring parts of one kind; what is revealed or saved stands alone or at the end.
     fn stretch(&mut self, run: &Run, live: &mut Live) -> Result<(), Fault> {
         let first = live.at;
@@ -162,9 +158,11 @@ impl Lane<'_> {
         self.bob.meter().take();
         self.go(true)?;
         for number in (lot..).take(count as usize) {
-            let carol = self.session_source(Party::Carol, number)?;
-            let other = self.session_source(Party::Bob, number)?;
-            let lot = Lot { number, carol, other, peer: self.bob.as_mut(), dealt: None };
+            let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+            let carol = session.source(Party::Carol, number).map_err(evaluator)?;
+            let other = session.source(Party::Bob, number).map_err(evaluator)?;
+            let common = session.common(&live.seed, number);
+            let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), dealt: None };
             live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
         }
         account(run, first, self.bob.as_mut(), None);

@@ -180,7 +180,8 @@ impl Lane<'_> {
             let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("carol is gone".into())) };
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Alice, number).map_err(evaluator)?;
-            let lot = Lot { number, carol, other, peer: self.alice.as_mut(), dealt: Some(link.as_mut()) };
+            let common = session.common(&live.seed, number);
+            let lot = Lot { number, carol, other, common, peer: self.alice.as_mut(), dealt: Some(link.as_mut()) };
             live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Alice)))?;
         }
         let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);

@@ -123,14 +123,14 @@ impl Lane<'_> {
         let own = |e: trefoil_mpc::MpcError| Fault::Evaluator(e.to_string());
         let Some((program, size)) = run.spec.program(at) else { return Err(Fault::Own("nothing to deal".into())) };
         let (_, lambda) = live.batch(run, at, program.input_shape.iter().product()).map_err(own)?;
-        let common = live.common(self.core, run, lot);
-        let batch = Batch { size: size as usize, lambda, rates: run.spec.rates_at(at), common: &common };
         let weights = ProducerWeights::new(program, vec![]).map_err(own)?;
         let session = self.session()?;
+        let common = session.common(&live.seed, lot);
+        let batch = Batch { size: size as usize, lambda, rates: run.spec.rates_at(at), common: &common };
         let alice = session.source(Party::Alice, lot).map_err(evaluator)?;
         let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
         deal_step(program, batch, &weights, &alice, &bob, self.bob.as_mut()).map_err(own)?;
-        self.core.reached(Point::Prepared);
+        self.core.reached(Point::Stepped);
         Ok(())
     }
 }

@@ -4,8 +4,8 @@ use trefoil_link::{Link, Phase as LinkPhase};
 use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_mpc::masked::rows::pick_rows;
-use trefoil_mpc::masked::training::{Batch, evaluate_step, prepare_step};
-use trefoil_prg::{Pair, Party, Seed, Source};
+use trefoil_mpc::masked::training::{Batch, run_step};
+use trefoil_prg::{Party, Seed, Source};
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase, Position, Publication, Revealed, RunSpec};
 use trefoil_ring::{Tensor, Words};
@@ -39,6 +39,8 @@ pub(crate) struct Lot<'a> {
     pub(crate) number: u64,
     pub(crate) carol: Source,
     pub(crate) other: Source,
+    /// Of what all three servers may know.
+    pub(crate) common: Source,
     pub(crate) peer: &'a mut dyn Link,
     /// At bob: what carol deals.
     pub(crate) dealt: Option<&'a mut dyn Link>,
@@ -74,12 +76,6 @@ impl Live {
         order.iter().skip(from).take(spec.batch as usize).map(|r| *r as usize).collect()
     }
 
-    /// The source of what all three servers may know in one lot.
-    pub(crate) fn common(&self, core: &Core, run: &Run, lot: u64) -> Source {
-        let ledger = core.probe.as_ref().and_then(|p| p.ledger());
-        Source::new(&self.seed, Pair::Common, run.hash, lot).with_ledger(ledger)
-    }
-
     /// Deltas and masks of a batch; a program that reveals reads none and is given zeros.
     pub(crate) fn batch(&mut self, run: &Run, at: Position, width: usize) -> Result<(Words, Words), MpcError> {
         if !matches!(at.phase, Phase::Train | Phase::Check) {
@@ -101,18 +97,15 @@ impl Live {
             spec.metrics.iter().for_each(|m| self.states[*m as usize].fill(0));
         }
         let (rows, lambda) = self.batch(run, at, program.input_shape.iter().product())?;
-        let common = self.common(core, run, lot.number);
-        let batch = Batch { size: size as usize, lambda, rates: spec.rates_at(at), common: &common };
+        let batch = Batch { size: size as usize, lambda, rates: spec.rates_at(at), common: &lot.common };
         let weights = EvaluatorWeights::new(program, vec![])?;
-        let material = prepare_step(program, batch, &weights, &lot.carol, &lot.other, lot.peer, lot.dealt)?;
-        let offline = nanos(material.time());
-        core.reached(Point::Prepared);
-        let online = std::time::Instant::now();
-        let outcome = evaluate_step(program, rows, &mut self.states, &weights, material, lot.peer)?;
-        let online = nanos(online.elapsed());
+        core.reached(Point::Begun);
+        let Lot { number, carol, other, peer, dealt, .. } = lot;
+        let outcome = run_step(program, batch, rows, &mut self.states, &weights, &carol, &other, peer, dealt)?;
+        let (offline, online) = (nanos(outcome.offline), nanos(outcome.times.iter().sum()));
         core.reached(Point::Stepped);
         if let Some((index, _)) = spec.disclosure(at) {
-            show(core, run, Revealed { index, epoch: at.epoch, lot: lot.number }, outcome.payload)?;
+            show(core, run, Revealed { index, epoch: at.epoch, lot: number }, outcome.payload)?;
         }
         self.at = spec.after(at, 1);
         run.reached(self.at);

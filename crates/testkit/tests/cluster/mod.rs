@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network};
+pub use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network, training};
 use rustix::process::{Pid, Signal, kill_process};
 use trefoil_client::{Client, ClientError, ModelInfo};
 use trefoil_mpc::Reveal;
@@ -71,7 +71,11 @@ impl Processes {
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.children.insert(party, command.spawn().unwrap());
         let address = self.trial.cluster.party(party).address.as_str().to_owned();
-        eventually("a server listens", || std::net::TcpStream::connect(&address).is_ok());
+        // One that is to die may have done so before it is called.
+        let child = self.children.get_mut(&party).unwrap();
+        eventually("a server listens", || {
+            std::net::TcpStream::connect(&address).is_ok() || child.try_wait().unwrap().is_some()
+        });
     }
 
     fn path(&self, party: Party, what: &str) -> std::path::PathBuf {

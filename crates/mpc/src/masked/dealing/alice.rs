@@ -5,18 +5,19 @@ use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
 
 use super::super::online::forwarded;
-use super::{At, Dealing, Draw, fill, next};
+use super::{At, Dealing, Draw, fill, next, no_peer};
 use crate::error::MpcError;
 
 /// Alice: her material comes from the seed she shares with carol; what carol publishes she has from bob.
 pub(crate) struct AliceDealing<'a> {
     carol: &'a Source,
-    bob: &'a mut dyn Link,
+    /// None where the program publishes nothing.
+    bob: Option<&'a mut dyn Link>,
     step: usize,
 }
 
 impl<'a> AliceDealing<'a> {
-    pub(crate) fn new(carol: &'a Source, bob: &'a mut dyn Link) -> Self {
+    pub(crate) fn new(carol: &'a Source, bob: Option<&'a mut dyn Link>) -> Self {
         Self { carol, bob, step: 0 }
     }
 }
@@ -24,7 +25,9 @@ impl<'a> AliceDealing<'a> {
 impl Dealing for AliceDealing<'_> {
     fn begin_step(&mut self, step: usize) {
         self.step = step;
-        self.bob.meter().enter(Phase::Offline, step);
+        if let Some(bob) = &mut self.bob {
+            bob.meter().enter(Phase::Offline, step);
+        }
     }
 
     fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
@@ -48,7 +51,8 @@ impl Dealing for AliceDealing<'_> {
     }
 
     fn publish(&mut self, n: usize, out: &mut Words, _: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
-        Ok(self.bob.recv(forwarded(self.step), bytemuck::cast_slice_mut(out.grow(n)))?)
+        let bob = self.bob.as_mut().ok_or_else(no_peer)?;
+        Ok(bob.recv(forwarded(self.step), bytemuck::cast_slice_mut(out.grow(n)))?)
     }
 
     fn deal(

@@ -6,7 +6,7 @@ use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::{packed_bytes, unpack};
 
 use super::super::online::forwarded;
-use super::{At, Dealing, Draw, erase, fill, next};
+use super::{At, Dealing, Draw, erase, fill, next, no_peer};
 use crate::error::MpcError;
 
 /// Bob: his masks come from the seed he shares with carol, dealt values from carol's corrections. What carol publishes
@@ -14,14 +14,15 @@ use crate::error::MpcError;
 pub(crate) struct BobDealing<'a> {
     carol: &'a Source,
     link: &'a mut dyn Link,
-    alice: &'a mut dyn Link,
+    /// None where the program publishes nothing.
+    alice: Option<&'a mut dyn Link>,
     tag: Tag,
     frame: Vec<u8>,
     used: usize,
 }
 
 impl<'a> BobDealing<'a> {
-    pub(crate) fn new(carol: &'a Source, link: &'a mut dyn Link, alice: &'a mut dyn Link) -> Self {
+    pub(crate) fn new(carol: &'a Source, link: &'a mut dyn Link, alice: Option<&'a mut dyn Link>) -> Self {
         Self { carol, link, alice, tag: 0, frame: Vec::new(), used: 0 }
     }
 
@@ -49,7 +50,9 @@ impl Dealing for BobDealing<'_> {
     fn begin_step(&mut self, step: usize) {
         self.tag = step as Tag;
         self.link.meter().enter(Phase::Offline, step);
-        self.alice.meter().enter(Phase::Offline, step);
+        if let Some(alice) = &mut self.alice {
+            alice.meter().enter(Phase::Offline, step);
+        }
     }
 
     fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
@@ -75,7 +78,8 @@ impl Dealing for BobDealing<'_> {
     fn publish(&mut self, n: usize, out: &mut Words, _: impl FnOnce(&mut [u64])) -> Result<(), MpcError> {
         let words = out.grow(n);
         bytemuck::cast_slice_mut(words).copy_from_slice(self.take(8 * n)?);
-        Ok(self.alice.send(forwarded(self.tag as usize), &[bytemuck::cast_slice(words)])?)
+        let alice = self.alice.as_mut().ok_or_else(no_peer)?;
+        Ok(alice.send(forwarded(self.tag as usize), &[bytemuck::cast_slice(words)])?)
     }
 
     fn deal(

@@ -130,6 +130,11 @@ pub(crate) trait Dealing {
     }
 }
 
+/// Something was published to an evaluator without a link for it.
+fn no_peer() -> MpcError {
+    MpcError::Material("what is published needs the evaluators' link".into())
+}
+
 fn fill(stream: &mut Option<Stream>, words: &mut [u64]) {
     if let Some(s) = stream {
         s.fill(words);

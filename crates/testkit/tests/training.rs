@@ -1,0 +1,104 @@
+//! Training runs whose servers die, as processes over sockets: they end with the same steps, and no mask is drawn twice.
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use cluster::{Processes, eventually, party, training};
+use rustix::process::Signal;
+use training::{agree, close, contribute, finished, ideal, initial, shown, spec};
+use trefoil_client::{Client, ClientError, RunStatus};
+use trefoil_prg::Party;
+use trefoil_proto::Transport;
+use trefoil_testkit::Random;
+
+const SILENCE: Duration = Duration::from_secs(2);
+
+#[test]
+#[ignore = "the body of the other tests' servers"]
+fn party_process() {
+    party::run();
+}
+
+/// Servers with a run that everyone agreed to.
+fn begun(transport: Transport, epochs: u32) -> Processes {
+    let processes = Processes::start(transport, "lanes = 1", SILENCE);
+    let [mut owner, mut ann, mut bert] = ["owner", "ann", "bert"].map(|n| processes.client(n));
+    contribute(&mut owner, &mut ann, &mut bert);
+    owner.train(&spec(&mut processes.client("owner"), "prices", epochs), &initial()).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    processes
+}
+
+fn status(client: &mut Client) -> Option<RunStatus> {
+    let outcome: Result<RunStatus, ClientError> = client.run_status("prices");
+    outcome.ok()
+}
+
+/// The run ends as planned: every step counts once, whatever was done twice.
+fn ends(processes: &Processes, epochs: u32, slack: i64) {
+    let (mut owner, mut ann) = (processes.client("owner"), processes.client("ann"));
+    let last = finished(&mut owner, "prices");
+    let spec = spec(&mut owner, "prices", epochs);
+    let want = ideal(&spec, epochs);
+    assert_eq!((last.done, last.at.epoch), (spec.all_steps(), epochs));
+    close(&shown(&mut owner, "prices", 1)[0], &want.weights, slack);
+    let losses = shown(&mut ann, "prices", 0);
+    assert_eq!(losses.len(), epochs as usize, "each epoch's loss is shown once");
+    close(&losses.concat(), &want.losses, 10 * slack);
+    Party::ALL.iter().for_each(|p| assert!(!processes.lots(*p).is_empty()));
+}
+
+fn dies_in_a_run(transport: Transport, dead: Party, points: &[&str]) {
+    let epochs = 400;
+    for point in points {
+        let mut processes = begun(transport, epochs);
+        let mut ann = processes.client("ann");
+        eventually("it has begun", || status(&mut ann).is_some_and(|s| s.done > 3));
+        processes.kill(dead);
+        processes.launch(dead, Some(point));
+        assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
+        processes.launch(dead, None);
+        ends(&processes, epochs, 200);
+    }
+}
+
+#[test]
+fn alice_dies_in_a_run() {
+    dies_in_a_run(Transport::Tcp, Party::Alice, &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"]);
+}
+
+#[test]
+fn bob_dies_in_a_run() {
+    dies_in_a_run(Transport::Tcp, Party::Bob, &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"]);
+}
+
+#[test]
+fn carol_dies_in_a_run() {
+    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "stepped:7"]);
+}
+
+#[test]
+fn they_die_in_a_run_over_tls() {
+    dies_in_a_run(Transport::Tls, Party::Alice, &["shown:1"]);
+    dies_in_a_run(Transport::Tls, Party::Bob, &["shown:1"]);
+}
+
+#[test]
+fn killed_at_random_moments_of_a_run() {
+    let epochs = 1500;
+    let mut processes = begun(Transport::Tls, epochs);
+    let mut random = Random::new(11);
+    let mut kills = 0;
+    for round in 0..9 {
+        let victim = Party::ALL[round % 3];
+        std::thread::sleep(Duration::from_millis(100 + random.below(300)));
+        processes.kill(victim);
+        kills += 1;
+        processes.launch(victim, None);
+    }
+    println!("killed {kills} times");
+    ends(&processes, epochs, 200);
+}
