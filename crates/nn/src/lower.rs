@@ -5,7 +5,7 @@
 //! added to them exactly and without traffic: however small a step is, nothing of it is lost.
 //!
 //! What the ring can hold is assumed, not proved: parameters stay below 2^9 in absolute value, what an optimiser
-//! remembers below 2^11, everything that is compared below 2^15, and everything else below 2^13. [`ranges`] measures
+//! remembers below 2^11, everything that is compared below 2^15, and everything else below 2^12. [`ranges`] measures
 //! all of it on clear training.
 
 mod arithmetic;

@@ -6,7 +6,7 @@ use crate::tape::{Op, Role, Tape, ValueId};
 /// Bits of an absolute value that is compared, or otherwise held at twice the fraction bits.
 const COMPARED: f64 = 15.0;
 /// Bits of everything else.
-const OTHERS: f64 = 13.0;
+const OTHERS: f64 = 12.0;
 
 /// The largest absolute value that each value of a tape has had so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,5 +75,29 @@ fn assumed(tape: &Tape, op: &Op) -> f64 {
         },
         Op::Product { .. } | Op::Sign { .. } | Op::Select { .. } => COMPARED,
         _ => OTHERS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_near_its_bound_is_named() {
+        let mut tape = Tape::new(2).unwrap();
+        tape.enter("layer");
+        let sum = tape.sum(0, 0, false).unwrap();
+        let mut ranges = Ranges::new(&tape);
+        ranges.see(0, [1.0, -3.0]);
+        ranges.see(sum, [-2.0]);
+        assert_eq!(ranges.largest(), [3.0, 2.0]);
+        assert_eq!(ranges.warnings(&tape), []);
+        ranges.see(sum, [-3000.0]);
+        let warnings = ranges.warnings(&tape);
+        assert_eq!((warnings.len(), warnings[0].value), (1, sum));
+        assert!(warnings[0].to_string().contains("layer layer: value 1 reached 3000"));
+        ranges.see(sum, [f64::NAN]);
+        ranges.see(sum, [1.0]);
+        assert!(ranges.warnings(&tape)[0].seen.is_nan());
     }
 }

@@ -33,3 +33,35 @@ pub(super) fn side_by_side(steps: Vec<Step>) -> Vec<Step> {
     }
     ordered
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openings_stand_side_by_side_and_names_follow() {
+        let ops = vec![
+            Op::Rows,
+            Op::State { slot: 0 },
+            Op::Open { x: 1 },
+            Op::Truncate { x: 2, shift: 4 },
+            Op::Open { x: 3 },
+            Op::State { slot: 1 },
+            Op::Open { x: 5 },
+            Op::Add { x: 4, y: 6 },
+        ];
+        let steps = ops.into_iter().map(|op| Step { layer: "l".into(), op }).collect();
+        let ordered: Vec<Op> = side_by_side(steps).into_iter().map(|s| s.op).collect();
+        let wanted = vec![
+            Op::Rows,
+            Op::State { slot: 0 },
+            Op::State { slot: 1 },
+            Op::Open { x: 1 },
+            Op::Open { x: 2 },
+            Op::Truncate { x: 3, shift: 4 },
+            Op::Open { x: 5 },
+            Op::Add { x: 6, y: 4 },
+        ];
+        assert_eq!(ordered, wanted);
+    }
+}

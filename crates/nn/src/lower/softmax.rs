@@ -7,8 +7,8 @@ use trefoil_mpc::program::Window;
 use trefoil_ring::geometry::Pads;
 
 use super::visit::Visitor;
-use super::wires::{Dims, Local, WireId, Wires};
-use crate::tape::{Function, Op, Tape, ValueId};
+use super::wires::{Bits, Dims, Local, WireId, Wires};
+use crate::tape::{Function, Map, Op, Tape, ValueId};
 
 /// Most elements that are compared all with all; the number of pairs grows with the square.
 const MOST: usize = 16;
@@ -19,6 +19,8 @@ pub(super) struct Softmaxes {
     logits: Vec<ValueId>,
     /// The largest element, and of what.
     largest: Vec<(ValueId, ValueId)>,
+    /// Whether the label's logit is the largest: this, the largest element, the label.
+    hits: Vec<(ValueId, ValueId, ValueId)>,
 }
 
 impl Softmaxes {
@@ -42,7 +44,28 @@ impl Softmaxes {
                 found.largest.push((top, logits));
             }
         }
+        for id in 0..tape.values.len() {
+            found.hits.extend(found.hit(tape, id));
+        }
         found
+    }
+
+    /// The value as [z y - max z >= 0], z y summed up: whether the label y, one-hot, chooses the largest logit.
+    fn hit(&self, tape: &Tape, id: ValueId) -> Option<(ValueId, ValueId, ValueId)> {
+        let op = |id: ValueId| &tape.values[id].op;
+        let Op::Bit { bit } = *op(id) else { return None };
+        let Op::Sign { x } = *op(bit) else { return None };
+        let Op::Offset { x, by: crate::train::loss::TIE } = *op(x) else { return None };
+        let Op::Add { x: chosen, y: minus } = *op(x) else { return None };
+        let Op::Scale { x: top, factor: -1.0 } = *op(minus) else { return None };
+        let Op::Sum { x: product, keep: 0, batch: false } = *op(chosen) else { return None };
+        let Op::Product { x: z, y, map: Map::Elementwise } = *op(product) else { return None };
+        (self.largest_of(top) == Some(z)).then_some((id, top, y))
+    }
+
+    /// The largest element and the label that the value compares, if that is what it is.
+    pub(super) fn hit_of(&self, id: ValueId) -> Option<(ValueId, ValueId)> {
+        self.hits.iter().find(|(hit, ..)| *hit == id).map(|(_, top, y)| (*top, *y))
     }
 
     /// Whether a softmax is taken of the value.
@@ -64,7 +87,11 @@ impl Softmaxes {
             let op = &tape.values[id].op;
             needed[id] |= matches!(op, Op::Store { .. });
             if needed[id] {
-                let operands = self.largest_of(id).map_or_else(|| op.operands(), |x| vec![x]);
+                let operands = match (self.largest_of(id), self.hit_of(id)) {
+                    (Some(x), _) => vec![x],
+                    (_, Some((top, y))) => vec![top, y],
+                    _ => op.operands(),
+                };
                 operands.into_iter().for_each(|x| needed[x] = true);
             }
         }
@@ -73,8 +100,8 @@ impl Softmaxes {
 }
 
 impl Visitor<'_> {
-    /// The largest element of `x`, of shape `dims`.
-    pub(super) fn largest(&mut self, x: WireId, dims: Dims) -> WireId {
+    /// The largest element of `x`, of shape `dims`, and which one it is.
+    pub(super) fn largest(&mut self, x: WireId, dims: Dims) -> (WireId, Option<Bits>) {
         let w = &mut self.wires;
         let rows = w.dims(x).rows;
         let n: usize = w.dims(x).shape.iter().product();
@@ -109,12 +136,20 @@ impl Visitor<'_> {
                 });
             }
         }
-        let Some(wins) = wins else { return x };
+        let Some(wins) = wins else { return (x, None) };
         let wins = w.local(Local::Reshape(vec![n]), vec![wins], vector(n));
         let missing = w.local(Local::Offset(1.0 - n as f64, 0), vec![wins], vector(n));
         let winner = w.sign_in(missing, Window { lo: 0, k: n.ilog2() + 2 });
         let chosen = w.select(&winner, x);
         let sum = w.local(Local::Sum { keep: 0, batch: false }, vec![chosen], vector(1));
+        (w.local(Local::Reshape(dims.shape.clone()), vec![sum], dims), Some(winner))
+    }
+
+    /// Whether the largest element is the one that the one-hot vector `y` chooses: a selection more, no comparison.
+    pub(super) fn hit(&mut self, winner: &Bits, y: WireId, dims: Dims) -> WireId {
+        let w = &mut self.wires;
+        let chosen = w.select(winner, y);
+        let sum = w.local(Local::Sum { keep: 0, batch: false }, vec![chosen], Dims::new(&[1], dims.rows));
         w.local(Local::Reshape(dims.shape.clone()), vec![sum], dims)
     }
 }

@@ -1,6 +1,6 @@
 //! One operation of a tape after the other, as wires.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as ProgramStep, ValueId as StepId};
 use trefoil_ring::geometry::Pool2d;
@@ -10,7 +10,7 @@ use super::functions::ARGUMENT_BITS;
 use super::softmax::Softmaxes;
 use super::wires::{Bits, Dims, Local, WireId, Wires};
 use super::{FRACTION_BITS, LowerError, bits};
-use crate::tape::{Kind, Map, Op, Rows, Tape, Value, ValueId};
+use crate::tape::{Map, Op, Rows, Tape, Value, ValueId};
 
 /// More fraction bits for the reciprocal of a window's size, where it is no power of two.
 const SHARE_BITS: u32 = 12;
@@ -37,6 +37,8 @@ pub(super) struct Visitor<'a> {
     pub(super) wide: HashSet<WireId>,
     stores: Vec<(usize, WireId)>,
     softmaxes: Softmaxes,
+    /// Which element is the largest one, by the value that holds the largest.
+    winners: HashMap<ValueId, Bits>,
     /// Selections that truncate at once.
     early: Vec<bool>,
 }
@@ -51,6 +53,7 @@ impl<'a> Visitor<'a> {
             wide: HashSet::new(),
             stores: Vec::new(),
             softmaxes: Softmaxes::find(tape),
+            winners: HashMap::new(),
             early: truncating_selections(tape),
         }
     }
@@ -114,7 +117,15 @@ impl<'a> Visitor<'a> {
         let dims = dims(value);
         if let Some(x) = self.softmaxes.largest_of(id) {
             let x = self.number(x)?;
-            return Ok(Lowered::Number(self.largest(x, dims)));
+            let (top, winner) = self.largest(x, dims);
+            self.winners.extend(winner.map(|w| (id, w)));
+            return Ok(Lowered::Number(top));
+        }
+        if let Some((top, y)) = self.softmaxes.hit_of(id)
+            && let Some(winner) = self.winners.get(&top).cloned()
+        {
+            let y = self.number(y)?;
+            return Ok(Lowered::Number(self.hit(&winner, y, dims)));
         }
         let moved = |this: &mut Self, x: ValueId, local: Local| -> Result<WireId, String> {
             let x = this.number(x)?;
@@ -218,7 +229,6 @@ fn dims(value: &Value) -> Dims {
         Rows::Each => StepRows::Each,
         Rows::One => StepRows::One,
     };
-    debug_assert!(value.kind != Kind::Number || !value.shape.is_empty());
     Dims::new(&value.shape, rows)
 }
 

@@ -67,6 +67,8 @@ struct Wire {
     dims: Dims,
     scale: u32,
     origin: Origin,
+    /// Whether it is made of additive values only.
+    shared: bool,
     additive: Option<ValueId>,
     masked: Option<ValueId>,
     truncated: BTreeMap<u32, WireId>,
@@ -118,7 +120,12 @@ impl Wires {
             Origin::Masked(id) => (None, Some(id)),
             _ => (None, None),
         };
-        self.wires.push(Wire { layer, dims, scale, origin, additive, masked, truncated: BTreeMap::new() });
+        let shared = match &origin {
+            Origin::Additive(_) | Origin::Select(..) => true,
+            Origin::Masked(_) => false,
+            Origin::Local(_, from) => from.iter().all(|w| self.wires[*w].shared),
+        };
+        self.wires.push(Wire { layer, dims, scale, origin, shared, additive, masked, truncated: BTreeMap::new() });
         self.wires.len() - 1
     }
 
@@ -286,13 +293,7 @@ impl Wires {
 
     /// Whether the wire can be had as an additive value without dealing anything.
     fn has_shares(&self, wire: WireId) -> bool {
-        let w = &self.wires[wire];
-        match &w.origin {
-            _ if w.additive.is_some() => true,
-            Origin::Additive(_) | Origin::Select(..) => true,
-            Origin::Masked(_) => false,
-            Origin::Local(_, from) => from.iter().all(|w| self.has_shares(*w)),
-        }
+        self.wires[wire].shared || self.wires[wire].additive.is_some()
     }
 
     /// The finest truncation of the wire so far.
@@ -307,7 +308,7 @@ impl Wires {
 
     /// The same value at `scale`: raised exactly, or truncated.
     pub(super) fn at(&mut self, wire: WireId, scale: u32) -> WireId {
-        let Wire { layer, dims, scale: from_scale, origin, truncated, masked, additive } = self.wires[wire].clone();
+        let Wire { layer, dims, scale: from_scale, origin, truncated, masked, additive, .. } = self.wires[wire].clone();
         if from_scale == scale {
             return wire;
         }

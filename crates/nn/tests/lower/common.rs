@@ -69,15 +69,7 @@ impl Trial {
     pub(crate) fn ideal(&mut self, samples: usize, rows: &[f64], rates: &[f64]) {
         let (words, rates) = (encode("rows", rows, F).unwrap(), encode_rates(rates).unwrap());
         let common = self.world.last_common();
-        let values = ideal::step(&self.program, samples, &words, &[], &mut self.fixed, &rates, &common).unwrap();
-        if std::env::var("SHOW").is_ok() {
-            let infos = self.program.infer().unwrap();
-            for ((s, v), i) in self.program.steps.iter().zip(&values).zip(&infos) {
-                if s.layer == "loss" {
-                    println!("{:?} {:?} {} {:?}", s.op, i.shape, i.scale, decode(&v[..v.len().min(24)], i.scale));
-                }
-            }
-        }
+        ideal::step(&self.program, samples, &words, &[], &mut self.fixed, &rates, &common).unwrap();
     }
 
     /// One step on shares, from the states of the ideal ones; gives the states in the clear.
@@ -101,9 +93,6 @@ impl Trial {
     pub(crate) fn within(&self, got: &[Vec<f64>], tolerance: impl Fn(&str) -> f64) {
         for ((spec, got), want) in self.program.states.iter().zip(got).zip(&self.real) {
             let worst = got.iter().zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
-            if worst > tolerance(&spec.name) {
-                println!("{} {:?} {:?}", spec.name, &got[..4.min(got.len())], &want[..4.min(want.len())]);
-            }
             assert!(worst <= tolerance(&spec.name), "{}: off by {worst}", spec.name);
         }
     }

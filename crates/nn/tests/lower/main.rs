@@ -3,5 +3,7 @@
 
 mod common;
 mod costs;
-mod dump;
+mod functions;
+mod layers;
+mod networks;
 mod optimisers;
