@@ -83,6 +83,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     clear::pretrain(&mut d, args.json)?;
     let (mut client, name) = args.access.connect_as()?;
     let spec = start(&mut client, &d, &name, &args.network.unwrap_or(Network::LAN))?;
+    if !args.json {
+        print_reveals(&words(&spec))?;
+    }
     let others: Vec<String> = client.run_status(&d.name)?.missing;
     if !args.json && !others.is_empty() {
         output::line(format!(

@@ -164,14 +164,15 @@ struct Quick {
     rows: Option<usize>,
     epochs: Option<usize>,
     batch: Option<usize>,
+    pretrain_rows: Option<usize>,
 }
 
 impl Quick {
     fn read(mut s: Section) -> anyhow::Result<Self> {
         let size = |n: Option<u64>| n.map(|n| n as usize);
         let rows = size(s.count("rows", 1, MOST)?);
-        let quick =
-            Self { rows, epochs: size(s.count("epochs", 1, 100_000)?), batch: size(s.count("batch", 1, 1 << 16)?) };
+        let (epochs, batch) = (size(s.count("epochs", 1, 100_000)?), size(s.count("batch", 1, 1 << 16)?));
+        let quick = Self { rows, epochs, batch, pretrain_rows: size(s.count("pretrain_rows", 1, MOST)?) };
         s.end()?;
         Ok(quick)
     }
@@ -231,7 +232,7 @@ fn pretraining(mut s: Section, run: &TrainSpec, folder: &Path, small: &Quick) ->
     let part = s.section("optimizer")?;
     let how = method(s.need("optimizer", part)?)?;
     let part = s.section("data")?;
-    let source = Source::read(s.need("data", part)?, folder)?.limited(small.rows);
+    let source = Source::read(s.need("data", part)?, folder)?.limited(small.pretrain_rows);
     s.end()?;
     let spec = TrainSpec {
         optimiser: how.optimiser,

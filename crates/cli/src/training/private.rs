@@ -152,7 +152,7 @@ fn show(bar: &ProgressBar, status: &RunStatus, last: Option<&EpochRow>) {
         _ if !status.note.is_empty() => status.note.clone(),
         _ => {
             let loss = last.and_then(|e| e.loss).map(|l| format!(", loss {l:.3}")).unwrap_or_default();
-            let resumed = if status.alice.resumed > 0 { ", resumed" } else { "" };
+            let resumed = if status.alice.resumed > 1 { ", resumed" } else { "" };
             format!("epoch {}/{}{loss}{resumed}", (status.at.epoch + 1).min(status.epochs), status.epochs)
         }
     };
@@ -196,7 +196,7 @@ fn report(spec: &RunSpec, status: &RunStatus) -> Report {
             bytes_online: a.online_bytes / steps,
             bytes_offline: b.offline_bytes / b.steps.max(1),
             peak_rss_bytes: a.peak_rss.max(b.peak_rss),
-            resumed: a.resumed,
+            resumed: a.resumed.saturating_sub(1),
             reveals: words(spec),
         }),
     }
