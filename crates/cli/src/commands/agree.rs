@@ -74,8 +74,13 @@ fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::R
         spec.steps(),
         spec.batch
     ))?;
-    let tensors: Vec<String> =
-        spec.step.states.iter().map(|s| format!("{} {:?}", s.name, s.shape)).filter(|s| !s.contains("metrics")).collect();
+    let tensors: Vec<String> = spec
+        .step
+        .states
+        .iter()
+        .map(|s| format!("{} {:?}", s.name, s.shape))
+        .filter(|s| !s.contains("metrics"))
+        .collect();
     output::line(format!("model   {}", tensors.join(", ")))?;
     print_reveals(&words(spec))
 }

@@ -1,6 +1,6 @@
 //! `train`: a network trained on shares, as a description says; or its twin in the clear.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
@@ -16,7 +16,7 @@ use crate::training::curve::svg;
 use crate::training::data::Records;
 use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
-use crate::training::private::{Finished, Watch, peak, shown, start, start_trial, watch};
+use crate::training::private::{Finished, Watch, name, peak, shown, start, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
 use crate::training::spec::words;
 use crate::trial::{Trial, TrialOptions};
@@ -81,8 +81,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return on_trial(&args, d);
     }
     clear::pretrain(&mut d, args.json)?;
-    let (mut client, name) = args.access.connect_as()?;
-    let spec = start(&mut client, &d, &name, &args.network.unwrap_or(Network::LAN))?;
+    let (mut client, caller) = args.access.connect_as()?;
+    let spec = start(&mut client, &d, &caller, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
         print_reveals(&words(&spec))?;
     }
@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         ))?;
     }
     let done = watched(&args, &d, &mut client, &spec)?;
-    finish(&args, &d, &done)
+    finish(&args, &d, &spec, &done)
 }
 
 fn bar(args: &Args, what: &str) -> ProgressBar {
@@ -106,6 +106,9 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
     let done = clear::train(d, records, &bar(args, "training in the clear"))?;
     if args.clear {
         curve(args, &d.name, &done.epochs)?;
+        if let Some(folder) = &args.weights {
+            write_weights(folder, clear::weights(d, &done.graph)?)?;
+        }
     }
     if args.json {
         done.epochs.iter().try_for_each(|e| output::json(&Event::Epoch(e)))?;
@@ -142,7 +145,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
     if let Some(p) = &mut done.report.private {
         p.peak_rss_bytes = peak(&trial);
     }
-    finish(args, &d, &done)?;
+    finish(args, &d, &spec, &done)?;
     drop(trial);
     if args.compare {
         tell("\nThe same in the clear")?;
@@ -156,27 +159,30 @@ fn watched(args: &Args, d: &Description, client: &mut Client, spec: &RunSpec) ->
     watch(client, spec, &Watch { patience: d.patience, bar: &bar, json: args.json })
 }
 
-fn finish(args: &Args, d: &Description, done: &Finished) -> anyhow::Result<()> {
+fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyhow::Result<()> {
     curve(args, &d.name, &done.epochs)?;
     if let Some(folder) = &args.weights {
-        write_weights(folder, &done.weights)?;
+        if done.weights.is_empty() {
+            bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
+        }
+        let numbers = |w: &Opened| w.values().iter().map(|v| *v as f32).collect();
+        let all = done.weights.iter().map(|w| (name(spec, w), w.shape.clone(), numbers(w)));
+        write_weights(folder, all.collect())?;
     }
     if args.json {
-        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(w))))?;
+        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(spec, w))))?;
         return output::json(&Event::Report(&done.report));
     }
     report::epochs(&done.epochs)?;
     done.report.print()
 }
 
-fn write_weights(folder: &std::path::Path, weights: &[Opened]) -> anyhow::Result<()> {
-    if weights.is_empty() {
-        bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
-    }
+/// Writes each tensor as LAYER-TENSOR.npy.
+fn write_weights(folder: &Path, weights: Vec<(String, Vec<usize>, Vec<f32>)>) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for (i, w) in weights.iter().enumerate() {
-        let values: Vec<f32> = w.values().iter().map(|v| *v as f32).collect();
-        write_npy(&folder.join(format!("{i:03}.npy")), &w.shape, &values)?;
+    for (name, shape, values) in weights {
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
+        write_npy(&folder.join(format!("{name}.npy")), &shape, &values)?;
     }
     Ok(())
 }

@@ -3,6 +3,9 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
+use trefoil_nn::graph::Graph;
+use trefoil_nn::layers::initial;
+use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::{Epoch, fit};
 
 use super::data::Records;
@@ -12,6 +15,8 @@ use crate::output;
 
 /// What came of it.
 pub(crate) struct Trained {
+    /// The network with its trained weights.
+    pub(crate) graph: Graph,
     /// Its epochs.
     pub(crate) epochs: Vec<EpochRow>,
     /// What it took.
@@ -33,7 +38,13 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();
     let seconds_per_step = seconds / steps.max(1) as f64;
     let report = Report { name: d.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
-    Ok(Trained { epochs, report })
+    Ok(Trained { graph, epochs, report })
+}
+
+/// The weights of a trained network: name, shape and values.
+pub(crate) fn weights(d: &Description, graph: &Graph) -> anyhow::Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+    let states = Tapes::new(graph, &d.spec)?.step.states;
+    Ok(states.into_iter().zip(initial::<f32>(graph)).map(|(s, values)| (s.name, s.shape, values)).collect())
 }
 
 fn row(epoch: usize, e: &Epoch) -> EpochRow {

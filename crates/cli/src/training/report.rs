@@ -39,8 +39,10 @@ pub(crate) enum Event<'a> {
 /// A tensor that was revealed to the one who runs this.
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown {
-    /// What it is.
-    pub(crate) purpose: String,
+    /// Its name: layer and tensor.
+    pub(crate) tensor: String,
+    /// Its shape.
+    pub(crate) shape: Vec<usize>,
     /// Its values.
     pub(crate) values: Vec<f64>,
 }
