@@ -2,7 +2,7 @@
 //!
 //! Every operation has one rule, written in operations of the tape, so that a gradient is interpreted and lowered
 //! like everything else. Where the derivative of a whole is simpler than that of its parts (softmax, batch
-//! normalisation), the whole has a [`Rule`] and its parts are passed over. A loss gives its derivative itself, as
+//! normalisation), the whole has a rule and its parts are passed over. A loss gives its derivative itself, as
 //! seeds: softmax cross-entropy that of its logits, p - y, with no division.
 
 use super::{Function, Kind, Map, Op, Rows, Tape, TapeError, ValueId};

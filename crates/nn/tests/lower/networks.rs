@@ -74,3 +74,10 @@ fn a_convolutional_network_learns_the_digits() {
     println!("D after 60 steps: {fixed:.3}, in the clear {real:.3}");
     assert!(real > 0.6 && (fixed - real).abs() < 0.05, "{fixed} and {real}");
 }
+
+#[test]
+fn a_network_with_max_pools_learns_the_digits() {
+    let (fixed, real) = train("B", 640, 2, 1);
+    println!("B after 40 steps: {fixed:.3}, in the clear {real:.3}");
+    assert!(real > 0.5 && (fixed - real).abs() < 0.06, "{fixed} and {real}");
+}
