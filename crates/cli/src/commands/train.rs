@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use trefoil_client::{Client, Opened, RunSpec};
-use trefoil_data::write_npy;
+use trefoil_data::{Samples, write_npy};
 use trefoil_link::Network;
 
 use super::demo::Socket;
+use super::print_accuracy;
 use crate::access::Access;
+use crate::accuracy::measure;
 use crate::output;
 use crate::training::clear;
 use crate::training::curve::svg;
@@ -20,6 +22,9 @@ use crate::training::private::{Finished, Watch, name, peak, shown, start, start_
 use crate::training::report::{self, EpochRow, Event};
 use crate::training::spec::words;
 use crate::trial::{Trial, TrialOptions};
+
+/// Rows predicted by a model that was just trained.
+const PREDICTED: usize = 20;
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
@@ -146,12 +151,28 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
         p.peak_rss_bytes = peak(&trial);
     }
     finish(args, &d, &spec, &done)?;
+    if let (Some(p), false) = (&spec.publish, args.json) {
+        predictions(&trial, &mut owner, &p.manifest.name, &records)?;
+    }
     drop(trial);
     if args.compare {
         tell("\nThe same in the clear")?;
         in_the_clear(args, &d, &records)?;
     }
     Ok(())
+}
+
+/// Asks the model that was trained and is served for the labels of the last rows.
+fn predictions(trial: &Trial, client: &mut Client, name: &str, records: &Records) -> anyhow::Result<()> {
+    let info = trial.once_ready(|| client.model(name))?;
+    let [pixels, label] = &records.columns[..] else { return Ok(()) };
+    let first = records.rows.saturating_sub(PREDICTED);
+    let values = pixels.values[first * pixels.block.width as usize..].to_vec();
+    let Some(labels) = label.labels.get(first..) else { return Ok(()) };
+    let shape = info.manifest.program.input_shape.clone();
+    let set = Samples::new(shape, values, Some(labels.to_vec()))?;
+    output::line(format!("\nPrivate predictions of {name}, which nobody has seen"))?;
+    print_accuracy(&measure(client, &info, &set, set.len(), None)?)
 }
 
 fn watched(args: &Args, d: &Description, client: &mut Client, spec: &RunSpec) -> anyhow::Result<Finished> {
@@ -178,7 +199,7 @@ fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyh
 }
 
 /// Writes each tensor as LAYER-TENSOR.npy.
-fn write_weights(folder: &Path, weights: Vec<(String, Vec<usize>, Vec<f32>)>) -> anyhow::Result<()> {
+fn write_weights(folder: &Path, weights: Vec<clear::Weight>) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, shape, values) in weights {
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");

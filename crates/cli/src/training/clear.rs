@@ -13,6 +13,9 @@ use super::description::{Description, Pretrain};
 use super::report::{EpochRow, Report};
 use crate::output;
 
+/// A tensor of a trained network: name, shape and values.
+pub(crate) type Weight = (String, Vec<usize>, Vec<f32>);
+
 /// What came of it.
 pub(crate) struct Trained {
     /// The network with its trained weights.
@@ -41,8 +44,8 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     Ok(Trained { graph, epochs, report })
 }
 
-/// The weights of a trained network: name, shape and values.
-pub(crate) fn weights(d: &Description, graph: &Graph) -> anyhow::Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+/// The weights of a trained network.
+pub(crate) fn weights(d: &Description, graph: &Graph) -> anyhow::Result<Vec<Weight>> {
     let states = Tapes::new(graph, &d.spec)?.step.states;
     Ok(states.into_iter().zip(initial::<f32>(graph)).map(|(s, values)| (s.name, s.shape, values)).collect())
 }

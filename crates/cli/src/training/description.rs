@@ -10,7 +10,7 @@ use trefoil_nn::train::init::Init;
 
 use super::data::Source;
 use super::layers;
-use super::method::{loss, method};
+use super::method::{On, loss, method};
 use super::section::{Section, choose};
 use crate::model;
 
@@ -95,7 +95,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     let (graph, mut frozen) = network(file.need("[model]", part)?, folder)?;
     let loss = loss(file.section("loss")?)?;
     let part = file.section("optimizer")?;
-    let how = method(file.need("[optimizer]", part)?)?;
+    let how = method(file.need("[optimizer]", part)?, On::Shares)?;
     let part = file.section("train")?;
     let mut s = file.need("[train]", part)?;
     let set = s.text("set")?.unwrap_or_else(|| name.clone());
@@ -230,7 +230,7 @@ fn pretraining(mut s: Section, run: &TrainSpec, folder: &Path, small: &Quick) ->
     let batch = s.count("batch", 1, 1 << 16)?.unwrap_or(32) as usize;
     let renew = s.texts("renew")?.unwrap_or_default();
     let part = s.section("optimizer")?;
-    let how = method(s.need("optimizer", part)?)?;
+    let how = method(s.need("optimizer", part)?, On::Clear)?;
     let part = s.section("data")?;
     let source = Source::read(s.need("data", part)?, folder)?.limited(small.pretrain_rows);
     s.end()?;

@@ -47,7 +47,7 @@ pub(crate) fn plan(
     network: &Network,
 ) -> anyhow::Result<Planned> {
     let tapes = Tapes::new(&d.graph, &d.spec)?;
-    let (width, rows) = (declaration.width() as usize, declaration.rows as usize);
+    let (width, rows) = (declaration.width(), declaration.rows as usize);
     if width != tapes.record() {
         bail!("the data set has rows of {width} numbers, the network and its loss take {}", tapes.record());
     }

@@ -137,6 +137,11 @@ fn what_was_not_agreed_is_not_shown() {
     let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
     assert!(text.contains("nothing to anybody") && text.contains("loss and accuracy stay secret"), "{text}");
     fails(&["train", &at("run.toml"), "--trial", "--weights", &at("w")], "none were revealed to you");
+    let served = TINY.replace("metrics = \"coordinator\"\nweights = \"owner\"\n", "publish = \"tiny\"\n");
+    std::fs::write(dir.path().join("run.toml"), served).unwrap();
+    let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
+    assert!(text.contains("answers of the trained model, served as tiny"), "{text}");
+    assert!(text.contains("accuracy on 20 samples, computed on shares"), "{text}");
 }
 
 #[test]

@@ -145,7 +145,9 @@ pub(super) fn measure(case: &Case, args: &Args, bar: &ProgressBar) -> anyhow::Re
     Ok(m)
 }
 
-pub(super) fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T, MpcError>>) -> anyhow::Result<Result<T, MpcError>> {
+pub(super) fn join<T>(
+    thread: thread::ScopedJoinHandle<'_, Result<T, MpcError>>,
+) -> anyhow::Result<Result<T, MpcError>> {
     thread.join().map_err(|_| anyhow!("a party's thread panicked"))
 }
 

@@ -107,8 +107,8 @@ impl Trainer {
         let (batch_a, batch_b, batch_c) = (given(a.lambda), given(b.lambda), given(masks));
         let began = Instant::now();
         thread::scope(|t| {
-            let dealing = t
-                .spawn(move || deal_step(program, batch_c, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
+            let dealing =
+                t.spawn(move || deal_step(program, batch_c, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
             let other = t.spawn(move || {
                 let (own, both) = (&s.alice_carol, &s.alice_bob);
                 run_step(program, batch_a, a.delta, sa, &h.alice, own, both, alice.as_mut(), None)
@@ -136,10 +136,10 @@ impl Trainer {
         let began = Instant::now();
         let (for_alice, for_bob) = thread::scope(|t| {
             let link = alice.as_mut();
-            let dealing = t
-                .spawn(move || deal_step(program, batch_c, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
-            let other = t
-                .spawn(move || prepare_step(program, batch_a, &h.alice, &s.alice_carol, &s.alice_bob, link, None));
+            let dealing =
+                t.spawn(move || deal_step(program, batch_c, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
+            let other =
+                t.spawn(move || prepare_step(program, batch_a, &h.alice, &s.alice_carol, &s.alice_bob, link, None));
             let (own, both) = (&s.bob_carol, &s.alice_bob);
             let bob = prepare_step(program, batch_b, &h.bob, own, both, bob.as_mut(), Some(dealt.as_mut()))?;
             join(dealing)??;
