@@ -7,7 +7,8 @@ Both sides run as three processes over TCP on loopback, secret weights and secre
 pair the medians of both sides are compared, and beside them their best runs: of a machine that is busy with other
 things, the best runs say more. A peer that is not run here is scaled: its figure, measured beside SPU on
 another machine, times what SPU takes now over what SPU took then. Where SPU has no figure then, the median of those
-factors at the same batch is taken.
+factors at the same batch is taken, or of those of training. The cells train-A to train-D are one step of SGD on 128
+samples with its loss, in seconds per batch; SPU is asked for them with `--task train`.
 """
 import argparse
 import json
@@ -33,9 +34,15 @@ CELLS = {
     "B-128": ("MP-SPDZ", 1.85, 10.4, 10, 20),
     "S-128": ("SPU", 6.77, 6.77, 60, 100),
     "C-128": ("MP-SPDZ", 5.46, None, 15, 25),
+    "train-A": ("MP-SPDZ", 0.213, 1.20, 5, 10),
+    "train-D": ("MP-SPDZ", 0.345, 25.2, 5, 10),
+    "train-B": ("MP-SPDZ", 3.22, None, 5, 10),
+    "train-C": ("TF Encrypted", 10.74, None, 5, 10),
 }
 # SPU takes seconds for each of these: fewer pairs.
-SLOW = {"B-128", "S-128"}
+SLOW = {"B-128", "S-128", "train-D"}
+# Steps of training: SGD, this many samples.
+TRAINED = "128"
 SIZES = {"relu": 1_000_000, "matmul": 1024}
 
 
@@ -53,19 +60,25 @@ def spu(command, cell):
     if cell in SIZES:
         row = last_json(command + ["--task", cell, "--reps", "3"])
     else:
-        net, batch = cell.split("-")
-        row = last_json(command + ["--net", net, "--batch", batch, "--reps", "1" if cell in SLOW else "7"])
+        what, reps = network(cell), "1" if cell in SLOW else "7"
+        row = last_json(command + what + ["--reps", reps])
     return row["median_s"], row["min_s"]
 
 
+def network(cell):
+    """The arguments of a cell that is a network, which both sides understand."""
+    if cell.startswith("train-"):
+        return ["--task", "train", "--net", cell.removeprefix("train-"), "--batch", TRAINED]
+    net, batch = cell.split("-")
+    return ["--net", net, "--batch", batch]
+
+
 def trefoil(binary, cell, link):
-    """Trefoil's row for the cell."""
-    if cell in SIZES:
-        what = ["--op", cell, "--size", str(SIZES[cell])]
-    else:
-        net, batch = cell.split("-")
-        what = ["--net", net, "--batch", batch]
-    return last_json([binary, "bench", *what, "--link", link, "--runs", "7", "--json"])
+    """Trefoil's median and best in seconds, and its peak memory."""
+    what = ["--op", cell, "--size", str(SIZES[cell])] if cell in SIZES else network(cell)
+    row = last_json([binary, "bench", *what, "--link", link, "--runs", "7", "--json"])
+    median, best = ("seconds_per_batch", "seconds_per_batch_min") if "task" in row else ("total_s", "total_min_s")
+    return row[median], row[best], row["peak_rss_bytes"]
 
 
 def spread(values):
@@ -77,13 +90,13 @@ def measure(args, cell, factors):
     """Runs the pairs of one cell and prints its row."""
     peer, base, then, least, hoped = CELLS[cell]
     pairs = min(args.pairs, args.slow_pairs) if cell in SLOW else args.pairs
-    batch = cell.split("-")[-1]
+    batch = "train" if cell.startswith("train-") else cell.split("-")[-1]
     times, ratios, spus, bests = [], [], [], []
     for _ in range(pairs):
         if then is None:
             known = factors.get(batch)
             if not known:
-                print(f"{cell}: skipped: no SPU figure at batch {batch} in this run", flush=True)
+                print(f"{cell}: skipped: no SPU figure of its kind ({batch}) in this run", flush=True)
                 return None
             factor, fast = (statistics.median(f) for f in zip(*known))
         else:
@@ -91,17 +104,17 @@ def measure(args, cell, factors):
             spus.append(now)
             factor, fast = now / then, best / then
             factors.setdefault(batch, []).append((factor, fast))
-        row = trefoil(args.trefoil, cell, args.link)
-        times.append(row["total_s"])
-        ratios.append(base * factor / row["total_s"])
-        bests.append(base * fast / row["total_min_s"])
+        median, best, peak = trefoil(args.trefoil, cell, args.link)
+        times.append(median)
+        ratios.append(base * factor / median)
+        bests.append(base * fast / best)
     r, low, high = spread(ratios)
     verdict = "hoped" if r >= hoped else "required" if r >= least else "SHORT"
     beside = f"{statistics.median(spus) * 1e3:.1f}" if spus else "-"
     print(
         f"| {cell} | {peer} | {beside} | {statistics.median(times) * 1e3:.2f} | {r:.1f} | {low:.1f} to {high:.1f} | "
         f"{statistics.median(bests):.1f} | "
-        f"{least} / {hoped} | {verdict} | {row['peak_rss_bytes'] / 2**20:.0f} | {pairs} |",
+        f"{least} / {hoped} | {verdict} | {peak / 2**20:.0f} | {pairs} |",
         flush=True,
     )
     return r >= least

@@ -11,11 +11,14 @@ use crate::model::ModelArgs;
 use crate::output;
 use crate::plan::{Layer, layers, plan_for, predict};
 use crate::table::Table;
+use crate::training::description::load;
+use crate::training::explain::explain as training;
 
 /// Arguments of `explain`.
 #[derive(clap::Args)]
 #[command(after_help = "Example: one image over a wide network\n  trefoil explain model.h5 --network wan\n\n\
-    Example: a built-in network, labels only, 32 images at once\n  trefoil explain net:B --reveal label --batch 32 --network 5ms,1gbit")]
+    Example: a built-in network, labels only, 32 images at once\n  trefoil explain net:B --reveal label --batch 32 --network 5ms,1gbit\n\n\
+    Example: a training run\n  trefoil explain examples/lenet.toml --network wan")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -103,6 +106,9 @@ struct Explained<'a> {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if args.model.model.extension().is_some_and(|e| e == "toml") {
+        return training(&load(&args.model.model, false)?, &args.network, args.json);
+    }
     let graph = args.model.load()?;
     let mut compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
     let elsewhere = elsewhere(&compiled, &args)?;

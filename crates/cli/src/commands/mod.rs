@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+mod agree;
 mod bench;
 mod data;
 mod demo;
@@ -9,6 +10,7 @@ mod keygen;
 mod models;
 mod predict;
 mod remove;
+mod runs;
 mod server;
 mod share;
 mod train;
@@ -44,6 +46,10 @@ pub(crate) enum Command {
     Data(data::Args),
     /// Train a network on data that its owners share
     Train(train::Args),
+    /// Read what a training run does with your data, and agree to it
+    Agree(agree::Args),
+    /// List training runs, or stop one
+    Runs(runs::Args),
     /// Time the benchmark networks and single operations
     Bench(bench::Args),
 }
@@ -63,6 +69,8 @@ impl Command {
             Command::Explain(a) => explain::run(a),
             Command::Data(a) => data::run(a),
             Command::Train(a) => train::run(a),
+            Command::Agree(a) => agree::run(&a),
+            Command::Runs(a) => runs::run(a),
             Command::Bench(a) => bench::run(a),
         }
     }

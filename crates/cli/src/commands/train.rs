@@ -1,25 +1,30 @@
 //! `train`: a network trained on shares, as a description says; or its twin in the clear.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use trefoil_client::{Client, Opened, RunSpec};
-use trefoil_data::write_npy;
+use trefoil_data::{Samples, write_npy};
 use trefoil_link::Network;
 
 use super::demo::Socket;
+use super::print_accuracy;
 use crate::access::Access;
+use crate::accuracy::measure;
 use crate::output;
 use crate::training::clear;
 use crate::training::curve::svg;
 use crate::training::data::Records;
 use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
-use crate::training::private::{Finished, Watch, peak, shown, start, start_trial, watch};
+use crate::training::private::{Finished, Watch, name, peak, shown, start, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
 use crate::training::spec::words;
 use crate::trial::{Trial, TrialOptions};
+
+/// Rows predicted by a model that was just trained.
+const PREDICTED: usize = 20;
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
@@ -81,8 +86,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return on_trial(&args, d);
     }
     clear::pretrain(&mut d, args.json)?;
-    let (mut client, name) = args.access.connect_as()?;
-    let spec = start(&mut client, &d, &name, &args.network.unwrap_or(Network::LAN))?;
+    let (mut client, caller) = args.access.connect_as()?;
+    let spec = start(&mut client, &d, &caller, &args.network.unwrap_or(Network::LAN))?;
+    if !args.json {
+        print_reveals(&words(&spec))?;
+    }
     let others: Vec<String> = client.run_status(&d.name)?.missing;
     if !args.json && !others.is_empty() {
         output::line(format!(
@@ -92,7 +100,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         ))?;
     }
     let done = watched(&args, &d, &mut client, &spec)?;
-    finish(&args, &d, &done)
+    finish(&args, &d, &spec, &done)
 }
 
 fn bar(args: &Args, what: &str) -> ProgressBar {
@@ -103,6 +111,9 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
     let done = clear::train(d, records, &bar(args, "training in the clear"))?;
     if args.clear {
         curve(args, &d.name, &done.epochs)?;
+        if let Some(folder) = &args.weights {
+            write_weights(folder, clear::weights(d, &done.graph)?)?;
+        }
     }
     if args.json {
         done.epochs.iter().try_for_each(|e| output::json(&Event::Epoch(e)))?;
@@ -139,7 +150,10 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
     if let Some(p) = &mut done.report.private {
         p.peak_rss_bytes = peak(&trial);
     }
-    finish(args, &d, &done)?;
+    finish(args, &d, &spec, &done)?;
+    if let (Some(p), false) = (&spec.publish, args.json) {
+        predictions(&trial, &mut owner, &p.manifest.name, &records)?;
+    }
     drop(trial);
     if args.compare {
         tell("\nThe same in the clear")?;
@@ -148,32 +162,48 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks the model that was trained and is served for the labels of the last rows.
+fn predictions(trial: &Trial, client: &mut Client, name: &str, records: &Records) -> anyhow::Result<()> {
+    let info = trial.once_ready(|| client.model(name))?;
+    let [pixels, label] = &records.columns[..] else { return Ok(()) };
+    let first = records.rows.saturating_sub(PREDICTED);
+    let values = pixels.values[first * pixels.block.width as usize..].to_vec();
+    let Some(labels) = label.labels.get(first..) else { return Ok(()) };
+    let shape = info.manifest.program.input_shape.clone();
+    let set = Samples::new(shape, values, Some(labels.to_vec()))?;
+    output::line(format!("\nPrivate predictions of {name}, which nobody has seen"))?;
+    print_accuracy(&measure(client, &info, &set, set.len(), None)?)
+}
+
 fn watched(args: &Args, d: &Description, client: &mut Client, spec: &RunSpec) -> anyhow::Result<Finished> {
     let bar = bar(args, "training");
     watch(client, spec, &Watch { patience: d.patience, bar: &bar, json: args.json })
 }
 
-fn finish(args: &Args, d: &Description, done: &Finished) -> anyhow::Result<()> {
+fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyhow::Result<()> {
     curve(args, &d.name, &done.epochs)?;
     if let Some(folder) = &args.weights {
-        write_weights(folder, &done.weights)?;
+        if done.weights.is_empty() {
+            bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
+        }
+        let numbers = |w: &Opened| w.values().iter().map(|v| *v as f32).collect();
+        let all = done.weights.iter().map(|w| (name(spec, w), w.shape.clone(), numbers(w)));
+        write_weights(folder, all.collect())?;
     }
     if args.json {
-        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(w))))?;
+        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(spec, w))))?;
         return output::json(&Event::Report(&done.report));
     }
     report::epochs(&done.epochs)?;
     done.report.print()
 }
 
-fn write_weights(folder: &std::path::Path, weights: &[Opened]) -> anyhow::Result<()> {
-    if weights.is_empty() {
-        bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
-    }
+/// Writes each tensor as LAYER-TENSOR.npy.
+fn write_weights(folder: &Path, weights: Vec<clear::Weight>) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for (i, w) in weights.iter().enumerate() {
-        let values: Vec<f32> = w.values().iter().map(|v| *v as f32).collect();
-        write_npy(&folder.join(format!("{i:03}.npy")), &w.shape, &values)?;
+    for (name, shape, values) in weights {
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
+        write_npy(&folder.join(format!("{name}.npy")), &shape, &values)?;
     }
     Ok(())
 }

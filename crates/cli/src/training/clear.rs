@@ -3,6 +3,9 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
+use trefoil_nn::graph::Graph;
+use trefoil_nn::layers::initial;
+use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::{Epoch, fit};
 
 use super::data::Records;
@@ -10,8 +13,13 @@ use super::description::{Description, Pretrain};
 use super::report::{EpochRow, Report};
 use crate::output;
 
+/// A tensor of a trained network: name, shape and values.
+pub(crate) type Weight = (String, Vec<usize>, Vec<f32>);
+
 /// What came of it.
 pub(crate) struct Trained {
+    /// The network with its trained weights.
+    pub(crate) graph: Graph,
     /// Its epochs.
     pub(crate) epochs: Vec<EpochRow>,
     /// What it took.
@@ -33,7 +41,13 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();
     let seconds_per_step = seconds / steps.max(1) as f64;
     let report = Report { name: d.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
-    Ok(Trained { epochs, report })
+    Ok(Trained { graph, epochs, report })
+}
+
+/// The weights of a trained network.
+pub(crate) fn weights(d: &Description, graph: &Graph) -> anyhow::Result<Vec<Weight>> {
+    let states = Tapes::new(graph, &d.spec)?.step.states;
+    Ok(states.into_iter().zip(initial::<f32>(graph)).map(|(s, values)| (s.name, s.shape, values)).collect())
 }
 
 fn row(epoch: usize, e: &Epoch) -> EpochRow {

@@ -273,7 +273,8 @@ fn mnist() -> Option<PathBuf> {
 
 fn numbers(owner: String, name: &str, width: usize, values: Vec<f32>) -> Columns {
     let limit = values.iter().fold(1.0f32, |a, b| a.max(b.abs()));
-    let content = Content::Values(InputEncoding { scale: 1.0, offset: 0.0, low: -f64::from(limit), high: limit.into() });
+    let content =
+        Content::Values(InputEncoding { scale: 1.0, offset: 0.0, low: -f64::from(limit), high: limit.into() });
     Columns { owner, block: Block { name: name.into(), width: width as u32, content }, values, labels: vec![] }
 }
 

@@ -10,7 +10,7 @@ use trefoil_nn::train::init::Init;
 
 use super::data::Source;
 use super::layers;
-use super::method::{loss, method};
+use super::method::{On, loss, method};
 use super::section::{Section, choose};
 use crate::model;
 
@@ -95,7 +95,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     let (graph, mut frozen) = network(file.need("[model]", part)?, folder)?;
     let loss = loss(file.section("loss")?)?;
     let part = file.section("optimizer")?;
-    let how = method(file.need("[optimizer]", part)?)?;
+    let how = method(file.need("[optimizer]", part)?, On::Shares)?;
     let part = file.section("train")?;
     let mut s = file.need("[train]", part)?;
     let set = s.text("set")?.unwrap_or_else(|| name.clone());
@@ -164,14 +164,15 @@ struct Quick {
     rows: Option<usize>,
     epochs: Option<usize>,
     batch: Option<usize>,
+    pretrain_rows: Option<usize>,
 }
 
 impl Quick {
     fn read(mut s: Section) -> anyhow::Result<Self> {
         let size = |n: Option<u64>| n.map(|n| n as usize);
         let rows = size(s.count("rows", 1, MOST)?);
-        let quick =
-            Self { rows, epochs: size(s.count("epochs", 1, 100_000)?), batch: size(s.count("batch", 1, 1 << 16)?) };
+        let (epochs, batch) = (size(s.count("epochs", 1, 100_000)?), size(s.count("batch", 1, 1 << 16)?));
+        let quick = Self { rows, epochs, batch, pretrain_rows: size(s.count("pretrain_rows", 1, MOST)?) };
         s.end()?;
         Ok(quick)
     }
@@ -229,9 +230,9 @@ fn pretraining(mut s: Section, run: &TrainSpec, folder: &Path, small: &Quick) ->
     let batch = s.count("batch", 1, 1 << 16)?.unwrap_or(32) as usize;
     let renew = s.texts("renew")?.unwrap_or_default();
     let part = s.section("optimizer")?;
-    let how = method(s.need("optimizer", part)?)?;
+    let how = method(s.need("optimizer", part)?, On::Clear)?;
     let part = s.section("data")?;
-    let source = Source::read(s.need("data", part)?, folder)?.limited(small.rows);
+    let source = Source::read(s.need("data", part)?, folder)?.limited(small.pretrain_rows);
     s.end()?;
     let spec = TrainSpec {
         optimiser: how.optimiser,

@@ -195,8 +195,7 @@ fn conv(s: &mut Section, shape: &[usize]) -> anyhow::Result<Layer> {
     let same = choose(&padding, &[("valid", false), ("same", true)]).map_err(|e| s.wrong("padding", e))?;
     let pads = if same { Pads::same((h, w), kernel, stride, (1, 1)) } else { Pads::default() };
     let (input, dilation) = ((h, w), (1, 1));
-    let geometry =
-        Conv2d { input, in_channels: channels, out_channels, kernel, stride, dilation, pads, groups: 1 };
+    let geometry = Conv2d { input, in_channels: channels, out_channels, kernel, stride, dilation, pads, groups: 1 };
     Ok(Layer::Conv2d { geometry, kernel: zeros(geometry.kernel_shape())?, bias: Some(zeros(vec![out_channels])?) })
 }
 

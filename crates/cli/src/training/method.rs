@@ -60,8 +60,17 @@ enum OptimiserName {
     AmsGrad,
 }
 
+/// Where an optimiser runs: what the smallest epsilon is.
+#[derive(Clone, Copy)]
+pub(super) enum On {
+    /// On shares too: fixed point resolves none that is smaller than 1e-4.
+    Shares,
+    /// In the clear alone.
+    Clear,
+}
+
 /// `[optimizer]`.
-pub(super) fn method(mut s: Section) -> anyhow::Result<Method> {
+pub(super) fn method(mut s: Section, on: On) -> anyhow::Result<Method> {
     let name = s.text("name")?;
     let name = s.need("name", name)?;
     let known = [
@@ -83,15 +92,15 @@ pub(super) fn method(mut s: Section) -> anyhow::Result<Method> {
         }
         OptimiserName::RmsProp => {
             let decay = s.number("decay", 0.0, PART)?.unwrap_or(0.9);
-            Optimiser::RmsProp { decay, epsilon: epsilon(&mut s)? }
+            Optimiser::RmsProp { decay, epsilon: epsilon(&mut s, on)? }
         }
         OptimiserName::Adam => {
             let (beta1, beta2) = betas(&mut s)?;
-            Optimiser::Adam { beta1, beta2, epsilon: epsilon(&mut s)? }
+            Optimiser::Adam { beta1, beta2, epsilon: epsilon(&mut s, on)? }
         }
         OptimiserName::AmsGrad => {
             let (beta1, beta2) = betas(&mut s)?;
-            Optimiser::AmsGrad { beta1, beta2, epsilon: epsilon(&mut s)? }
+            Optimiser::AmsGrad { beta1, beta2, epsilon: epsilon(&mut s, on)? }
         }
     };
     let rate = s.number("rate", 1e-9, LARGE)?;
@@ -116,9 +125,12 @@ pub(super) fn method(mut s: Section) -> anyhow::Result<Method> {
     Ok(Method { optimiser, schedule, clip, weight_decay, decoupled_decay })
 }
 
-/// Fixed point resolves no smaller one.
-fn epsilon(s: &mut Section) -> anyhow::Result<f64> {
-    Ok(s.number("epsilon", 1e-4, 1.0)?.unwrap_or(1e-3))
+fn epsilon(s: &mut Section, on: On) -> anyhow::Result<f64> {
+    let (least, default) = match on {
+        On::Shares => (1e-4, 1e-3),
+        On::Clear => (1e-12, 1e-7),
+    };
+    Ok(s.number("epsilon", least, 1.0)?.unwrap_or(default))
 }
 
 fn betas(s: &mut Section) -> anyhow::Result<(f64, f64)> {

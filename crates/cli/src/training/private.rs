@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use trefoil_client::{Client, ClientError, Contribution, Opened, Phase, RunSpec, RunStatus, Stage, When};
 use trefoil_link::Network;
+use trefoil_mpc::program::Op;
 use trefoil_prg::Party;
 
 use super::data::Records;
@@ -40,12 +41,7 @@ pub(crate) struct Watch<'a> {
 }
 
 /// Starts the run of `d` as `owner` on the set that the servers hold.
-pub(crate) fn start(
-    client: &mut Client,
-    d: &Description,
-    owner: &str,
-    network: &Network,
-) -> anyhow::Result<RunSpec> {
+pub(crate) fn start(client: &mut Client, d: &Description, owner: &str, network: &Network) -> anyhow::Result<RunSpec> {
     let set = client.set(&d.set)?;
     let planned = plan(d, (set.epoch, &set.declaration), owner, network)?;
     client.train(&planned.spec, &planned.initial)?;
@@ -66,11 +62,8 @@ pub(crate) fn start_trial(
         let mut client = trial.client(&name)?;
         let set = client.set(&d.set)?;
         for (i, c) in records.columns.iter().enumerate().filter(|(_, c)| c.owner == name) {
-            let own = if c.labels.is_empty() {
-                Contribution::Values(&c.values)
-            } else {
-                Contribution::Labels(&c.labels)
-            };
+            let own =
+                if c.labels.is_empty() { Contribution::Values(&c.values) } else { Contribution::Labels(&c.labels) };
             client.contribute(&set, i as u32, own)?;
         }
     }
@@ -152,7 +145,7 @@ fn show(bar: &ProgressBar, status: &RunStatus, last: Option<&EpochRow>) {
         _ if !status.note.is_empty() => status.note.clone(),
         _ => {
             let loss = last.and_then(|e| e.loss).map(|l| format!(", loss {l:.3}")).unwrap_or_default();
-            let resumed = if status.alice.resumed > 0 { ", resumed" } else { "" };
+            let resumed = if status.alice.resumed > 1 { ", resumed" } else { "" };
             format!("epoch {}/{}{loss}{resumed}", (status.at.epoch + 1).min(status.epochs), status.epochs)
         }
     };
@@ -196,7 +189,7 @@ fn report(spec: &RunSpec, status: &RunStatus) -> Report {
             bytes_online: a.online_bytes / steps,
             bytes_offline: b.offline_bytes / b.steps.max(1),
             peak_rss_bytes: a.peak_rss.max(b.peak_rss),
-            resumed: a.resumed,
+            resumed: a.resumed.saturating_sub(1),
             reveals: words(spec),
         }),
     }
@@ -207,7 +200,15 @@ pub(crate) fn peak(trial: &Trial) -> u64 {
     Party::ALL.into_iter().map(|p| trial.peak_rss(p)).max().unwrap_or(0)
 }
 
+/// The name of the state that was revealed.
+pub(crate) fn name(spec: &RunSpec, opened: &Opened) -> String {
+    let slot = spec.reveals.get(opened.revealed.index as usize).and_then(|d| {
+        d.program.steps.iter().find_map(|s| if let Op::State { slot } = s.op { Some(slot) } else { None })
+    });
+    slot.and_then(|s| spec.step.states.get(s)).map_or_else(|| opened.purpose.clone(), |s| s.name.clone())
+}
+
 /// A revealed tensor as it is printed with --json.
-pub(crate) fn shown(opened: &Opened) -> Shown {
-    Shown { purpose: opened.purpose.clone(), values: opened.values() }
+pub(crate) fn shown(spec: &RunSpec, opened: &Opened) -> Shown {
+    Shown { tensor: name(spec, opened), shape: opened.shape.clone(), values: opened.values() }
 }

@@ -39,8 +39,10 @@ pub(crate) enum Event<'a> {
 /// A tensor that was revealed to the one who runs this.
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown {
-    /// What it is.
-    pub(crate) purpose: String,
+    /// Its name: layer and tensor.
+    pub(crate) tensor: String,
+    /// Its shape.
+    pub(crate) shape: Vec<usize>,
     /// Its values.
     pub(crate) values: Vec<f64>,
 }
@@ -117,10 +119,6 @@ impl Report {
         if p.resumed > 0 {
             output::line(format!("taken up again {} time(s) after a failure", p.resumed))?;
         }
-        output::line("Revealed")?;
-        if p.reveals.is_empty() {
-            return output::line("  nothing to anybody");
-        }
-        p.reveals.iter().try_for_each(|r| output::line(format!("  {r}")))
+        Ok(())
     }
 }

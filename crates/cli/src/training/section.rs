@@ -135,11 +135,11 @@ fn whole(v: &Value, low: u64, high: u64) -> Result<u64, String> {
     within.ok_or_else(|| format!("{n} is not within {low} to {high}"))
 }
 
-/// The name that differs least from `text`, if by a third of its letters at most.
+/// The name that differs least from `text`, if by half of its letters at most, or by two.
 fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |k: &'a str| (edits(text, k), k);
     let (d, name) = known.map(distance).min()?;
-    (3 * d <= text.chars().count().max(name.len()).max(3)).then_some(name)
+    (d <= (text.chars().count().max(name.len()) / 2).max(2)).then_some(name)
 }
 
 /// Insertions, deletions and replacements between two texts (Levenshtein 1966).
@@ -166,7 +166,7 @@ mod tests {
         let names = ["epochs", "batch", "validation"];
         assert_eq!(nearest("epoch", names.into_iter()), Some("epochs"));
         assert_eq!(nearest("validaton", names.into_iter()), Some("validation"));
-        assert_eq!(nearest("rate", names.into_iter()), None);
+        assert_eq!(nearest("momentum", names.into_iter()), None);
         assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("a", "a")), (3, 3, 0));
     }
 

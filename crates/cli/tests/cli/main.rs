@@ -6,3 +6,4 @@ mod common;
 mod plain;
 mod served;
 mod sets;
+mod training;

@@ -21,7 +21,7 @@ use super::{Args, Measured, Split, Total};
 use crate::trial::peak_rss;
 
 /// The seeds of the three pairs and the lot in use.
-struct Seeds {
+pub(super) struct Seeds {
     alice_carol: Seed,
     bob_carol: Seed,
     alice_bob: Seed,
@@ -29,12 +29,12 @@ struct Seeds {
 }
 
 impl Seeds {
-    fn random() -> anyhow::Result<Self> {
+    pub(super) fn random() -> anyhow::Result<Self> {
         Ok(Self { alice_carol: Seed::random()?, bob_carol: Seed::random()?, alice_bob: Seed::random()?, lot: 0 })
     }
 
     /// The next lot's sources.
-    fn next(&mut self) -> Sources {
+    pub(super) fn next(&mut self) -> Sources {
         self.lot += 1;
         let source = |seed, pair| Source::new(seed, pair, [0; 32], self.lot);
         Sources {
@@ -45,21 +45,21 @@ impl Seeds {
     }
 }
 
-struct Sources {
-    alice_carol: Source,
-    bob_carol: Source,
-    alice_bob: Source,
+pub(super) struct Sources {
+    pub(super) alice_carol: Source,
+    pub(super) bob_carol: Source,
+    pub(super) alice_bob: Source,
 }
 
-struct Links {
-    alice: Box<dyn Link>,
-    bob: Box<dyn Link>,
-    carol: Box<dyn Link>,
-    dealt: Box<dyn Link>,
+pub(super) struct Links {
+    pub(super) alice: Box<dyn Link>,
+    pub(super) bob: Box<dyn Link>,
+    pub(super) carol: Box<dyn Link>,
+    pub(super) dealt: Box<dyn Link>,
 }
 
 impl Links {
-    fn new(network: Option<Network>) -> Self {
+    pub(super) fn new(network: Option<Network>) -> Self {
         let joined = |a: &str, b: &str| -> (Box<dyn Link>, Box<dyn Link>) {
             let (at_a, at_b) = pair(a, b);
             match network {
@@ -76,10 +76,10 @@ impl Links {
 }
 
 /// The weights as the parties hold them.
-struct Held {
-    alice: EvaluatorWeights,
-    bob: EvaluatorWeights,
-    carol: ProducerWeights,
+pub(super) struct Held {
+    pub(super) alice: EvaluatorWeights,
+    pub(super) bob: EvaluatorWeights,
+    pub(super) carol: ProducerWeights,
 }
 
 pub(super) fn measure(case: &Case, args: &Args, bar: &ProgressBar) -> anyhow::Result<Measured> {
@@ -145,7 +145,9 @@ pub(super) fn measure(case: &Case, args: &Args, bar: &ProgressBar) -> anyhow::Re
     Ok(m)
 }
 
-fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T, MpcError>>) -> anyhow::Result<Result<T, MpcError>> {
+pub(super) fn join<T>(
+    thread: thread::ScopedJoinHandle<'_, Result<T, MpcError>>,
+) -> anyhow::Result<Result<T, MpcError>> {
     thread.join().map_err(|_| anyhow!("a party's thread panicked"))
 }
 
@@ -168,7 +170,7 @@ fn prepared(
 }
 
 /// The weights, shared and opened to masked wires.
-fn hold(p: &Program, weights: &[Tensor], s: &Sources, links: &mut Links) -> anyhow::Result<Held> {
+pub(super) fn hold(p: &Program, weights: &[Tensor], s: &Sources, links: &mut Links) -> anyhow::Result<Held> {
     let (mut to_alice, mut to_bob) = (Vec::new(), Vec::new());
     for w in weights {
         let seed = Seed::random()?;

@@ -3,6 +3,8 @@
 mod case;
 mod memory;
 mod servers;
+mod training;
+mod training_memory;
 
 use anyhow::bail;
 use clap::ValueEnum;
@@ -19,6 +21,8 @@ use case::Case;
 #[command(after_help = "Example: network A, one image, three processes over TCP\n  \
     trefoil bench --net A --batch 1 --link tcp --runs 7 --json\n\n\
     Example: a million ReLUs in one process\n  trefoil bench --op relu --size 1000000 --link memory\n\n\
+    Example: training of network A, three processes through a real training run\n  \
+    trefoil bench --task train --net A --batch 128 --link tcp --json\n\n\
     Example: the same network over a wide-area link\n  trefoil bench --net A --batch 1 --network wan\n\n\
     Total: dealing and evaluation with no material ready. Online: evaluation with material ready; offline: what made it\n\
     ready. Over tcp and tls an operation's result is revealed to the client too: those bytes are not counted.\n\n\
@@ -31,6 +35,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "1,128", value_delimiter = ',', default_value = "1,128", conflicts_with = "op")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     batch: Vec<u32>,
+    /// What is timed
+    #[arg(long, default_value = "predict", conflicts_with = "op")]
+    task: Task,
     /// A single operation instead of networks
     #[arg(long, requires = "size")]
     op: Option<Operation>,
@@ -49,6 +56,15 @@ pub(crate) struct Args {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+}
+
+/// What is done with a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Task {
+    /// Predictions
+    Predict,
+    /// Steps of training: SGD at .1, softmax cross-entropy
+    Train,
 }
 
 /// A single operation.
@@ -127,6 +143,9 @@ struct Row {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if args.task == Task::Train {
+        return training::run(&args);
+    }
     let cases = match (args.op, args.size) {
         (Some(op), Some(size)) => vec![Case::operation(op, size)?],
         _ => {

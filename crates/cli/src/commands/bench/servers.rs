@@ -22,8 +22,14 @@ const POOL_MB: u64 = 65_536;
 
 pub(super) fn measure(case: &Case, args: &Args, transport: Transport, bar: &ProgressBar) -> anyhow::Result<Measured> {
     // With one lane nothing is prepared while a request is timed.
-    let trial =
-        Trial::start(&TrialOptions { transport, lanes: 1, keep: None, pool_mb: POOL_MB, network: args.network, clients: Vec::new() })?;
+    let trial = Trial::start(&TrialOptions {
+        transport,
+        lanes: 1,
+        keep: None,
+        pool_mb: POOL_MB,
+        network: args.network,
+        clients: Vec::new(),
+    })?;
     let mut owner = trial.client("owner")?;
     let live = case.manifest("live", 0);
     trial.once_ready(|| owner.share(&live, &case.weights))?;
