@@ -24,8 +24,9 @@ use std::time::Duration;
 use cluster::party;
 use drive::{Plan, drive, servers};
 use task::Task;
+use trefoil_prg::Party;
 use trefoil_proto::Transport;
-use trefoil_testkit::Random;
+use trefoil_testkit::{Random, World};
 
 #[test]
 #[ignore = "the body of the other tests' servers"]
@@ -66,6 +67,42 @@ fn a_run_with_kills_uses_every_row_as_often() {
     assert!(tried.faults.is_empty(), "{:?}", tried.faults);
     let ledger = draws::read(processes.trial.dir.path()).unwrap();
     assert!(ledger.faults.is_empty() && ledger.drawn.iter().all(|n| *n > 1000), "{:?}", ledger.faults);
+}
+
+#[test]
+fn a_batch_used_twice_in_place_of_another_is_found() {
+    let task = small();
+    let all: Vec<u64> = (0..task.count()).flat_map(|r| task.row(r)).collect();
+    let witness = |batches: [usize; 4]| -> Vec<i64> {
+        let mut world = World::unlogged(3);
+        let model = world.share(&task.program, &[]).unwrap();
+        let rows = world.share_rows(&all).unwrap();
+        let mut states = world.split_states(&task.initial());
+        for b in batches {
+            let batch: Vec<usize> = (b * task.batch..(b + 1) * task.batch).collect();
+            world.step(&model, &rows, &batch, &mut states, &task.rates(0)).unwrap();
+        }
+        states.values().pop().unwrap().into_iter().map(|v| v as i64).collect()
+    };
+    assert_eq!(witness([2, 0, 3, 1]), task.due(1));
+    assert_ne!(witness([2, 0, 2, 1]), task.due(1));
+}
+
+#[test]
+fn repeated_draws_and_lots_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |lines: [&str; 3]| {
+        for (party, line) in Party::ALL.into_iter().zip(lines) {
+            std::fs::write(folder.path().join(format!("{party}.draws")), line).unwrap();
+        }
+        draws::read(folder.path()).unwrap()
+    };
+    let clean = write(["1 aa AliceBob 0 0 0 Mask\n2 bb AliceBob 0 0 0 Mask\n", "1 aa AliceBob 0 0 0 Mask\n", ""]);
+    assert_eq!((clean.drawn, clean.lots, clean.faults), ([2, 1, 0], 2, vec![]));
+    let twice = write(["", "1 aa AliceBob 0 0 0 Mask\n1 aa AliceBob 0 0 0 Mask\n", ""]);
+    assert_eq!(twice.faults, ["bob drew 1 addresses twice"]);
+    let sessions = write(["1 aa AliceBob 0 0 0 Mask\n", "", "1 bb BobCarol 0 0 0 Mask\n"]);
+    assert_eq!(sessions.faults, ["carol used lot 1 in another session too"]);
 }
 
 #[test]
