@@ -106,6 +106,14 @@ impl Run {
         Ok(())
     }
 
+    /// Counts that the run is taken up, again unless it has just begun.
+    pub(crate) fn taken_up(&self, core: &Core) -> Result<(), StoreError> {
+        self.note(core, |n| {
+            n.measured.resumed += u32::from(n.begun);
+            n.begun = true;
+        })
+    }
+
     /// Tells clients where the run stands.
     pub(crate) fn reached(&self, at: Position) {
         let mut progress = lock(&self.progress);

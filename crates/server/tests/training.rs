@@ -76,7 +76,7 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
     said(bert.stop("prices"), "only owner (owner) or ann (coordinator) may stop this run");
     ann.stop("prices").unwrap();
     let status = finished(&mut ann, "prices");
-    assert_eq!((status.note.as_str(), status.stopped, status.alice.resumed), ("stopped early", true, 2));
+    assert_eq!((status.note.as_str(), status.stopped, status.alice.resumed), ("stopped early", true, 1));
     assert_eq!(shown(&mut ann, "prices", 0).len(), status.at.epoch as usize);
     let losses = shown(&mut ann, "prices", 0).concat();
     assert!(losses[losses.len() - 1] * 50 < losses[0], "{losses:?}");

@@ -24,7 +24,7 @@ pub struct Measured {
     pub offline_bytes: u64,
     /// Peak resident memory of the process, in bytes; 0 where unknown.
     pub peak_rss: u64,
-    /// How often the run was taken up again.
+    /// How often the run was taken up again after it had begun.
     pub resumed: u32,
 }
 

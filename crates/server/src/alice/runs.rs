@@ -137,7 +137,7 @@ impl Lane<'_> {
         let HeldRows { delta, lambda } = table;
         *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
-        run.note(self.core, |n| n.measured.resumed += 1)?;
+        run.taken_up(self.core)?;
         run.reached(at);
         self.everyone("take up the run").map_err(fatal)?;
         self.bob.meter().take();

@@ -136,7 +136,7 @@ impl Lane<'_> {
         let seed = joint_seed(seeds);
         *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
-        run.note(self.core, |n| n.measured.resumed += 1)?;
+        run.taken_up(self.core)?;
         run.reached(at);
         self.alice.meter().take();
         Ok(Some(Status::Ok))

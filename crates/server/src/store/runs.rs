@@ -49,6 +49,8 @@ impl Drop for Initial {
 pub(crate) struct Notes {
     /// The clients who told this party that they agree.
     pub(crate) agreed: Vec<String>,
+    /// Whether the run was ever taken up.
+    pub(crate) begun: bool,
     /// Whether the run is to end with its epoch.
     pub(crate) stopped: bool,
     /// How it ended, once it has.
