@@ -231,11 +231,13 @@ impl Run {
         }
     }
 
-    /// Whether the model that is to be published at `at` is there.
+    /// Whether the model that is to be published at `at` is there: made by this run, not one that is older than it.
     pub(crate) fn is_served(&self, core: &Core, at: Position) -> bool {
         let Some(publish) = &self.spec.publish else { return false };
         let served = core.models.named(&publish.manifest.name);
-        at.phase == Phase::Publish && served.is_some_and(|m| m.owner == self.spec.owner && m.public == publish.manifest)
+        let own =
+            served.is_some_and(|m| m.epoch > self.number && m.owner == self.spec.owner && m.public == publish.manifest);
+        at.phase == Phase::Publish && own
     }
 
     /// What this party says when the run is taken up.

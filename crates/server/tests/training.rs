@@ -90,6 +90,9 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
         let want: f32 = row.iter().zip(TRUTH).map(|(a, t)| a * t as f32).sum();
         assert!((want - answer).abs() < 0.05, "{answer}, should be {want}");
     }
+    // A run does not take an older model for its own.
+    let again = RunSpec { name: "again".into(), ..spec };
+    said(owner.train(&again, &initial()), "a model named prices exists: remove it first");
     for p in [Party::Alice, Party::Bob] {
         let kept: Vec<_> = std::fs::read_dir(trial.store(p).join("runs")).unwrap().map(|e| e.unwrap().path()).collect();
         let folder = kept.iter().find(|p| p.is_dir()).unwrap();

@@ -200,6 +200,12 @@ impl Lane<'_> {
     pub(super) fn stage_run(&mut self, id: RequestId, spec: Box<RunSpec>, seed: SecretSeed) -> Result<(), Fault> {
         self.need_carol()?;
         check_run(self.core, &spec).map_err(|(why, reason)| Fault::Refused(why, reason))?;
+        if let Some(name) = spec.publish.as_ref().map(|p| &p.manifest.name)
+            && self.core.models.named(name).is_some()
+        {
+            let reason = format!("a model named {name} exists: remove it first or publish under another name");
+            return Err(Fault::Refused(Refusal::Invalid, reason));
+        }
         let name = format!("run {}", spec.name);
         let number = {
             let mut uploading = lock(&self.desk.uploading);
