@@ -67,6 +67,12 @@ pub enum Purpose {
     RowLambda = 27,
     /// The order of a training run's rows, which all three servers know.
     Order = 28,
+    /// Swaps of a shuffle of a data set's rows: one permutation from each pair's seed, unknown to the third server.
+    RowOrder = 29,
+    /// What an evaluator masks its share of a data set's rows by, when it hands it over to be permuted.
+    RowMask = 30,
+    /// An evaluator's fresh share of rows that were permuted.
+    RowShare = 31,
 }
 
 /// Which parties share a seed.

@@ -34,6 +34,7 @@ mod product;
 mod relu;
 pub mod rows;
 mod run;
+pub mod shuffle;
 pub mod training;
 mod truncate;
 pub mod weights;

@@ -7,4 +7,5 @@ mod local;
 mod network;
 mod random;
 mod refused;
+mod shuffle;
 mod views;
