@@ -73,6 +73,10 @@ pub enum Purpose {
     RowMask = 30,
     /// An evaluator's fresh share of rows that were permuted.
     RowShare = 31,
+    /// An evaluator's part of what is added to all logits of a row before one server is shown their differences.
+    LogitOffset = 32,
+    /// Bob's share of the likelihoods that alice computed, from the evaluators' own seed.
+    Likelihood = 33,
 }
 
 /// Which parties share a seed.

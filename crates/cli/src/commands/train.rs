@@ -18,7 +18,7 @@ use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
 use crate::training::private::{Finished, Watch, peak, shown, start, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
-use crate::training::spec::words;
+use crate::training::spec::{learnt, words};
 use crate::trial::{Trial, TrialOptions};
 
 /// Arguments of `train`.
@@ -132,7 +132,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
     tell(&format!("{} share(s) {rows} rows of {width} numbers among them, and agree(s)", records.owners().join(", ")))?;
     let (mut owner, spec) = start_trial(&trial, &d, &records, &args.network.unwrap_or(Network::LOOPBACK))?;
     if !args.json {
-        print_reveals(&words(&spec))?;
+        print_reveals(&words(&spec), &learnt(&spec))?;
         output::line("")?;
     }
     let mut done = watched(args, &d, &mut owner, &spec)?;

@@ -10,7 +10,7 @@ use trefoil_nn::train::init::Init;
 
 use super::data::Source;
 use super::layers;
-use super::method::{loss, method};
+use super::method::{flag, loss, method};
 use super::section::{Section, choose};
 use crate::model;
 
@@ -38,6 +38,8 @@ pub(crate) struct Description {
     pub(crate) pretrain: Option<Pretrain>,
     /// Whether the order of rows is drawn by the servers instead of from the seed.
     pub(crate) drawn: bool,
+    /// Whether the training rows are shuffled on shares first.
+    pub(crate) shuffle: bool,
     /// Steps between two checkpoints.
     pub(crate) checkpoint: u32,
     /// Epochs without a lower validation loss after which the run is stopped.
@@ -108,6 +110,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     let seed = s.count("seed", 0, i64::MAX as u64)?.unwrap_or(1);
     let order = s.text("order")?.unwrap_or_else(|| "seed".into());
     let drawn = choose(&order, &[("seed", false), ("servers", true)]).map_err(|e| s.wrong("order", e))?;
+    let shuffle = flag(&mut s, "shuffle_rows")?;
     let checkpoint = s.count("checkpoint", 1, 1 << 30)?.unwrap_or(100) as u32;
     let patience = s.count("patience", 1, 100_000)?.map(|n| n as u32);
     frozen.extend(s.texts("frozen")?.unwrap_or_default());
@@ -143,7 +146,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
             bail!("there is no layer {name:?}: {}", names(&graph));
         }
     }
-    Ok(Description { name, graph, spec, set, source, rows, pretrain, drawn, checkpoint, patience, reveal })
+    Ok(Description { name, graph, spec, set, source, rows, pretrain, drawn, shuffle, checkpoint, patience, reveal })
 }
 
 /// Layers that have weights.

@@ -18,6 +18,7 @@ use trefoil_ring::Tensor;
 
 use super::description::Description;
 use crate::commands::manifest;
+use crate::output;
 use crate::plan::plan_for;
 
 /// Fraction bits of revealed weights: those of predictions.
@@ -92,6 +93,7 @@ pub(crate) fn plan(
         epochs: d.spec.epochs as u32,
         batch: batch as u32,
         order: order(d, trained),
+        shuffle: d.shuffle,
         metrics,
         check: needed.then_some(Check { program: check, rows: check_rows, batch: check_batch as u32 }),
         reveals: reveals(d, owner, &step, &sums, kept > 0),
@@ -283,6 +285,20 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
         all.push(format!("to {}, on request: answers of the trained model, served as {name}", clients.join(", ")));
     }
     all
+}
+
+/// What the servers learn of a run, in words.
+pub(crate) fn learnt(spec: &RunSpec) -> Vec<String> {
+    let learn = "The servers learn the network's shape, the number of rows and columns, the schedule";
+    let order = match spec.shuffled() {
+        None => format!("{learn} and the order of rows."),
+        Some((words, _)) => format!(
+            "{learn}.\nTraining rows are shuffled on shares first ({} between the servers, once): no server knows whose a \
+             row is.",
+            output::bytes(32 * words.len() as u64)
+        ),
+    };
+    vec![order, "Rows, labels, weights, gradients, likelihoods and losses stay shared.".into()]
 }
 
 #[cfg(test)]

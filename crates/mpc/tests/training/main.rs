@@ -3,6 +3,7 @@
 
 mod common;
 mod kinds;
+mod likelihoods;
 mod local;
 mod network;
 mod random;
