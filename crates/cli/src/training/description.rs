@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use toml::{Table, Value};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::train::TrainSpec;
+use trefoil_nn::train::loss::Likelihoods;
 use trefoil_nn::train::init::Init;
 
 use super::data::Source;
@@ -117,9 +118,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     s.end()?;
     let part = file.section("reveal")?;
     let reveal = part.map(reveals).transpose()?.unwrap_or_default();
-    if let Some(p) = file.section("privacy")? {
-        privacy(p)?;
-    }
+    let likelihoods = file.section("privacy")?.map(privacy).transpose()?.unwrap_or_default();
     let source = file.section("data")?.map(|s| Source::read(s, folder)).transpose()?;
     let source = source.map(|s| s.limited(small.rows));
     let spec = TrainSpec {
@@ -133,6 +132,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
         weight_decay: how.weight_decay,
         decoupled_decay: how.decoupled_decay,
         frozen,
+        likelihoods,
         seed,
     };
     let pretrain = file.section("pretrain")?.map(|s| pretraining(s, &spec, folder, &small)).transpose()?;
@@ -217,13 +217,21 @@ fn reveals(mut s: Section) -> anyhow::Result<Reveal> {
     Ok(Reveal { metrics, weights, publish })
 }
 
-/// Class likelihoods stay secret: what is cheaper is refused until it exists.
-fn privacy(mut s: Section) -> anyhow::Result<()> {
-    if let Some(likelihoods) = s.text("likelihoods")?.filter(|l| l != "none") {
-        let what = format!("{likelihoods:?} does not exist yet: only \"none\", by which no server sees a likelihood");
-        return Err(s.wrong("likelihoods", what));
-    }
-    s.end()
+/// Class likelihoods stay secret unless the file says which server is to learn them.
+fn privacy(mut s: Section) -> anyhow::Result<Likelihoods> {
+    let likelihoods = match s.text("likelihoods")?.as_deref() {
+        None | Some("none") => Likelihoods::Secret,
+        Some("alice") => Likelihoods::Alice,
+        Some(other) => {
+            let what = format!(
+                "{other:?} does not exist: \"none\", by which no server sees a likelihood, or \"alice\", by which she sees \
+                 every row's"
+            );
+            return Err(s.wrong("likelihoods", what));
+        }
+    };
+    s.end()?;
+    Ok(likelihoods)
 }
 
 fn pretraining(mut s: Section, run: &TrainSpec, folder: &Path, small: &Quick) -> anyhow::Result<Pretrain> {

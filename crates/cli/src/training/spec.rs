@@ -278,7 +278,12 @@ fn truncated(program: &mut Program, slot: usize, scale: u32) -> anyhow::Result<V
 pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
     let when = |w| if w == When::AtEnd { "at the end" } else { "after each epoch" };
     let reveal = |d: &Disclosure| format!("to {}, {}: {}", d.recipient, when(d.when), d.purpose);
-    let mut all: Vec<String> = spec.reveals.iter().map(reveal).collect();
+    let shown = [("training", Some(&spec.step)), ("validation", spec.check.as_ref().map(|c| &c.program))];
+    let shown = shown.into_iter().filter(|(_, program)| program.is_some_and(shows_likelihoods));
+    let likelihoods =
+        |(rows, _)| format!("to alice (the server): every {rows} row's class likelihoods, each time it is used");
+    let mut all: Vec<String> = shown.map(likelihoods).collect();
+    all.extend(spec.reveals.iter().map(reveal));
     if let Some(p) = &spec.publish {
         let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
         let name = &p.manifest.name;
@@ -298,7 +303,16 @@ pub(crate) fn learnt(spec: &RunSpec) -> Vec<String> {
             output::bytes(32 * words.len() as u64)
         ),
     };
+    if shows_likelihoods(&spec.step) {
+        let leak = "Alice, the server, learns every training row's class likelihoods each time it is used: from them she can \
+                    guess labels and\ntell which rows are alike.";
+        return vec![order, leak.into(), "Rows, labels, weights, gradients and losses stay shared.".into()];
+    }
     vec![order, "Rows, labels, weights, gradients, likelihoods and losses stay shared.".into()]
+}
+
+fn shows_likelihoods(program: &Program) -> bool {
+    program.steps.iter().any(|s| matches!(s.op, Op::Likelihoods { .. }))
 }
 
 #[cfg(test)]

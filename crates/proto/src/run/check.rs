@@ -262,6 +262,9 @@ impl RunSpec {
         if d.program.steps.iter().any(|s| s.op.operands().contains(&0)) {
             return Err(unfit(&which, "reads rows: only what training made of them can be revealed"));
         }
+        if d.program.steps.iter().any(|s| matches!(s.op, Op::Likelihoods { .. })) {
+            return Err(unfit(&which, "shows likelihoods to a server: only steps and checks may"));
+        }
         if stores(&d.program).next().is_some() {
             return Err(unfit(&which, "stores a state"));
         }
