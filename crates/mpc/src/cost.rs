@@ -4,7 +4,7 @@ use trefoil_link::frame::HEADER;
 
 use crate::error::MpcError;
 use crate::masked::{count_offline, online_payloads};
-use crate::program::{Program, ValueInfo};
+use crate::program::{Op, Program, ValueInfo};
 
 /// The cost of one step for one batch. Bytes are of all parties together and count frame headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,9 +50,13 @@ pub(crate) fn step_cost(
 ) -> StepCost {
     let (sent, revealed) = online_payloads(program, infos, index, batch);
     let frame = |payload: usize| 2 * (payload + HEADER) as u64;
+    let exchanged = |payload: usize| match program.steps[index].op {
+        Op::Likelihoods { .. } => (payload + 2 * HEADER) as u64,
+        _ => frame(payload),
+    };
     StepCost {
         rounds: sent.len() as u64,
-        online: sent.iter().map(|p| frame(*p)).sum(),
+        online: sent.iter().map(|p| exchanged(*p)).sum(),
         revealed: if revealed > 0 { frame(revealed) } else { 0 },
         offline,
         forwarded,

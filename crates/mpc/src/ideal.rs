@@ -10,7 +10,7 @@ use trefoil_ring::geometry::Pool2d;
 use crate::error::MpcError;
 use crate::masked::local::{self, Context, Operands};
 use crate::masked::training::check_states;
-use crate::masked::{At, ProductStep, apply, check, linear_step, pattern};
+use crate::masked::{At, ProductStep, TABLE, apply, check, linear_step, pattern, softmax};
 use crate::program::{Op, Program};
 
 /// Every value of `program` for `batch` samples, given the encoded input and weights (in the program's order).
@@ -124,6 +124,13 @@ fn run(
                 let n = infos[*x].elements();
                 let index = |row: &[u64]| (0..n).rev().max_by_key(|&i| row[i] as i64).unwrap_or(0) as u64;
                 out = values.0[*x].chunks_exact(n).map(index).collect::<Vec<_>>().into();
+            }
+            Op::Likelihoods { x, shift } => {
+                let (classes, bits) = (infos[*x].elements(), infos[*x].scale - shift);
+                for (row, out) in values.0[*x].chunks_exact(classes).zip(out.chunks_exact_mut(TABLE * classes)) {
+                    let row: Vec<i64> = row.iter().map(|z| *z as i64 >> shift).collect();
+                    softmax(&row, *shift, bits, infos[i].scale, out);
+                }
             }
             Op::Reveal { x, shift } => {
                 out = copy(*x);

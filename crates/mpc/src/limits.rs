@@ -100,6 +100,7 @@ fn row(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
             (words.saturating_add(sums), work.saturating_add(sums))
         }
         Op::Pattern { .. } => (n, n),
+        Op::Likelihoods { .. } => (4 * n, 16 * n),
         Op::Sum { x, .. } => (n, of(*x)),
         Op::Spread { x, pool, .. } => (n, times(of(*x), &[pool.window.0, pool.window.1])),
         Op::Truncate { .. } | Op::Open { .. } => (4 * n, n),

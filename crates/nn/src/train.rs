@@ -29,6 +29,9 @@ pub enum TrainError {
     /// Something that cannot be trained.
     #[error(transparent)]
     Tape(#[from] TapeError),
+    /// Likelihoods shown to a server by a loss that has none.
+    #[error("only softmax cross-entropy has class likelihoods that a server could be shown")]
+    Likelihoods,
     /// Records that do not fit the network and its loss.
     #[error("{elements} numbers are no whole records of {size}: the features, then the label")]
     Records {

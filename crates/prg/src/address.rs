@@ -67,6 +67,16 @@ pub enum Purpose {
     RowLambda = 27,
     /// The order of a training run's rows, which all three servers know.
     Order = 28,
+    /// Swaps of a shuffle of a data set's rows: one permutation from each pair's seed, unknown to the third server.
+    RowOrder = 29,
+    /// What an evaluator masks its share of a data set's rows by, when it hands it over to be permuted.
+    RowMask = 30,
+    /// An evaluator's fresh share of rows that were permuted.
+    RowShare = 31,
+    /// An evaluator's part of what is added to all logits of a row before one server is shown their differences.
+    LogitOffset = 32,
+    /// Bob's share of the likelihoods that alice computed, from the evaluators' own seed.
+    Likelihood = 33,
 }
 
 /// Which parties share a seed.

@@ -23,7 +23,7 @@ use crate::core::{Core, lock};
 use crate::error::Fault;
 use crate::store::{Initial, Notes, StoreError, StoredRun};
 pub(crate) use keep::check_run;
-pub(crate) use live::{Live, Lot, account, joint_seed};
+pub(crate) use live::{Live, Lot, account, joint_seed, shuffled};
 
 /// After a failure, a run is taken up again this much later; after each more without success, twice as much.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -57,6 +57,7 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
     let mut spec = spec(&mut owner, "prices", 100_000);
     spec.coordinator = "ann".into();
     (spec.order, spec.publish) = (Order::Drawn, Some(publication("prices")));
+    spec.shuffle = true;
     spec.reveals.truncate(1);
     spec.step = training::step_with_dropout();
     // More than may be revealed in all.
@@ -154,6 +155,11 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     refused(&|s| s.metrics.clear(), "stores state 2, which is no metric");
     refused(&|s| s.reveals[0].program = s.check.as_ref().unwrap().program.clone(), "reveals nothing");
     refused(&|s| s.check.as_mut().unwrap().program = training::reveal(1), "the check: reveals something");
+    let overlapping = |s: &mut RunSpec| {
+        s.shuffle = true;
+        s.check.as_mut().unwrap().rows = RowRange { first: 36, end: 44 };
+    };
+    refused(&overlapping, "validation rows 36..44 are in part training rows, which are shuffled");
     let mut other = good.clone();
     other.epochs = 3;
     other.order = Order::Fixed(training::order(1));

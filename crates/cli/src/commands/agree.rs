@@ -8,7 +8,7 @@ use trefoil_client::{Order, RunSpec, RunStatus, SetInfo};
 use crate::access::Access;
 use crate::output;
 use crate::training::explain::print_reveals;
-use crate::training::spec::words;
+use crate::training::spec::{learnt, words};
 
 /// Arguments of `agree`.
 #[derive(clap::Args)]
@@ -82,5 +82,5 @@ fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::R
         .filter(|s| !s.contains("metrics"))
         .collect();
     output::line(format!("model   {}", tensors.join(", ")))?;
-    print_reveals(&words(spec))
+    print_reveals(&words(spec), &learnt(spec))
 }

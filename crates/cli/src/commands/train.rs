@@ -20,7 +20,7 @@ use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
 use crate::training::private::{Finished, Watch, name, peak, shown, start, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
-use crate::training::spec::words;
+use crate::training::spec::{learnt, words};
 use crate::trial::{Trial, TrialOptions};
 
 /// Rows predicted by a model that was just trained.
@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (mut client, caller) = args.access.connect_as()?;
     let spec = start(&mut client, &d, &caller, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
-        print_reveals(&words(&spec))?;
+        print_reveals(&words(&spec), &learnt(&spec))?;
     }
     let others: Vec<String> = client.run_status(&d.name)?.missing;
     if !args.json && !others.is_empty() {
@@ -143,7 +143,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
     tell(&format!("{} share(s) {rows} rows of {width} numbers among them, and agree(s)", records.owners().join(", ")))?;
     let (mut owner, spec) = start_trial(&trial, &d, &records, &args.network.unwrap_or(Network::LOOPBACK))?;
     if !args.json {
-        print_reveals(&words(&spec))?;
+        print_reveals(&words(&spec), &learnt(&spec))?;
         output::line("")?;
     }
     let mut done = watched(args, &d, &mut owner, &spec)?;

@@ -7,10 +7,11 @@ use toml::{Table, Value};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
+use trefoil_nn::train::loss::Likelihoods;
 
 use super::data::Source;
 use super::layers;
-use super::method::{On, loss, method};
+use super::method::{On, flag, loss, method};
 use super::section::{Section, choose};
 use crate::model;
 
@@ -38,6 +39,8 @@ pub(crate) struct Description {
     pub(crate) pretrain: Option<Pretrain>,
     /// Whether the order of rows is drawn by the servers instead of from the seed.
     pub(crate) drawn: bool,
+    /// Whether the training rows are shuffled on shares first.
+    pub(crate) shuffle: bool,
     /// Steps between two checkpoints.
     pub(crate) checkpoint: u32,
     /// Epochs without a lower validation loss after which the run is stopped.
@@ -108,15 +111,14 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     let seed = s.count("seed", 0, i64::MAX as u64)?.unwrap_or(1);
     let order = s.text("order")?.unwrap_or_else(|| "seed".into());
     let drawn = choose(&order, &[("seed", false), ("servers", true)]).map_err(|e| s.wrong("order", e))?;
+    let shuffle = flag(&mut s, "shuffle_rows")?;
     let checkpoint = s.count("checkpoint", 1, 1 << 30)?.unwrap_or(100) as u32;
     let patience = s.count("patience", 1, 100_000)?.map(|n| n as u32);
     frozen.extend(s.texts("frozen")?.unwrap_or_default());
     s.end()?;
     let part = file.section("reveal")?;
     let reveal = part.map(reveals).transpose()?.unwrap_or_default();
-    if let Some(p) = file.section("privacy")? {
-        privacy(p)?;
-    }
+    let likelihoods = file.section("privacy")?.map(privacy).transpose()?.unwrap_or_default();
     let source = file.section("data")?.map(|s| Source::read(s, folder)).transpose()?;
     let source = source.map(|s| s.limited(small.rows));
     let spec = TrainSpec {
@@ -130,6 +132,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
         weight_decay: how.weight_decay,
         decoupled_decay: how.decoupled_decay,
         frozen,
+        likelihoods,
         seed,
     };
     let pretrain = file.section("pretrain")?.map(|s| pretraining(s, &spec, folder, &small)).transpose()?;
@@ -143,7 +146,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
             bail!("there is no layer {name:?}: {}", names(&graph));
         }
     }
-    Ok(Description { name, graph, spec, set, source, rows, pretrain, drawn, checkpoint, patience, reveal })
+    Ok(Description { name, graph, spec, set, source, rows, pretrain, drawn, shuffle, checkpoint, patience, reveal })
 }
 
 /// Layers that have weights.
@@ -215,13 +218,21 @@ fn reveals(mut s: Section) -> anyhow::Result<Reveal> {
     Ok(Reveal { metrics, weights, publish })
 }
 
-/// Class likelihoods stay secret: what is cheaper is refused until it exists.
-fn privacy(mut s: Section) -> anyhow::Result<()> {
-    if let Some(likelihoods) = s.text("likelihoods")?.filter(|l| l != "none") {
-        let what = format!("{likelihoods:?} does not exist yet: only \"none\", by which no server sees a likelihood");
-        return Err(s.wrong("likelihoods", what));
-    }
-    s.end()
+/// Class likelihoods stay secret unless the file says which server is to learn them.
+fn privacy(mut s: Section) -> anyhow::Result<Likelihoods> {
+    let likelihoods = match s.text("likelihoods")?.as_deref() {
+        None | Some("none") => Likelihoods::Secret,
+        Some("alice") => Likelihoods::Alice,
+        Some(other) => {
+            let what = format!(
+                "{other:?} does not exist: \"none\", by which no server sees a likelihood, or \"alice\", by which she sees \
+                 every row's"
+            );
+            return Err(s.wrong("likelihoods", what));
+        }
+    };
+    s.end()?;
+    Ok(likelihoods)
 }
 
 fn pretraining(mut s: Section, run: &TrainSpec, folder: &Path, small: &Quick) -> anyhow::Result<Pretrain> {

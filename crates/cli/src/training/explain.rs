@@ -6,7 +6,7 @@ use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
 use super::description::Description;
-use super::spec::{plan, words};
+use super::spec::{learnt, plan, words};
 use crate::output;
 use crate::plan::{layers, predict};
 use crate::table::Table;
@@ -46,6 +46,7 @@ struct Explained {
     step: Cost,
     predicted_s: f64,
     reveals: Vec<String>,
+    servers_learn: Vec<String>,
 }
 
 impl Cost {
@@ -133,6 +134,7 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
         predicted_s: each * spec.all_steps() as f64 + check,
         step,
         reveals: words(spec),
+        servers_learn: learnt(spec),
     })
 }
 
@@ -156,19 +158,16 @@ impl Explained {
             "\nRounds and bytes are exact; times are estimates, {} in all with checks and without working ahead.",
             output::time(self.predicted_s)
         ))?;
-        print_reveals(&self.reveals)
+        print_reveals(&self.reveals, &self.servers_learn)
     }
 }
 
 /// Prints what is revealed, and that nothing else is.
-pub(crate) fn print_reveals(reveals: &[String]) -> anyhow::Result<()> {
+pub(crate) fn print_reveals(reveals: &[String], learnt: &[String]) -> anyhow::Result<()> {
     output::line("\nRevealed")?;
     if reveals.is_empty() {
         output::line("  nothing to anybody")?;
     }
     reveals.iter().try_for_each(|r| output::line(format!("  {r}")))?;
-    output::line(
-        "The servers learn the network's shape, the number of rows and columns, the schedule and the order of rows. \
-         Everything\nelse stays shared: rows, labels, gradients and likelihoods, and weights and losses unless listed.",
-    )
+    learnt.iter().try_for_each(output::line)
 }

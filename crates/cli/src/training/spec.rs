@@ -18,6 +18,7 @@ use trefoil_ring::Tensor;
 
 use super::description::Description;
 use crate::commands::manifest;
+use crate::output;
 use crate::plan::plan_for;
 
 /// Fraction bits of revealed weights: those of predictions.
@@ -92,6 +93,7 @@ pub(crate) fn plan(
         epochs: d.spec.epochs as u32,
         batch: batch as u32,
         order: order(d, trained),
+        shuffle: d.shuffle,
         metrics,
         check: needed.then_some(Check { program: check, rows: check_rows, batch: check_batch as u32 }),
         reveals: reveals(d, owner, &step, &sums, kept > 0),
@@ -286,13 +288,45 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
     let when = |w| if w == When::AtEnd { "at the end" } else { "after each epoch" };
     let reveal =
         |d: &Disclosure| format!("to {}, {}: {} [{}]", d.recipient, when(d.when), d.purpose, computed(&d.program));
-    let mut all: Vec<String> = spec.reveals.iter().map(reveal).collect();
+    let shown = [("training", Some(&spec.step)), ("validation", spec.check.as_ref().map(|c| &c.program))];
+    let shown = shown.into_iter().filter(|(_, program)| program.is_some_and(shows_likelihoods));
+    let likelihoods =
+        |(rows, _)| format!("to alice (the server): every {rows} row's class likelihoods, each time it is used");
+    let mut all: Vec<String> = shown.map(likelihoods).collect();
+    all.extend(spec.reveals.iter().map(reveal));
     if let Some(p) = &spec.publish {
         let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
         let name = &p.manifest.name;
         all.push(format!("to {}, on request: answers of the trained model, served as {name}", clients.join(", ")));
     }
     all
+}
+
+/// What the servers learn of a run, in words.
+pub(crate) fn learnt(spec: &RunSpec) -> Vec<String> {
+    let learn = "The servers learn the network's shape, the number of rows and columns, the schedule";
+    let order = match spec.shuffled() {
+        None => format!("{learn} and the order of rows."),
+        Some((words, _)) => format!(
+            "{learn}.\nTraining rows are shuffled on shares first ({} between the servers, once): no server knows whose a \
+             row is.",
+            output::bytes(32 * words.len() as u64)
+        ),
+    };
+    if shows_likelihoods(&spec.step) {
+        let leak = "Alice, the server, learns every training row's class likelihoods each time it is used: from them she can \
+                    guess labels and\ntell which rows are alike.";
+        return vec![
+            order,
+            leak.into(),
+            "Rows, labels and gradients stay shared, and weights and losses unless listed.".into(),
+        ];
+    }
+    vec![order, "Rows, labels, gradients and likelihoods stay shared, and weights and losses unless listed.".into()]
+}
+
+fn shows_likelihoods(program: &Program) -> bool {
+    program.steps.iter().any(|s| matches!(s.op, Op::Likelihoods { .. }))
 }
 
 #[cfg(test)]

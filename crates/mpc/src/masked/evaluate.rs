@@ -11,6 +11,7 @@ use super::bilinear::apply;
 use super::bit::number;
 use super::compare::compare;
 use super::layout::Layout;
+use super::likelihood::likelihoods;
 use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
 use super::online::Online;
@@ -251,6 +252,11 @@ impl<'a> Run<'a> {
                 let (pieces, layout) = (Pieces::new(knots, pieces), Layout::new(*window, *compare));
                 piecewise(&mut self.net, &pieces, &layout, &self.values[*x], &m)
             }
+            (Op::Likelihoods { x, shift }, StepMaterial::Likelihoods(m)) => {
+                let bits = (*shift, infos[*x].scale - shift, infos[i].scale);
+                let logits = self.take(*x, i);
+                likelihoods(&mut self.net, rows, bits, logits, *m)
+            }
             (Op::Reveal { x, shift }, StepMaterial::Reveal(r)) => {
                 let share = self.take(*x, i);
                 self.payload = match infos[*x].form {
@@ -273,8 +279,8 @@ fn unfit(step: usize, op: &Op) -> MpcError {
     MpcError::Material(format!("step {step} ({}) has material of another kind", op.name()))
 }
 
-/// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends, round by round; and the
-/// bytes it sends to the program's recipient. The first of neighbouring openings bears them all.
+/// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends (bob alone, where alice is
+/// shown likelihoods), round by round; and the bytes it sends to the program's recipient. The first of neighbouring openings bears them all.
 pub(crate) fn online_payloads(
     program: &Program,
     infos: &[ValueInfo],
@@ -317,6 +323,7 @@ pub(crate) fn online_payloads(
             sent.extend(and_opened(classes).iter().map(|planes| 8 * planes * rows.div_ceil(64)));
             (sent, 0)
         }
+        Op::Likelihoods { x, shift } => (vec![value_bytes(infos[*x].count(batch), *shift)], 0),
         Op::Reveal { x, shift } => {
             let words = reveal_words(&infos[*x], batch);
             (vec![], if infos[*x].form == Form::Bits { 8 * words } else { value_bytes(words, *shift) })

@@ -7,6 +7,7 @@ use trefoil_ring::Words;
 
 use super::argmax::ArgmaxMaterial;
 use super::compare::CompareMaterial;
+use super::likelihood::LikelihoodMaterial;
 use super::online::Role;
 use super::piecewise::PiecewiseMaterial;
 use super::pool::MaxMaterial;
@@ -34,6 +35,7 @@ pub(crate) enum StepMaterial {
     /// Shares of the bits' masks as numbers.
     Bit(Words),
     Piecewise(Box<PiecewiseMaterial>),
+    Likelihoods(Box<LikelihoodMaterial>),
     /// Bits that all servers know.
     Pattern(Arc<Words>),
     /// What re-randomises an output.
@@ -50,6 +52,7 @@ impl StepMaterial {
             StepMaterial::Product(m) => m.words(),
             StepMaterial::Sign(m) => m.words(),
             StepMaterial::Select(m) => m.words(),
+            StepMaterial::Likelihoods(m) => m.words(),
             StepMaterial::Piecewise(m) => m.words(),
             StepMaterial::Truncate(m) => m.words(),
             StepMaterial::Relu(m) => m.words(),

@@ -73,6 +73,17 @@ impl<'a> Online<'a> {
         Ok(theirs)
     }
 
+    /// One round in which bob alone sends something: `own` is his message, `theirs` where alice receives it.
+    pub(crate) fn to_alice(&mut self, own: &[u8], theirs: &mut [u8]) -> Result<(), MpcError> {
+        let tag = self.step as Tag * EXCHANGES + self.exchange;
+        self.exchange += 1;
+        match self.role {
+            Role::A => self.link.exchange(tag, &[], theirs)?,
+            Role::B => self.link.exchange(tag, &[own], &mut [])?,
+        }
+        Ok(())
+    }
+
     /// Opens additive shares towards a mask: `share` plus this party's part `lambda` of it; delta comes back.
     pub(crate) fn open(&mut self, mut share: Words, lambda: &[u64]) -> Result<Words, MpcError> {
         self.open_all(std::slice::from_mut(&mut share), &[lambda])?;

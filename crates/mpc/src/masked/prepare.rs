@@ -13,6 +13,7 @@ use super::bit::deal_bit;
 use super::compare::deal_compare;
 use super::dealing::{AliceDealing, At, BobDealing, Counting, Dealing, Producer};
 use super::layout::Layout;
+use super::likelihood::deal_offsets;
 use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
 use super::online::Role;
@@ -180,6 +181,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
                 let m = deal_piecewise(d, at, n, &pieces, &layout, masks.held[*x].clone())?;
                 unmasked(StepMaterial::Piecewise(Box::new(m)))
             }
+            Op::Likelihoods { .. } => unmasked(StepMaterial::Likelihoods(Box::new(deal_offsets(d, at, rows)?))),
             _ if infos[index].form != Form::Masked || !D::COMPUTES => unmasked(StepMaterial::Local),
             Op::Offset { x, .. } | Op::Reshape { x, .. } => Ok((StepMaterial::Local, masks.held[*x].clone())),
             _ => {
@@ -282,19 +284,23 @@ pub(crate) fn prepare_given(
     Ok(Material { role, program, batch, lot, rates, steps, time: began.elapsed() })
 }
 
-/// A step's material with what re-randomises its output, where it has one: from the evaluators' own source `peer`.
+/// A step's material with what re-randomises its output (or what alice is shown), where it has one: from the evaluators' own source `peer`.
 pub(crate) fn with_output(
     context: &Context<'_>,
     index: usize,
     material: StepMaterial,
     peer: &Source,
 ) -> Result<StepMaterial, MpcError> {
-    match &context.program.steps[index].op {
-        Op::Reveal { x, .. } => {
+    match (&context.program.steps[index].op, material) {
+        (Op::Likelihoods { x, .. }, StepMaterial::Likelihoods(m)) => {
+            let m = m.drawn(peer, At::step(index)?, context.count(*x))?;
+            Ok(StepMaterial::Likelihoods(Box::new(m)))
+        }
+        (Op::Reveal { x, .. }, _) => {
             let words = reveal_words(&context.infos[*x], context.batch);
             Ok(StepMaterial::Reveal(output::draw(peer, At::step(index)?, words)?))
         }
-        _ => Ok(material),
+        (_, material) => Ok(material),
     }
 }
 

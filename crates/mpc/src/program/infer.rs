@@ -50,7 +50,7 @@ impl Program {
             return fail(0, "a prediction has neither states nor public numbers");
         }
         for (i, (step, value)) in self.steps.iter().zip(&values).enumerate() {
-            if matches!(step.op, Op::Rows | Op::Pattern { .. }) {
+            if matches!(step.op, Op::Rows | Op::Pattern { .. } | Op::Likelihoods { .. }) {
                 return fail(i, "not in a prediction");
             }
             if value.rows == Rows::One {

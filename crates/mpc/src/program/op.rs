@@ -270,6 +270,16 @@ pub enum Op {
         /// How they are compared.
         compare: Compare,
     },
+    /// Softmax of a row's logits, computed in the clear by alice: **she learns every row's class likelihoods**, bob and
+    /// carol nothing. Additive to additive, at the program's fraction bits. Only in training.
+    ///
+    /// A row of the result is `[3, n]`: p, -ln p, and one where p is largest (the first of several).
+    Likelihoods {
+        /// Operand: the logits, additive, `[n]` for each sample.
+        x: ValueId,
+        /// Bits dropped before alice is shown anything.
+        shift: u32,
+    },
     /// To the client alone: an additive value re-randomised and truncated by `shift`, or a label's bits re-randomised.
     Reveal {
         /// Operand: additive, or bits (`shift` 0).
@@ -311,6 +321,7 @@ impl Op {
             | Op::Pad { x, .. }
             | Op::Crop { x, .. }
             | Op::Argmax { x, .. }
+            | Op::Likelihoods { x, .. }
             | Op::Reveal { x, .. } => vec![*x],
         }
     }
@@ -347,6 +358,7 @@ impl Op {
             | Op::Pad { x, .. }
             | Op::Crop { x, .. }
             | Op::Argmax { x, .. }
+            | Op::Likelihoods { x, .. }
             | Op::Reveal { x, .. } => *x = name(*x),
         }
         op
@@ -423,6 +435,7 @@ impl Op {
             Op::Reshape { .. } => "reshape",
             Op::Pad { .. } => "pad",
             Op::Argmax { .. } => "argmax",
+            Op::Likelihoods { .. } => "likelihoods",
             Op::Reveal { .. } => "reveal",
         }
     }

@@ -3,8 +3,10 @@
 
 mod common;
 mod kinds;
+mod likelihoods;
 mod local;
 mod network;
 mod random;
 mod refused;
+mod shuffle;
 mod views;

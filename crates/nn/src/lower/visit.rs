@@ -178,6 +178,12 @@ impl<'a> Visitor<'a> {
                 self.wires.number(&bits)
             }
             Op::Function { x, function } => self.function(*x, *function)?,
+            Op::Likelihoods { x } => {
+                let x = self.number(*x)?;
+                let shift = self.wires.scale(x).saturating_sub(FRACTION_BITS);
+                let x = self.wires.additive(x);
+                self.wires.emit(Step::Likelihoods { x, shift }, dims, FRACTION_BITS)
+            }
             Op::Sum { x, keep, batch } => moved(self, *x, Local::Sum { keep: *keep, batch: *batch })?,
             Op::Broadcast { x, shape, batch } => {
                 moved(self, *x, Local::Broadcast { shape: shape.clone(), batch: *batch })?
@@ -264,6 +270,7 @@ fn name(op: &Op) -> &'static str {
         Op::Select { .. } => "select",
         Op::Bit { .. } => "bit",
         Op::Function { .. } => "function",
+        Op::Likelihoods { .. } => "likelihoods",
         Op::Sum { .. } => "sum",
         Op::Broadcast { .. } => "broadcast",
         Op::Window { .. } => "window",

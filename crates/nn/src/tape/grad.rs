@@ -57,7 +57,7 @@ pub fn gradients(
 fn needed(tape: &Tape, wrt: &[ValueId]) -> Vec<bool> {
     let mut needed = vec![false; tape.values.len()];
     for (id, v) in tape.values.iter().enumerate() {
-        let flat = v.kind != Kind::Number || matches!(v.op, Op::Bit { .. });
+        let flat = v.kind != Kind::Number || matches!(v.op, Op::Bit { .. } | Op::Likelihoods { .. });
         needed[id] = wrt.contains(&id) || !flat && v.op.operands().iter().any(|&o| needed[o]);
     }
     needed
@@ -117,7 +117,7 @@ impl Backward {
         let shape_of = |tape: &Tape, x: ValueId| tape.values[x].shape.clone();
         let (x, dx) = match op {
             Op::Rows | Op::State { .. } | Op::Store { .. } | Op::Pattern { .. } => return Ok(()),
-            Op::Sign { .. } | Op::Bit { .. } => return Ok(()),
+            Op::Sign { .. } | Op::Bit { .. } | Op::Likelihoods { .. } => return Ok(()),
             Op::Product { x, y, map } => return self.product(tape, x, y, map, g),
             Op::Concat { xs, axis } => {
                 let mut start = 0;

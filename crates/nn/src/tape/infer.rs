@@ -73,6 +73,13 @@ impl Tape {
                 Ok((shape.clone(), Rows::Each, Kind::Pattern))
             }
             Op::Function { x, .. } => self.number(*x).map(like),
+            Op::Likelihoods { x } => {
+                let v = self.number(*x)?;
+                match v.shape[..] {
+                    [n] if v.rows == Rows::Each => Ok(shaped(v, vec![3, n])),
+                    _ => Err(format!("likelihoods of shape {:?} ({:?}): a vector per sample is due", v.shape, v.rows)),
+                }
+            }
             Op::Sum { x, keep, batch } => {
                 let v = self.number(*x)?;
                 if *keep > v.shape.len() || *batch && v.rows == Rows::One {

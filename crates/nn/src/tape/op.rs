@@ -224,6 +224,12 @@ pub enum Op {
         /// Dimension along which they are joined.
         axis: usize,
     },
+    /// Softmax of each sample's vector x of n numbers, `[3, n]`: p, -ln p, and one where p is largest (the first of
+    /// several). On shares one server computes it in the clear, and learns it. No gradient.
+    Likelihoods {
+        /// Operand: one row for each sample.
+        x: ValueId,
+    },
     /// Random bits that all servers know, each one with probability `keep / 2^16`, fresh for every sample and step.
     Pattern {
         /// Shape of one sample.
@@ -256,6 +262,7 @@ impl Op {
             | Op::Offset { x, .. }
             | Op::Sign { x }
             | Op::Function { x, .. }
+            | Op::Likelihoods { x }
             | Op::Sum { x, .. }
             | Op::Broadcast { x, .. }
             | Op::Window { x, .. }
@@ -284,6 +291,7 @@ impl Op {
             | Op::Offset { x, .. }
             | Op::Sign { x }
             | Op::Function { x, .. }
+            | Op::Likelihoods { x }
             | Op::Sum { x, .. }
             | Op::Broadcast { x, .. }
             | Op::Window { x, .. }

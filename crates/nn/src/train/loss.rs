@@ -33,6 +33,17 @@ pub enum Loss {
     },
 }
 
+/// Who computes the likelihoods of the classes, and so learns them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Likelihoods {
+    /// Nobody: softmax is computed on shares.
+    #[default]
+    Secret,
+    /// Alice, in the clear: she learns every row's class likelihoods each time the row is used. Cheaper.
+    Alice,
+}
+
 /// A loss on the tape.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -69,8 +80,17 @@ impl Loss {
     }
 
     /// The loss of `outputs`, one vector per tower, and the label.
-    pub(super) fn head(&self, tape: &mut Tape, outputs: &[ValueId], label: ValueId) -> Result<Head, TapeError> {
+    pub(super) fn head(
+        &self,
+        tape: &mut Tape,
+        outputs: &[ValueId],
+        label: ValueId,
+        likelihoods: Likelihoods,
+    ) -> Result<Head, TapeError> {
         match *self {
+            Loss::SoftmaxCrossEntropy if likelihoods == Likelihoods::Alice => {
+                shown_cross_entropy(tape, outputs[0], label)
+            }
             Loss::SoftmaxCrossEntropy => softmax_cross_entropy(tape, outputs[0], label),
             Loss::BinaryCrossEntropy => binary_cross_entropy(tape, outputs[0], label),
             Loss::MeanSquaredError => mean_squared_error(tape, outputs[0], label),
@@ -92,6 +112,26 @@ fn softmax_cross_entropy(tape: &mut Tape, z: ValueId, y: ValueId) -> Result<Head
     let close = tape.offset(behind, TIE)?;
     let bit = tape.push(Op::Sign { x: close })?;
     let right = Some(tape.push(Op::Bit { bit })?);
+    Ok(Head { loss, right, seeds: vec![(z, seed)] })
+}
+
+/// The same from likelihoods that one server computes: products with the label are all that is left.
+fn shown_cross_entropy(tape: &mut Tape, z: ValueId, y: ValueId) -> Result<Head, TapeError> {
+    let n = tape.values[z].elements();
+    let table = tape.push(Op::Likelihoods { x: z })?;
+    let row = |tape: &mut Tape, i: usize| {
+        let row = tape.slice(table, 0, i, 1)?;
+        tape.reshape(row, &[n])
+    };
+    let chosen = |tape: &mut Tape, i: usize| {
+        let row = row(tape, i)?;
+        let product = tape.mul(row, y)?;
+        tape.sum(product, 0, false)
+    };
+    let p = row(tape, 0)?;
+    let seed = tape.sub(p, y)?;
+    let loss = chosen(tape, 1)?;
+    let right = Some(chosen(tape, 2)?);
     Ok(Head { loss, right, seeds: vec![(z, seed)] })
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TrainError;
-use super::loss::Loss;
+use super::loss::{Likelihoods, Loss};
 use super::optimiser::Optimiser;
 use super::schedule::Schedule;
 
@@ -46,6 +46,9 @@ pub struct TrainSpec {
     /// Names of layers whose tensors stay as they are.
     #[serde(default)]
     pub frozen: Vec<String>,
+    /// Who learns the class likelihoods, for a loss that has them.
+    #[serde(default)]
+    pub likelihoods: Likelihoods,
     /// Seed of the order of the samples.
     #[serde(default)]
     pub seed: u64,
@@ -65,6 +68,7 @@ impl TrainSpec {
             weight_decay: 0.0,
             decoupled_decay: false,
             frozen: Vec::new(),
+            likelihoods: Likelihoods::Secret,
             seed: 1,
         }
     }
@@ -85,6 +89,9 @@ impl TrainSpec {
             Loss::Contrastive { margin } | Loss::Triplet { margin } => positive("margin", margin),
             _ => None,
         };
+        if self.likelihoods != Likelihoods::Secret && self.loss != Loss::SoftmaxCrossEntropy {
+            return Err(TrainError::Likelihoods);
+        }
         let rest = [
             (self.batch == 0).then_some(("batch", 0.0)),
             (!(0.0..1.0).contains(&self.validation)).then_some(("validation", self.validation)),

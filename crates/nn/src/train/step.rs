@@ -105,7 +105,7 @@ fn head(
     let outputs = towers(tape, layers, graph, &spec.loss, count, features, mode)?;
     tape.enter("loss");
     let label = if labels > 0 { tape.slice(0, 0, count * features, labels)? } else { 0 };
-    let head = spec.loss.head(tape, &outputs, label)?;
+    let head = spec.loss.head(tape, &outputs, label, spec.likelihoods)?;
     let mut accumulate = |slot, x| {
         let old = tape.push(Op::State { slot })?;
         let sum = tape.sum(x, 1, true)?;

@@ -103,6 +103,14 @@ pub enum RunError {
         /// The row after the last.
         end: u32,
     },
+    /// Validation rows of which some are shuffled with the training rows and some are not.
+    #[error("validation rows {first}..{end} are in part training rows, which are shuffled")]
+    Shuffled {
+        /// First validation row.
+        first: u32,
+        /// The row after the last.
+        end: u32,
+    },
     /// A metric that is no state.
     #[error("metric {0} is none of the {1} states")]
     Metric(u32, usize),
@@ -228,6 +236,12 @@ impl RunSpec {
 
     fn check_check(&self, check: &Check, declaration: &Declaration) -> Result<(), RunError> {
         rows("validation", check.rows, declaration)?;
+        let RowRange { first, end } = check.rows;
+        let RowRange { first: from, end: to } = self.training;
+        let (apart, within) = (end <= from || to <= first, from <= first && end <= to);
+        if self.shuffle && !(apart || within) {
+            return Err(RunError::Shuffled { first, end });
+        }
         self.check_program(&check.program, "the check", (check.batch, check.rows), declaration)?;
         reveals(&check.program, "the check", false)?;
         match stores(&check.program).find(|s| !self.metrics.contains(&(*s as u32))) {
@@ -246,6 +260,9 @@ impl RunSpec {
         self.check_program(&d.program, &which, (1, RowRange { first: 0, end: 1 }), declaration)?;
         reveals(&d.program, &which, true)?;
         reads_no_rows(&d.program, &which)?;
+        if d.program.steps.iter().any(|s| matches!(s.op, Op::Likelihoods { .. })) {
+            return Err(unfit(&which, "shows likelihoods to a server: only steps and checks may"));
+        }
         if stores(&d.program).next().is_some() {
             return Err(unfit(&which, "stores a state"));
         }

@@ -1,5 +1,7 @@
 //! The order of a run's parts: where it stands, what is due, and after what its states are put on disk.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use trefoil_mpc::program::Program;
 
@@ -102,6 +104,13 @@ impl RunSpec {
             return None;
         }
         lot.checked_add(u64::from(count) - 1)
+    }
+
+    /// The words of the rows that are shuffled before the data set is opened, and how many of them a row has.
+    pub fn shuffled(&self) -> Option<(Range<usize>, usize)> {
+        let width: usize = self.step.input_shape.iter().product();
+        let at = |row: u32| row as usize * width;
+        self.shuffle.then(|| (at(self.training.first)..at(self.training.end), width))
     }
 
     /// How many values the run reveals in all.

@@ -44,6 +44,7 @@ fn spec() -> RunSpec {
         training: RowRange { first: 0, end: 42 },
         epochs: 3,
         batch: 10,
+        shuffle: false,
         order: Order::Drawn,
         metrics: vec![0],
         check: Some(Check { program: learn(), rows: RowRange { first: 42, end: 50 }, batch: 4 }),

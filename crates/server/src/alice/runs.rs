@@ -5,9 +5,10 @@
 //! it next goes back to the latest checkpoint that bob has as well.
 
 use super::*;
-use crate::runs::{Held, Live, Lot, Run, account, check_run, joint_seed, revealed_at};
+use crate::runs::{Held, Live, Lot, Run, account, check_run, joint_seed, revealed_at, shuffled};
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
+use trefoil_mpc::masked::shuffle::shuffle_at_alice;
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase as Part, Position, Resumed, Revealed, RunSpec, Training};
 
@@ -125,9 +126,14 @@ impl Lane<'_> {
         self.agree_to_train(Training::Begin { run: run.number, at, rows, open, seeds })?;
         self.go(true)?;
         let table = match (share, live.take()) {
-            (Some(share), _) => {
+            (Some(mut share), _) => {
                 let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
                 let source = session.source(Party::Carol, rows).map_err(evaluator)?;
+                if let Some((part, width)) = shuffled(&run.spec, &mut share)? {
+                    let bob = session.source(Party::Bob, rows).map_err(evaluator)?;
+                    let done = shuffle_at_alice(part, width, &source, &bob, self.bob.as_mut());
+                    done.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
+                }
                 let opened = open_rows(Role::A, share, &source, self.bob.as_mut());
                 opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?
             }

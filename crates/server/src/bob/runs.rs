@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::core::lock;
-use crate::runs::{Live, Lot, Run, account, all_states, check_run, joint_seed};
+use crate::runs::{Live, Lot, Run, account, all_states, check_run, joint_seed, shuffled};
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
+use trefoil_mpc::masked::shuffle::shuffle_at_bob;
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase as Part, Position, Training};
 
@@ -116,7 +117,9 @@ impl Lane<'_> {
         let share = match open {
             true => {
                 self.increases(rows)?;
-                Some((self.core.load_rows(run)?, session.source(Party::Carol, rows).map_err(evaluator)?))
+                let sources = [Party::Carol, Party::Alice].map(|p| session.source(p, rows).map_err(evaluator));
+                let [carol, alice] = sources;
+                Some((self.core.load_rows(run)?, carol?, alice?))
             }
             false => None,
         };
@@ -124,8 +127,14 @@ impl Lane<'_> {
             return Ok(None);
         }
         let table = match (share, live.take()) {
-            (Some((share, source)), _) => {
+            (Some((mut share, source, alice)), _) => {
                 self.burn(rows)?;
+                if let Some((part, width)) = shuffled(&run.spec, &mut share)? {
+                    let Some((dealt, _)) = &mut self.carol else { return Err(Fault::Own("carol is gone".into())) };
+                    let done = shuffle_at_bob(part, width, &source, &alice, self.alice.as_mut(), dealt.as_mut());
+                    done.map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
+                    dealt.meter().take();
+                }
                 open_rows(Role::B, share, &source, self.alice.as_mut())
                     .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?
             }

@@ -6,6 +6,7 @@ use crate::runs::{Live, Run, check_run, joint_seed};
 use crate::store::Initial;
 use trefoil_mpc::masked::ProducerWeights;
 use trefoil_mpc::masked::rows::draw_row_masks;
+use trefoil_mpc::masked::shuffle::deal_shuffle;
 use trefoil_mpc::masked::training::{Batch, deal_step};
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Position, Training};
@@ -91,6 +92,11 @@ impl Lane<'_> {
                 let session = self.session()?;
                 let alice = session.source(Party::Alice, rows).map_err(evaluator)?;
                 let bob = session.source(Party::Bob, rows).map_err(evaluator)?;
+                if let Some((part, width)) = run.spec.shuffled() {
+                    deal_shuffle(part.len(), width, &alice, &bob, self.bob.as_mut())
+                        .map_err(|e| Fault::Evaluator(e.to_string()))?;
+                    self.bob.meter().take();
+                }
                 let n = info.declaration.rows as usize * info.declaration.width();
                 draw_row_masks(n, &alice, &bob).map_err(|e| Fault::Own(e.to_string()))?
             }

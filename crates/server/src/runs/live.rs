@@ -57,6 +57,13 @@ pub(crate) fn joint_seed(parts: &[SecretSeed]) -> Seed {
     seed
 }
 
+/// The part of this evaluator's share of a data set that is shuffled before it is opened, and a row's words.
+pub(crate) fn shuffled<'a>(spec: &RunSpec, share: &'a mut Words) -> Result<Option<(&'a mut [u64], usize)>, Fault> {
+    let Some((part, width)) = spec.shuffled() else { return Ok(None) };
+    let part = share.get_mut(part).ok_or_else(|| Fault::Own("the share of the data set is too short".into()))?;
+    Ok(Some((part, width)))
+}
+
 impl Live {
     /// The rows that a part of the run reads.
     fn rows(&mut self, run: &Run, at: Position) -> Vec<usize> {

@@ -146,6 +146,7 @@ pub fn spec(owner: &mut Client, name: &str, epochs: u32) -> RunSpec {
         epochs,
         batch: BATCH,
         order: Order::Fixed(order(epochs)),
+        shuffle: false,
         metrics: vec![1, 2],
         check: Some(Check {
             program: program(states(), 0, forward(2)),

@@ -213,6 +213,7 @@ impl Task {
             training: RowRange { first: 0, end: self.count() as u32 },
             epochs,
             batch: self.batch as u32,
+            shuffle: false,
             order: if drawn { Order::Drawn } else { Order::Fixed(fixed()) },
             metrics: metrics.iter().map(|m| *m as u32).collect(),
             check: None,

@@ -4,6 +4,7 @@ use std::thread;
 
 use trefoil_mpc::masked::Role;
 use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks, open_rows, pick_rows};
+use trefoil_mpc::masked::shuffle::{deal_shuffle, shuffle_at_alice, shuffle_at_bob};
 use trefoil_mpc::masked::training::{Batch, deal_step, evaluate_step, prepare_step, run_step};
 
 use super::*;
@@ -51,6 +52,31 @@ impl World {
             let bob = open_rows(Role::B, xb, &bc, bob.as_mut())?;
             let carol = draw_row_masks(values.len(), &ca, &cb)?;
             Ok(SharedRows { alice: join(alice)?, bob, carol })
+        })
+    }
+
+    /// Shuffles the rows of a data set, of which these are alice's and bob's shares. What alice's end of the link to bob
+    /// and carol's end of hers counted.
+    pub fn shuffle_over(
+        &mut self,
+        (xa, xb): (&mut Words, &mut Words),
+        width: usize,
+        links: &mut Links,
+    ) -> Result<(Metered, Metered), MpcError> {
+        let [ac, aab, bc, bab, ca, cb] = self.sources();
+        let words = xa.len();
+        let Links { alice, bob, carol, dealt } = links;
+        thread::scope(|s| {
+            let carol = s.spawn(|| {
+                deal_shuffle(words, width, &ca, &cb, carol.as_mut())?;
+                Ok(carol.meter().take())
+            });
+            let alice = s.spawn(|| {
+                shuffle_at_alice(xa, width, &ac, &aab, alice.as_mut())?;
+                Ok(alice.meter().take())
+            });
+            shuffle_at_bob(xb, width, &bc, &bab, bob.as_mut(), dealt.as_mut())?;
+            Ok((join(alice)?, join(carol)?))
         })
     }
 

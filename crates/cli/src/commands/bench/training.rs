@@ -120,6 +120,7 @@ pub(super) fn description(net: &str, batch: u32, name: String) -> anyhow::Result
         rows: None,
         pretrain: None,
         drawn: false,
+        shuffle: false,
         checkpoint: u32::MAX,
         patience: None,
         reveal: Reveal::default(),

@@ -77,3 +77,18 @@ pub(super) fn spread<T: Real>(pool: &Pool2d, x: &[T], count: usize) -> Vec<T> {
     }
     y
 }
+
+/// p, -ln p and the largest of each vector of `n` numbers.
+pub(super) fn likelihoods<T: Real>(x: &[T], n: usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(3 * x.len());
+    for row in x.chunks_exact(n) {
+        let row: Vec<f64> = row.iter().map(|v| v.to_f64()).collect();
+        let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|v| (v - top).exp()).sum();
+        let largest = row.iter().position(|v| *v == top);
+        out.extend(row.iter().map(|v| T::of((v - top).exp() / sum)));
+        out.extend(row.iter().map(|v| T::of(sum.ln() - (v - top))));
+        out.extend((0..n).map(|i| if largest == Some(i) { T::of(1.0) } else { T::ZERO }));
+    }
+    out
+}
