@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use indicatif::ProgressBar;
 use trefoil_client::{Client, ClientError, Contribution, Opened, Phase, RunSpec, RunStatus, Stage, When};
 use trefoil_link::Network;
@@ -40,11 +41,15 @@ pub(crate) struct Watch<'a> {
     pub(crate) json: bool,
 }
 
-/// Starts the run of `d` as `owner` on the set that the servers hold.
+/// Starts the run of `d` as `owner` on the set that the servers hold, unless they have this very run already.
 pub(crate) fn start(client: &mut Client, d: &Description, owner: &str, network: &Network) -> anyhow::Result<RunSpec> {
     let set = client.set(&d.set)?;
     let planned = plan(d, (set.epoch, &set.declaration), owner, network)?;
-    client.train(&planned.spec, &planned.initial)?;
+    match client.runs()?.into_iter().find(|r| r.name == d.name) {
+        None => client.train(&planned.spec, &planned.initial)?,
+        Some(status) if status.hash == planned.spec.hash() => {}
+        Some(_) => bail!("there is another run named {0} already: `trefoil runs --drop {0}` removes it", d.name),
+    }
     Ok(planned.spec)
 }
 
