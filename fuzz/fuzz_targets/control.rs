@@ -12,7 +12,8 @@ use trefoil_mpc::masked::weights::masked_weights;
 use trefoil_mpc::program::{Program, Reveal, Window};
 use trefoil_proto::agreement::Hello;
 use trefoil_proto::control::{Command, Manifest, Opening, Reply, Request, Status, decode, encode};
-use trefoil_proto::dataset::{Declaration, pieces};
+use trefoil_proto::dataset::{Block, Content, Declaration, Part, pieces};
+use trefoil_proto::run::{Phase, Position, RunSpec};
 
 /// Decodes; what decodes must survive being sent on.
 fn read<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) -> Option<T> {
@@ -56,6 +57,31 @@ fn declaration(d: &Declaration) {
     }
 }
 
+/// The data set that every run is checked against.
+fn small_set() -> Declaration {
+    let part = Part { owner: "ann".into(), block: 0, first: 0, end: 50 };
+    let block = Block { name: "b".into(), width: 3, content: Content::OneHot };
+    Declaration { name: "set".into(), rows: 50, fraction_bits: 16, blocks: vec![block], parts: vec![part] }
+}
+
+/// What passes the check can be gone through from its beginning to its end.
+fn run(spec: &RunSpec, d: &Declaration) {
+    let spec = &RunSpec { declaration: d.hash(), ..spec.clone() };
+    if spec.check(d).is_err() || spec.all_steps() > 1000 {
+        return;
+    }
+    let mut at = spec.due(Position::START, false);
+    while at.phase != Phase::Done {
+        if let Some(rows) = spec.listed_rows(at) {
+            assert!(rows.iter().all(|r| *r < d.rows as usize));
+        }
+        assert!(at.phase != Phase::Train || spec.rates_at(at).len() == spec.step.rates);
+        let next = spec.due(spec.after(at, 1), false);
+        assert!(next > at);
+        at = next;
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((kind, bytes)) = data.split_first() else { return };
     match kind % 7 {
@@ -63,6 +89,7 @@ fuzz_target!(|data: &[u8]| {
         1 => match read(bytes) {
             Some(Request::Share { manifest: m, .. }) => manifest(&m),
             Some(Request::Declare { declaration: d }) => declaration(&d),
+            Some(Request::Train { spec, .. }) => run(&spec, &small_set()),
             _ => {}
         },
         2 => {

@@ -7,8 +7,8 @@ use thiserror::Error;
 use trefoil_mpc::masked::output::open_values;
 use trefoil_mpc::program::{Op, ProgramError};
 use trefoil_prg::Party;
-use trefoil_proto::control::{MAX_BULK, Reply, Request, RequestId};
-use trefoil_proto::run::{Measured, Position, Revealed, RunError, RunInfo, RunSpec, Stage};
+use trefoil_proto::control::{MAX_BULK, Reply, Request, RequestId, encode};
+use trefoil_proto::run::{MAX_SPEC, Measured, Position, Revealed, RunError, RunInfo, RunSpec, Stage};
 use trefoil_ring::{Tensor, Words};
 
 use crate::client::{LISTS, kind, named, within};
@@ -96,7 +96,7 @@ pub struct RunStatus {
     pub step_time: Option<Duration>,
     /// How long the remaining steps will take at this pace.
     pub left: Option<Duration>,
-    /// What both have revealed to this client.
+    /// What both have revealed; the specification says to whom and why.
     pub revealed: Vec<Revealed>,
     /// What alice measured.
     pub alice: Measured,
@@ -163,6 +163,12 @@ impl Client {
     /// Has the servers keep a run and this client's first values of its states, in the order of the specification. It
     /// begins once everyone concerned has agreed; this client, who must be the run's owner, does so by this.
     pub fn train(&mut self, spec: &RunSpec, initial: &[Tensor]) -> Result<(), ClientError> {
+        let bytes = encode(spec).len();
+        if bytes > MAX_SPEC {
+            let what = "bytes of the specification".to_owned();
+            let too_long = RunError::Size { what, got: bytes as u64, most: MAX_SPEC as u64 };
+            return Err(RunUseError::from(too_long).into());
+        }
         let states = &spec.step.states;
         if initial.len() != states.len() {
             return Err(RunUseError::States { expected: states.len(), got: initial.len() }.into());

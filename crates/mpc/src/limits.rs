@@ -12,6 +12,8 @@ use crate::program::{Bilinear, Linear, MAX_ELEMENTS, Op, Program, Rows, ValueInf
 pub const MAX_STEPS: usize = 1 << 14;
 /// Longest name of a layer or tensor, in bytes.
 pub const MAX_NAME: usize = 256;
+/// Most fraction bits that a value may have.
+pub(crate) const MAX_SCALE: u32 = 60;
 /// Most words that one run may hold, values and material together: 8 GiB.
 pub const MAX_WORDS: u64 = 1 << 30;
 /// Most products of words that one run may compute at an evaluator, offline or online.
@@ -25,6 +27,9 @@ pub(crate) fn outline(program: &Program) -> Result<(), String> {
         if n > MAX_STEPS {
             return Err(format!("{n} {what}: at most {MAX_STEPS}"));
         }
+    }
+    if let Some(s) = program.states.iter().find(|s| s.scale > MAX_SCALE) {
+        return Err(format!("state {} of {} fraction bits: at most {MAX_SCALE}", s.name, s.scale));
     }
     for w in program.weights.iter().chain(&program.states) {
         let n = trefoil_ring::tensor::elements(&w.shape).unwrap_or(usize::MAX);

@@ -91,6 +91,8 @@ pub struct Publication {
     pub manifest: Manifest,
     /// For each weight of its program, the state that holds it. A weight with more fraction bits is shifted up.
     pub weights: Vec<u32>,
+    /// Run once before, from states to states: brings weights that training keeps with more fraction bits to the model's.
+    pub finish: Option<Program>,
 }
 
 /// Everything about a run. Its hash is what the owners agree to.

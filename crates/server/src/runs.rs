@@ -4,29 +4,31 @@
 //! holds it. Bob and carol follow, and check each command against the specification that they hold themselves. What is
 //! in memory is lost with any failure: all then go back to the latest checkpoint that alice and bob both have.
 
+mod keep;
 mod live;
 mod order;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use trefoil_mpc::masked::input::alice_share;
 use trefoil_prg::{Party, Seed};
-use trefoil_proto::Role;
 use trefoil_proto::control::{MAX_BULK, Refusal, SecretSeed};
 use trefoil_proto::run::{Phase, Position, Resumed, Revealed, RunInfo, RunSpec, Stage};
 use trefoil_ring::Words;
 
 use crate::core::{Core, lock};
 use crate::error::Fault;
-use crate::models::check_manifest;
 use crate::store::{Initial, Notes, StoreError, StoredRun};
+pub(crate) use keep::check_run;
 pub(crate) use live::{Live, Lot, account, joint_seed};
 
-/// After a failure, a run is taken up again this much later.
-const PAUSE: Duration = Duration::from_millis(500);
+/// After a failure, a run is taken up again this much later; after each more without success, twice as much.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest of these pauses.
+const LONGEST: Duration = Duration::from_secs(8);
 
 /// A run at this party.
 pub(crate) struct Run {
@@ -49,6 +51,8 @@ struct Progress {
     note: String,
     /// No lane takes the run before.
     not_before: Instant,
+    /// How long the next failure keeps lanes away.
+    pause: Duration,
 }
 
 /// A run that one of alice's lanes works on.
@@ -60,14 +64,15 @@ pub(crate) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.run.held.store(false, Ordering::Release);
+        self.run.held.store(false, Ordering::SeqCst);
     }
 }
 
 impl Run {
     fn new(number: u64, stored: StoredRun, notes: Notes) -> Self {
         let StoredRun { spec, seed, .. } = stored;
-        let progress = Progress { at: Position::START, note: String::new(), not_before: Instant::now() };
+        let at = notes.at.unwrap_or(Position::START);
+        let progress = Progress { at, note: String::new(), not_before: Instant::now(), pause: PAUSE };
         Self {
             number,
             hash: spec.hash(),
@@ -101,23 +106,51 @@ impl Run {
         Ok(())
     }
 
+    /// Counts that the run is taken up, again unless it has just begun.
+    pub(crate) fn taken_up(&self, core: &Core) -> Result<(), StoreError> {
+        self.note(core, |n| {
+            n.measured.resumed += u32::from(n.begun);
+            n.begun = true;
+        })
+    }
+
     /// Tells clients where the run stands.
     pub(crate) fn reached(&self, at: Position) {
         let mut progress = lock(&self.progress);
         progress.at = at;
         progress.note.clear();
+        progress.pause = PAUSE;
     }
 
     /// Tells clients what keeps the run from going on; no lane takes it at once.
     pub(crate) fn failed(&self, reason: &str) {
         let mut progress = lock(&self.progress);
         progress.note = reason.chars().take(300).collect();
-        progress.not_before = Instant::now() + PAUSE;
+        progress.not_before = Instant::now() + progress.pause;
+        progress.pause = (2 * progress.pause).min(LONGEST);
+    }
+
+    /// Where the run stands.
+    pub(crate) fn position(&self) -> Position {
+        lock(&self.progress).at
     }
 
     /// Whether alice was told to remove the run.
     pub(crate) fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
+        self.removed.load(Ordering::SeqCst)
+    }
+
+    /// At alice: no lane takes the run any more, or again. Whether none works on it now.
+    pub(crate) fn withdraw(&self, withdrawn: bool) -> bool {
+        self.removed.store(withdrawn, Ordering::SeqCst);
+        !self.held.load(Ordering::SeqCst)
+    }
+
+    /// Refuses to go on with a run that lacks an agreement or its data; nothing of it stays in memory then.
+    pub(crate) fn unobstructed(&self, core: &Core) -> Result<(), Fault> {
+        let Some(reason) = self.obstacle(core) else { return Ok(()) };
+        *lock(&self.live) = None;
+        Err(Fault::Refused(Refusal::Denied, format!("{}: {reason}", core.party)))
     }
 
     /// Whether `client` may know of this run: the owners of its data and model, its coordinator, who is shown something.
@@ -149,8 +182,8 @@ impl Run {
         (!missing.is_empty()).then(|| format!("without the agreement of {}", missing.join(", ")))
     }
 
-    /// What `client` hears of the run.
-    pub(crate) fn info(&self, core: &Core, client: &str) -> RunInfo {
+    /// What everyone concerned hears of the run.
+    pub(crate) fn info(&self, core: &Core) -> RunInfo {
         let missing = self.missing(core);
         let obstacle = self.obstacle(core);
         let notes = lock(&self.notes);
@@ -160,7 +193,6 @@ impl Run {
             (None, Some(_)) => Stage::Waiting,
             (None, None) => Stage::Running,
         };
-        let shown = |r: &&Revealed| self.spec.reveals.get(r.index as usize).is_some_and(|d| d.recipient == client);
         RunInfo {
             run: self.number,
             name: self.spec.name.clone(),
@@ -176,7 +208,7 @@ impl Run {
             at: progress.at,
             note: notes.done.clone().or(obstacle).unwrap_or_else(|| progress.note.clone()),
             measured: notes.measured,
-            revealed: notes.revealed.iter().filter(shown).copied().collect(),
+            revealed: notes.revealed.clone(),
         }
     }
 
@@ -199,11 +231,13 @@ impl Run {
         }
     }
 
-    /// Whether the model that is to be published at `at` is there.
+    /// Whether the model that is to be published at `at` is there: made by this run, not one that is older than it.
     pub(crate) fn is_served(&self, core: &Core, at: Position) -> bool {
         let Some(publish) = &self.spec.publish else { return false };
         let served = core.models.named(&publish.manifest.name);
-        at.phase == Phase::Publish && served.is_some_and(|m| m.owner == self.spec.owner && m.public == publish.manifest)
+        let own =
+            served.is_some_and(|m| m.epoch > self.number && m.owner == self.spec.owner && m.public == publish.manifest);
+        at.phase == Phase::Publish && own
     }
 
     /// What this party says when the run is taken up.
@@ -268,6 +302,10 @@ pub(crate) fn revealed_at(spec: &RunSpec, all: &[Revealed], at: Position) -> Opt
 pub(crate) struct Runs(Mutex<BTreeMap<u64, Arc<Run>>>);
 
 impl Runs {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Run>>> {
+        lock(&self.0)
+    }
+
     /// A run by its number.
     pub(crate) fn get(&self, run: u64) -> Option<Arc<Run>> {
         lock(&self.0).get(&run).cloned()
@@ -295,135 +333,13 @@ impl Runs {
                 && !r.is_removed()
                 && lock(&r.progress).not_before <= Instant::now()
                 && r.obstacle(core).is_none()
-                && !r.held.swap(true, Ordering::AcqRel)
+                && !r.held.swap(true, Ordering::SeqCst)
         };
         self.all().into_iter().find(free).map(|run| Held { run, resumed: None })
     }
 
     /// How many runs are held by a lane.
     pub(crate) fn held(&self) -> usize {
-        self.all().iter().filter(|r| r.held.load(Ordering::Acquire)).count()
-    }
-}
-
-type Refused = (Refusal, String);
-
-/// Checks a run against itself, the cluster file and the data set.
-pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
-    let invalid = |reason: String| Err((Refusal::Invalid, reason));
-    let Some(info) = core.sets.info(spec.set) else {
-        return Err((Refusal::UnknownSet, format!("no data set of number {}", spec.set)));
-    };
-    spec.check(&info.declaration).or_else(|e| invalid(e.to_string()))?;
-    let client = |name: &str| core.cluster.client(name);
-    if !client(&spec.owner).is_some_and(|c| c.roles.contains(&Role::Owner)) {
-        let reason = format!("{} may not train: the cluster file does not name it an owner", spec.owner);
-        return Err((Refusal::Denied, reason));
-    }
-    let recipients = spec.reveals.iter().map(|d| d.recipient.as_str());
-    if let Some(name) = recipients.chain([spec.coordinator.as_str()]).find(|n| client(n).is_none()) {
-        return invalid(format!("the cluster file names no client {name:?}"));
-    }
-    if all_states(spec).is_none() {
-        return invalid(format!("more than {} elements in all states", MAX_BULK / 8));
-    }
-    if let Some(publish) = &spec.publish {
-        check_manifest(&publish.manifest).or_else(invalid)?;
-    }
-    Ok(())
-}
-
-impl Core {
-    /// Reads every kept run. What alice had only staged is erased.
-    pub(crate) fn load_runs(&self) -> Result<(), StoreError> {
-        let (kept, staged) = self.store.stored_runs()?;
-        if self.party == Party::Alice {
-            staged.into_iter().try_for_each(|run| self.store.erase_run_staged(run))?;
-        }
-        for run in kept {
-            let loaded = self.store.stored_run(run).and_then(|stored| self.know(run, stored));
-            if let Err(e) = loaded {
-                tracing::error!(run, reason = %e, "a stored run cannot be used");
-            }
-        }
-        Ok(())
-    }
-
-    fn know(&self, number: u64, stored: StoredRun) -> Result<(), StoreError> {
-        let notes = self.store.notes(number)?;
-        lock(&self.runs.0).entry(number).or_insert_with(|| Arc::new(Run::new(number, stored, notes)));
-        Ok(())
-    }
-
-    /// Stages a run under a number that nothing has. The owner, who sent it, agrees.
-    pub(crate) fn stage_run(&self, run: u64, spec: Box<RunSpec>, initial: Initial) -> Result<(), Fault> {
-        if self.runs.get(run).is_some() {
-            return Err(Fault::Refused(Refusal::Mismatch, format!("number {run} is taken")));
-        }
-        let seed = Seed::random().map_err(|e| Fault::Own(e.to_string()))?;
-        let notes = Notes { agreed: vec![spec.owner.clone()], ..Notes::default() };
-        self.store.stage_run(run, &StoredRun { spec, seed: seed.expose().to_vec().into(), initial })?;
-        self.store.write_notes(run, &notes)?;
-        self.reached(crate::probe::Point::Staged);
-        Ok(())
-    }
-
-    /// Makes a staged run permanent and known.
-    pub(crate) fn keep_run(&self, run: u64) -> Result<(), StoreError> {
-        let stored = self.store.keep_run(run)?;
-        self.know(run, stored)
-    }
-
-    /// Forgets a run and erases everything kept of it.
-    pub(crate) fn erase_run(&self, run: u64) -> Result<(), StoreError> {
-        lock(&self.runs.0).remove(&run);
-        self.store.erase_run(run)
-    }
-
-    /// The run is over: its states are erased, what was revealed stays.
-    pub(crate) fn finish_run(&self, run: &Run, note: &str) -> Result<(), StoreError> {
-        *lock(&run.live) = None;
-        run.note(self, |n| n.done = Some(note.into()))?;
-        self.store.erase_states(run.number)?;
-        tracing::info!(run = run.spec.name, note, "training is over");
-        Ok(())
-    }
-
-    /// Follows alice's inventory of runs. Gives the numbers that this party lacks.
-    pub(crate) fn reconcile_runs(&self, runs: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, String> {
-        let _alone = lock(&self.reconciling);
-        let (_, staged) = self.store.stored_runs().map_err(|e| e.to_string())?;
-        for run in staged {
-            if runs.contains(&run) {
-                self.keep_run(run).map_err(|e| e.to_string())?;
-            } else if run < below && !uploading.contains(&run) {
-                self.store.erase_run_staged(run).map_err(|e| e.to_string())?;
-            }
-        }
-        Ok(runs.iter().copied().filter(|r| self.runs.get(*r).is_none()).collect())
-    }
-
-    /// This evaluator's share of a run's data set.
-    pub(crate) fn load_rows(&self, run: &Run) -> Result<Words, Fault> {
-        let refuse = |reason: String| Fault::Refused(Refusal::UnknownSet, reason);
-        let info = self.sets.info(run.spec.set);
-        let info = info.ok_or_else(|| refuse(format!("the data set of run {} is gone", run.spec.name)))?;
-        let shared = self.sets.load(&self.store, &info.declaration.name).map_err(|e| refuse(e.to_string()))?;
-        match shared.epoch == run.spec.set {
-            true => Ok(shared.words),
-            false => Err(refuse(format!("the data set of run {} was declared anew", run.spec.name))),
-        }
-    }
-
-    /// A run that alice commands about.
-    pub(crate) fn run_of(&self, number: u64) -> Result<Arc<Run>, Fault> {
-        let run = self.runs.get(number);
-        run.ok_or_else(|| Fault::Refused(Refusal::UnknownRun, format!("{} knows no run {number}", self.party)))
-    }
-
-    /// Removes a run at alice as soon as no lane works on it; `false` if one still does.
-    pub(crate) fn withdraw_run(&self, run: &Run) -> bool {
-        run.removed.store(true, Ordering::Release);
-        !run.held.load(Ordering::Acquire)
+        self.all().iter().filter(|r| r.held.load(Ordering::SeqCst)).count()
     }
 }

@@ -37,6 +37,10 @@ fn two_owners_train_a_regression_that_ends_as_in_the_clear() {
     assert!(want.losses.windows(2).all(|w| w[1] < w[0] * 4 / 5), "{:?}", want.losses);
     // Each is shown what is listed for it, and nothing else.
     assert!(shown(&mut ann, "prices", 1).is_empty() && shown(&mut bert, "prices", 0).is_empty());
+    assert!(status.revealed.len() == 13, "everyone concerned knows of all that was revealed");
+    let r = status.revealed[0];
+    assert_eq!(r.index, 0);
+    said(bert.revealed(&spec, &status, r), "is not for bert");
     let (a, b) = (status.alice, status.bob);
     assert!(a.rounds == b.rounds && a.online_bytes == b.online_bytes && b.offline_bytes > 0 && a.rounds % 30 == 0);
     owner.drop_run("prices").unwrap();
@@ -54,6 +58,7 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
     spec.coordinator = "ann".into();
     (spec.order, spec.publish) = (Order::Drawn, Some(publication("prices")));
     spec.reveals.truncate(1);
+    spec.step = training::step_with_dropout();
     // More than may be revealed in all.
     said(owner.train(&spec, &initial()), "values revealed: 100000");
     spec.epochs = 9_000;
@@ -71,7 +76,7 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
     said(bert.stop("prices"), "only owner (owner) or ann (coordinator) may stop this run");
     ann.stop("prices").unwrap();
     let status = finished(&mut ann, "prices");
-    assert_eq!((status.note.as_str(), status.stopped, status.alice.resumed), ("stopped early", true, 2));
+    assert_eq!((status.note.as_str(), status.stopped, status.alice.resumed), ("stopped early", true, 1));
     assert_eq!(shown(&mut ann, "prices", 0).len(), status.at.epoch as usize);
     let losses = shown(&mut ann, "prices", 0).concat();
     assert!(losses[losses.len() - 1] * 50 < losses[0], "{losses:?}");
@@ -85,6 +90,9 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
         let want: f32 = row.iter().zip(TRUTH).map(|(a, t)| a * t as f32).sum();
         assert!((want - answer).abs() < 0.05, "{answer}, should be {want}");
     }
+    // A run does not take an older model for its own.
+    let again = RunSpec { name: "again".into(), ..spec };
+    said(owner.train(&again, &initial()), "a model named prices exists: remove it first");
     for p in [Party::Alice, Party::Bob] {
         let kept: Vec<_> = std::fs::read_dir(trial.store(p).join("runs")).unwrap().map(|e| e.unwrap().path()).collect();
         let folder = kept.iter().find(|p| p.is_dir()).unwrap();
@@ -142,7 +150,7 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     refused(&|s| s.training = RowRange { first: 0, end: 49 }, "training rows 0..49 of a set of 48");
     refused(&|s| s.batch = 41, "rows of a batch of a step: 41");
     refused(&|s| s.rates.extend([vec![1], vec![1]]), "3 lists");
-    refused(&|s| s.metrics.push(3), "metric 3 is none of the 3 states");
+    refused(&|s| s.metrics.push(4), "metric 4 is none of the 4 states");
     refused(&|s| s.metrics.clear(), "stores state 2, which is no metric");
     refused(&|s| s.reveals[0].program = s.check.as_ref().unwrap().program.clone(), "reveals nothing");
     refused(&|s| s.check.as_mut().unwrap().program = training::reveal(1), "the check: reveals something");

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cluster::{Processes, eventually, party, training};
 use rustix::process::Signal;
-use training::{agree, close, contribute, finished, ideal, initial, shown, spec};
-use trefoil_client::{Client, ClientError, RunStatus};
+use training::{TRUTH, agree, close, contribute, finished, ideal, initial, publication, shown, spec};
+use trefoil_client::{Client, ClientError, Reveal, RunStatus, Stage};
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
 use trefoil_testkit::Random;
@@ -52,7 +52,7 @@ fn ends(processes: &Processes, epochs: u32, slack: i64) {
 }
 
 fn dies_in_a_run(transport: Transport, dead: Party, points: &[&str]) {
-    let epochs = 400;
+    let epochs = 250;
     for point in points {
         let mut processes = begun(transport, epochs);
         let mut ann = processes.client("ann");
@@ -63,6 +63,49 @@ fn dies_in_a_run(transport: Transport, dead: Party, points: &[&str]) {
         processes.launch(dead, None);
         ends(&processes, epochs, 200);
     }
+}
+
+/// A party dies while the trained model is opened: it is served in the end, once, and the run is over at all three.
+fn dies_while_publishing(dead: Party, points: &[&str]) {
+    for point in points {
+        let mut processes = Processes::start(Transport::Tcp, "lanes = 2", SILENCE);
+        let [mut owner, mut ann, mut bert] = ["owner", "ann", "bert"].map(|n| processes.client(n));
+        contribute(&mut owner, &mut ann, &mut bert);
+        let mut run = spec(&mut owner, "prices", 400);
+        (run.reveals, run.publish) = (vec![], Some(publication("prices")));
+        owner.train(&run, &initial()).unwrap();
+        agree(&mut [&mut ann, &mut bert], "prices");
+        processes.kill(dead);
+        processes.launch(dead, Some(point));
+        assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
+        processes.launch(dead, None);
+        let mut bert = processes.client("bert");
+        let mut over = None;
+        eventually("the run is over", || {
+            over = status(&mut bert);
+            over.as_ref().is_some_and(|s| s.stage == Stage::Done)
+        });
+        assert_eq!(over.unwrap().note, "all epochs done");
+        let x = [0.5, -0.25, 1.0, 0.0];
+        let want: f32 = x.iter().zip(TRUTH).map(|(a, t)| a * t as f32).sum();
+        let mut got = 0.0;
+        eventually("the model answers", || {
+            let model = bert.model("prices").unwrap();
+            let answer = bert.predict(&model, Reveal::Logits, &x, 1);
+            got = answer.as_ref().map_or(0.0, |p| p.logits.as_ref().unwrap()[0]);
+            answer.is_ok()
+        });
+        assert!((got - want).abs() < 0.01, "{got}, should be {want}");
+        eventually("one model, and no more", || Party::ALL.iter().all(|p| processes.models(*p) == (1, 0)));
+        Party::ALL.iter().for_each(|p| assert!(!processes.lots(*p).is_empty()));
+    }
+}
+
+#[test]
+fn they_die_while_publishing() {
+    dies_while_publishing(Party::Alice, &["staged:1", "committed:1"]);
+    dies_while_publishing(Party::Bob, &["staged:1", "committed:1"]);
+    dies_while_publishing(Party::Carol, &["staged:1", "committed:1"]);
 }
 
 #[test]
@@ -88,7 +131,7 @@ fn they_die_in_a_run_over_tls() {
 
 #[test]
 fn killed_at_random_moments_of_a_run() {
-    let epochs = 1500;
+    let epochs = 500;
     let mut processes = begun(Transport::Tls, epochs);
     let mut random = Random::new(11);
     let mut kills = 0;

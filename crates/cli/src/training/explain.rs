@@ -169,6 +169,6 @@ pub(crate) fn print_reveals(reveals: &[String]) -> anyhow::Result<()> {
     reveals.iter().try_for_each(|r| output::line(format!("  {r}")))?;
     output::line(
         "The servers learn the network's shape, the number of rows and columns, the schedule and the order of rows. \
-         Rows, labels,\nweights, gradients, likelihoods and losses stay shared.",
+         Everything\nelse stays shared: rows, labels, gradients and likelihoods, and weights and losses unless listed.",
     )
 }

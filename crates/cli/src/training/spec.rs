@@ -1,6 +1,6 @@
 //! From a description to what the servers run: programs, first states, public numbers, and every reveal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, anyhow, bail};
 use trefoil_client::{
@@ -231,7 +231,7 @@ fn publication(
     }
     let grants = vec![Grant { client: owner.into(), reveals: vec![trefoil_client::Reveal::Logits] }];
     let input: InputEncoding = input.unwrap_or_default();
-    Ok(Publication { manifest: manifest(name, &compiled, d.graph.post, input, grants)?, weights })
+    Ok(Publication { manifest: manifest(name, &compiled, d.graph.post, input, grants)?, weights, finish: None })
 }
 
 /// The state of each weight of the compiled network.
@@ -270,10 +270,22 @@ fn truncated(program: &mut Program, slot: usize, scale: u32) -> anyhow::Result<V
     Ok(cut.unwrap_or_else(|| push(program, Op::Truncate { x: open, shift })))
 }
 
+/// What a revealed value is by its program, whatever its author says of it: how many numbers, of which states.
+fn computed(program: &Program) -> String {
+    let numbers = program.infer().ok().and_then(|infos| infos.last().map(|v| v.elements())).unwrap_or(0);
+    let read = program.steps.iter().filter_map(|s| match s.op {
+        Op::State { slot } => program.states.get(slot).map(|s| s.name.as_str()),
+        _ => None,
+    });
+    let read: BTreeSet<&str> = read.collect();
+    format!("{numbers} numbers of {}", read.into_iter().collect::<Vec<_>>().join(", "))
+}
+
 /// Everything that a run reveals, in words.
 pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
     let when = |w| if w == When::AtEnd { "at the end" } else { "after each epoch" };
-    let reveal = |d: &Disclosure| format!("to {}, {}: {}", d.recipient, when(d.when), d.purpose);
+    let reveal =
+        |d: &Disclosure| format!("to {}, {}: {} [{}]", d.recipient, when(d.when), d.purpose, computed(&d.program));
     let mut all: Vec<String> = spec.reveals.iter().map(reveal).collect();
     if let Some(p) = &spec.publish {
         let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
@@ -286,6 +298,15 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_revealed_is_told_from_its_program() {
+        let ops = [Op::Rows, Op::State { slot: 0 }, Op::Reveal { x: 1, shift: 0 }];
+        let steps = ops.into_iter().map(|op| Step { layer: "l".into(), op }).collect();
+        let states = vec![WeightSpec { name: "copied/rows".into(), shape: vec![28, 28], scale: 16 }];
+        let program = Program { fraction_bits: 16, input_shape: vec![1], weights: vec![], states, rates: 0, steps };
+        assert_eq!(computed(&program), "784 numbers of copied/rows");
+    }
 
     #[test]
     fn validation_batches_leave_few_rows_over() {

@@ -306,8 +306,8 @@ fn broadcasts(a: &ValueInfo, b: &ValueInfo) -> bool {
 
 /// The scale of a value with `more` fraction bits.
 fn more_bits(v: &ValueInfo, more: u32) -> Result<u32, String> {
-    let scale = v.scale.checked_add(more).filter(|s| *s <= 60);
-    scale.ok_or_else(|| format!("{more} more fraction bits at scale {}: at most 60 in all", v.scale))
+    let scale = v.scale.checked_add(more).filter(|s| *s <= limits::MAX_SCALE);
+    scale.ok_or_else(|| format!("{more} more fraction bits at scale {}: at most {} in all", v.scale, limits::MAX_SCALE))
 }
 
 pub(super) fn check_window(w: Window) -> Result<(), String> {

@@ -24,6 +24,16 @@ fn refused(p: &Program, why: &str) {
     assert!(e.contains(why), "{e:?} does not say {why:?}");
 }
 
+/// A shift by 64 bits or more is no shift.
+#[test]
+fn states_of_more_fraction_bits_than_values_may_have() {
+    let show = |scale| program(vec![2], &[(&[2], scale)], vec![Op::State { slot: 0 }, Op::Reveal { x: 1, shift: 48 }]);
+    assert!(show(60).infer().is_ok());
+    for scale in [61, 112, u32::MAX] {
+        refused(&show(scale), "fraction bits: at most 60");
+    }
+}
+
 #[test]
 fn operands_that_do_not_fit() {
     for (op, why) in [

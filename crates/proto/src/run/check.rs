@@ -161,7 +161,7 @@ impl RunSpec {
             return Err(RunError::Size { what: "values revealed".into(), got, most: MAX_SHOWN });
         }
         self.reveals.iter().enumerate().try_for_each(|(i, d)| self.check_disclosure(i, d, declaration))?;
-        self.publish.as_ref().map_or(Ok(()), |p| self.check_publication(p))
+        self.publish.as_ref().map_or(Ok(()), |p| self.check_publication(p, declaration))
     }
 
     /// A program that runs on batches of rows and on the run's states.
@@ -245,9 +245,7 @@ impl RunSpec {
         }
         self.check_program(&d.program, &which, (1, RowRange { first: 0, end: 1 }), declaration)?;
         reveals(&d.program, &which, true)?;
-        if d.program.steps.iter().any(|s| s.op.operands().contains(&0)) {
-            return Err(unfit(&which, "reads rows: only what training made of them can be revealed"));
-        }
+        reads_no_rows(&d.program, &which)?;
         if stores(&d.program).next().is_some() {
             return Err(unfit(&which, "stores a state"));
         }
@@ -258,7 +256,13 @@ impl RunSpec {
         }
     }
 
-    fn check_publication(&self, p: &Publication) -> Result<(), RunError> {
+    fn check_publication(&self, p: &Publication, declaration: &Declaration) -> Result<(), RunError> {
+        if let Some(finish) = &p.finish {
+            let which = "the published model's weights";
+            self.check_program(finish, which, (1, RowRange { first: 0, end: 1 }), declaration)?;
+            reveals(finish, which, false)?;
+            reads_no_rows(finish, which)?;
+        }
         let (weights, specs) = (&p.weights, &p.manifest.program.weights);
         name("published model", &p.manifest.name)?;
         p.manifest
@@ -304,6 +308,14 @@ fn reveals(program: &Program, which: &str, due: bool) -> Result<(), RunError> {
         (true, false) => Err(unfit(which, "reveals something")),
         (false, true) => Err(unfit(which, "reveals nothing")),
         _ => Ok(()),
+    }
+}
+
+/// Only what training made of the rows leaves it.
+fn reads_no_rows(program: &Program, which: &str) -> Result<(), RunError> {
+    match program.steps.iter().any(|s| s.op.operands().contains(&0)) {
+        true => Err(unfit(which, "reads rows: only what training made of them leaves it")),
+        false => Ok(()),
     }
 }
 

@@ -62,7 +62,7 @@ impl RunSpec {
             Phase::Check => self.check.as_ref().map_or(0, |c| c.rows.rows().checked_div(c.batch).unwrap_or(0)),
             Phase::Reveal => at(When::EachEpoch),
             Phase::Close => at(When::AtEnd),
-            Phase::Publish => u32::from(self.publish.is_some()),
+            Phase::Publish => self.publish.as_ref().map_or(0, |p| 1 + u32::from(p.finish.is_some())),
             Phase::Done => 0,
         }
     }
@@ -97,7 +97,8 @@ impl RunSpec {
     /// there are not so many places.
     pub fn last_lot(&self, at: Position, count: u32, lot: u64) -> Option<u64> {
         let end = at.index.checked_add(count)?;
-        if count == 0 || end > self.places(at.phase) || self.program(at).is_none() {
+        let last = Position { index: end.checked_sub(1)?, ..at };
+        if count == 0 || end > self.places(at.phase) || self.program(last).is_none() {
             return None;
         }
         lot.checked_add(u64::from(count) - 1)
@@ -147,8 +148,17 @@ impl RunSpec {
             Phase::Train => Some((&self.step, self.batch)),
             Phase::Check => self.check.as_ref().map(|c| (&c.program, c.batch)),
             Phase::Reveal | Phase::Close => self.disclosure(at).map(|(_, d)| (&d.program, 1)),
-            Phase::Publish | Phase::Done => None,
+            Phase::Publish => {
+                let finish = self.publish.as_ref().and_then(|p| p.finish.as_ref());
+                finish.filter(|_| at.index == 0).map(|f| (f, 1))
+            }
+            Phase::Done => None,
         }
+    }
+
+    /// Where the trained weights are opened as a model's.
+    pub fn opening(&self, epoch: u32) -> Position {
+        Position { epoch, phase: Phase::Publish, index: self.places(Phase::Publish).saturating_sub(1) }
     }
 
     /// The public numbers of a step of training; none of anything else.

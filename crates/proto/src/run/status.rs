@@ -24,7 +24,7 @@ pub struct Measured {
     pub offline_bytes: u64,
     /// Peak resident memory of the process, in bytes; 0 where unknown.
     pub peak_rss: u64,
-    /// How often the run was taken up again.
+    /// How often the run was taken up again after it had begun.
     pub resumed: u32,
 }
 
@@ -39,7 +39,7 @@ pub enum Stage {
     Done,
 }
 
-/// A value that was revealed to the client who asks.
+/// A value that was revealed; the specification says to whom and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Revealed {
     /// Its number in the specification's list.
@@ -81,7 +81,7 @@ pub struct RunInfo {
     pub note: String,
     /// What it has taken so far.
     pub measured: Measured,
-    /// What was revealed to the client who asks.
+    /// What was revealed, to whomever.
     pub revealed: Vec<Revealed>,
 }
 

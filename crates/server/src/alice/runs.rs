@@ -53,6 +53,7 @@ impl Lane<'_> {
     /// `false`: the run is over.
     fn train_on(&mut self, held: &mut Held) -> Result<bool, Fault> {
         let run = held.run.clone();
+        run.unobstructed(self.core)?;
         let Some(revealed) = &held.resumed else {
             held.resumed = self.take_up(&run)?;
             return Ok(held.resumed.is_some());
@@ -66,7 +67,7 @@ impl Lane<'_> {
             tracing::info!(run = run.spec.name, index = own.index, epoch = own.epoch, "revealed before");
             live.at = run.spec.due(run.spec.after(live.at, 1), notes.stopped);
         }
-        if run.is_served(self.core, live.at) {
+        while run.is_served(self.core, live.at) {
             live.at = run.spec.after(live.at, 1);
         }
         match live.at.phase {
@@ -74,7 +75,7 @@ impl Lane<'_> {
                 drop(guard);
                 self.finish(&run, notes.stopped).map(|()| false)
             }
-            Part::Publish => self.publish(&run, live).map(|()| true),
+            Part::Publish if run.spec.program(live.at).is_none() => self.publish(&run, live).map(|()| true),
             _ => self.stretch(&run, live).map(|()| true),
         }
     }
@@ -136,7 +137,7 @@ impl Lane<'_> {
         let HeldRows { delta, lambda } = table;
         *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
-        run.note(self.core, |n| n.measured.resumed += 1)?;
+        run.taken_up(self.core)?;
         run.reached(at);
         self.everyone("take up the run").map_err(fatal)?;
         self.bob.meter().take();
@@ -199,6 +200,12 @@ impl Lane<'_> {
     pub(super) fn stage_run(&mut self, id: RequestId, spec: Box<RunSpec>, seed: SecretSeed) -> Result<(), Fault> {
         self.need_carol()?;
         check_run(self.core, &spec).map_err(|(why, reason)| Fault::Refused(why, reason))?;
+        if let Some(name) = spec.publish.as_ref().map(|p| &p.manifest.name)
+            && self.core.models.named(name).is_some()
+        {
+            let reason = format!("a model named {name} exists: remove it first or publish under another name");
+            return Err(Fault::Refused(Refusal::Invalid, reason));
+        }
         let name = format!("run {}", spec.name);
         let number = {
             let mut uploading = lock(&self.desk.uploading);
@@ -250,13 +257,18 @@ impl Lane<'_> {
             self.training = None;
         }
         let until = Instant::now() + RELEASE;
-        while !self.core.withdraw_run(run) {
+        while !run.withdraw(true) {
             if Instant::now() >= until {
+                run.withdraw(false);
                 return Err(Fault::Refused(Refusal::Busy, "busy: the run is in the middle of a step".into()));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.tell_everyone(&Command::Training(Box::new(Training::Erase { run: run.number })))?;
+        let told = self.tell_everyone(&Command::Training(Box::new(Training::Erase { run: run.number })));
+        if told.is_err() {
+            run.withdraw(false);
+        }
+        told?;
         self.core.erase_run(run.number)?;
         tracing::info!(run = run.spec.name, "run removed");
         Ok(())

@@ -35,8 +35,8 @@ impl Lane<'_> {
                 if run.hash != hash {
                     return Err(refused(Refusal::Mismatch, "alice and bob differ in what the run is"));
                 }
-                if let (None, Some(reason)) = (run.notes().done, run.obstacle(self.core)) {
-                    return Err(refused(Refusal::Denied, format!("bob: {reason}")));
+                if run.notes().done.is_none() {
+                    run.unobstructed(self.core)?;
                 }
                 Ok(Some(Status::Resumed(Box::new(run.resumed(self.core)?))))
             }
@@ -97,9 +97,7 @@ impl Lane<'_> {
         (rows, open): (u64, bool),
         seeds: &[SecretSeed],
     ) -> Result<Option<Status>, Fault> {
-        if let Some(reason) = run.obstacle(self.core) {
-            return Err(refused(Refusal::Denied, format!("bob: {reason}")));
-        }
+        run.unobstructed(self.core)?;
         if seeds.len() != 3 || seeds[1] != run.seed {
             return Err(refused(Refusal::Mismatch, "bob's part of the run's seed is another"));
         }
@@ -138,7 +136,7 @@ impl Lane<'_> {
         let seed = joint_seed(seeds);
         *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
-        run.note(self.core, |n| n.measured.resumed += 1)?;
+        run.taken_up(self.core)?;
         run.reached(at);
         self.alice.meter().take();
         Ok(Some(Status::Ok))
@@ -161,6 +159,7 @@ impl Lane<'_> {
     }
 
     fn stretch(&mut self, run: &Run, at: Position, count: u32, lot: u64) -> Result<(), Fault> {
+        run.unobstructed(self.core)?;
         let mut guard = lock(&run.live);
         let live = guard.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
         self.follows(run, live, at)?;
@@ -193,8 +192,7 @@ impl Lane<'_> {
     fn publish(&mut self, run: &Run, epoch: u64) -> Result<Option<Status>, Fault> {
         let guard = lock(&run.live);
         let live = guard.as_ref().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
-        let due = Position { phase: Part::Publish, index: 0, ..live.at };
-        self.follows(run, live, due)?;
+        self.follows(run, live, run.spec.opening(live.at.epoch))?;
         self.increases(epoch)?;
         let Some(publication) = &run.spec.publish else {
             return Err(refused(Refusal::Denied, "the run publishes no model"));

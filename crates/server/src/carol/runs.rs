@@ -54,7 +54,7 @@ impl Lane<'_> {
                     return Err(refused(Refusal::Denied, "the run publishes no model"));
                 };
                 let manifest = &publication.manifest;
-                let program = Box::new((manifest.program.clone(), manifest.window));
+                let program = (manifest.program.clone(), manifest.window);
                 self.draw_model(epoch, run.spec.owner.clone(), program)
             }
             Training::Finish { run, note } => {

@@ -11,7 +11,7 @@ impl Counter<'_> {
     /// The runs that `client` has to do with.
     pub(super) fn runs(&self, client: &str) -> Vec<RunInfo> {
         let all = self.core.runs.all().into_iter();
-        all.filter(|r| r.concerns(self.core, client)).map(|r| r.info(self.core, client)).collect()
+        all.filter(|r| r.concerns(self.core, client)).map(|r| r.info(self.core)).collect()
     }
 
     pub(super) fn run(&self, client: &str, number: u64) -> Result<Arc<Run>, Refused> {

@@ -126,7 +126,7 @@ impl Live {
         }
         let states = self.states.iter().map(|s| s.bytes().to_vec()).collect();
         core.store.save(run.number, &Checkpoint { at: self.at, states })?;
-        run.note(core, |_| {})?;
+        run.note(core, |n| n.at = Some(self.at))?;
         core.reached(Point::Saved);
         Ok(())
     }

@@ -16,7 +16,7 @@ pub(super) fn drawn(seed: &Seed, run: [u8; 32], epoch: u32, (first, end): (u32, 
 fn below(stream: &mut Stream, n: u64) -> usize {
     let mut word = [0];
     stream.fill(&mut word);
-    (u128::from(word[0]) * u128::from(n) >> 64) as usize
+    ((u128::from(word[0]) * u128::from(n)) >> 64) as usize
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ impl Drop for Initial {
 pub(crate) struct Notes {
     /// The clients who told this party that they agree.
     pub(crate) agreed: Vec<String>,
+    /// Whether the run was ever taken up.
+    pub(crate) begun: bool,
     /// Whether the run is to end with its epoch.
     pub(crate) stopped: bool,
     /// How it ended, once it has.
@@ -56,6 +58,8 @@ pub(crate) struct Notes {
     /// What this party has revealed.
     pub(crate) revealed: Vec<Revealed>,
     pub(crate) measured: Measured,
+    /// Where the run stood when these were last written.
+    pub(crate) at: Option<Position>,
 }
 
 /// A party's share of the states at a place of the run.
@@ -150,6 +154,23 @@ impl Store {
     /// Erases a run, staged or not, and everything kept of it.
     pub(crate) fn erase_run(&self, run: u64) -> Result<(), StoreError> {
         self.runs.erase(run)?;
+        self.erase_run_folder(run)
+    }
+
+    /// Erases folders whose run is gone: a crash came in between.
+    pub(crate) fn sweep_runs(&self) -> Result<(), StoreError> {
+        let dir = &self.runs.dir;
+        for entry in fs::read_dir(dir).map_err(io_error(dir))? {
+            let name = entry.map_err(io_error(dir))?.file_name();
+            let Some(run) = name.to_str().and_then(|n| n.parse().ok()) else { continue };
+            if !self.runs.has(run, false) && !self.runs.has(run, true) {
+                self.erase_run_folder(run)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn erase_run_folder(&self, run: u64) -> Result<(), StoreError> {
         let dir = self.runs.dir.join(run.to_string());
         match fs::read_dir(&dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,5 +1,7 @@
 //! Linear regression as a training run: rows of two owners, four features and a target, everything by hand.
 
+use std::time::{Duration, Instant};
+
 use trefoil_client::{
     Block, Check, Client, Content, Contribution, Declaration, Disclosure, InputEncoding, Order, Part, Publication,
     RowRange, RunSpec, RunStatus, Stage, When,
@@ -10,8 +12,6 @@ use trefoil_nn::graph::Post;
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_proto::control::{Grant, Manifest};
 use trefoil_ring::{Tensor, Words};
-
-use super::eventually;
 
 pub const ROWS: u32 = 48;
 /// Rows to train on; the others are for validation.
@@ -28,7 +28,8 @@ fn program(states: Vec<WeightSpec>, rates: usize, ops: Vec<Op>) -> Program {
 
 fn states() -> Vec<WeightSpec> {
     let state = |name: &str, shape: &[usize]| WeightSpec { name: name.into(), shape: shape.to_vec(), scale: 16 };
-    vec![state("weights", &[FEATURES, 1]), state("loss", &[1]), state("validation", &[1])]
+    let weights = |name: &str| state(name, &[FEATURES, 1]);
+    vec![weights("weights"), state("loss", &[1]), state("validation", &[1]), weights("served")]
 }
 
 /// Error and its square over the batch: value 10 is the opened error, the last one the state plus the squares.
@@ -64,6 +65,22 @@ pub fn step() -> Program {
         Op::Truncate { x: 20, shift: 26 },
         Op::Add { x: 3, y: 21 },
         Op::Store { slot: 0, x: 22 },
+    ]);
+    program(states(), 1, ops)
+}
+
+/// The same, where the gradient does without some of the features, as the servers draw them.
+pub fn step_with_dropout() -> Program {
+    let mut ops = forward(1);
+    ops.extend([
+        Op::Pattern { shape: vec![FEATURES], keep: 50_000 },
+        Op::Drop { x: 1, pattern: 18 },
+        Op::Product { x: 19, y: 10, map: Bilinear::DenseWeights },
+        Op::Rate { x: 20, rate: 0, extra: 10 },
+        Op::Open { x: 21 },
+        Op::Truncate { x: 22, shift: 26 },
+        Op::Add { x: 3, y: 23 },
+        Op::Store { slot: 0, x: 24 },
     ]);
     program(states(), 1, ops)
 }
@@ -153,17 +170,20 @@ pub fn publication(name: &str) -> Publication {
     ];
     let weights = vec![WeightSpec { name: "weights".into(), shape: vec![FEATURES, 1], scale: 16 }];
     let steps = ops.into_iter().map(|op| Step { layer: "regression".into(), op }).collect();
-    let program = Program { fraction_bits: 16, input_shape: vec![FEATURES], weights, states: vec![], rates: 0, steps };
+    let served = Program { fraction_bits: 16, input_shape: vec![FEATURES], weights, states: vec![], rates: 0, steps };
     let manifest = Manifest {
         name: name.into(),
-        program,
+        program: served,
         window: Window { lo: 16, k: 32 },
         input: InputEncoding { scale: 1.0, offset: 0.0, low: -1.0, high: 1.0 },
         post: Post::None,
         grants: vec![Grant { client: "bert".into(), reveals: vec![Reveal::Logits] }],
         ahead: vec![],
     };
-    Publication { manifest, weights: vec![0] }
+    let up = vec![Op::Rows, Op::State { slot: 0 }, Op::Scale { x: 1, factor: 1 << 20, extra: 20 }];
+    let back = [Op::Open { x: 2 }, Op::Truncate { x: 3, shift: 20 }, Op::Store { slot: 3, x: 4 }];
+    let finish = program(states(), 0, up.into_iter().chain(back).collect());
+    Publication { manifest, weights: vec![3], finish: Some(finish) }
 }
 
 /// First values of the states: zero.
@@ -182,12 +202,15 @@ pub fn agree(clients: &mut [&mut Client], name: &str) {
 
 /// Waits for the end of a run.
 pub fn finished(client: &mut Client, name: &str) -> RunStatus {
-    let mut last = None;
-    eventually("the run is over", || {
-        last = client.run_status(name).ok();
-        last.as_ref().is_some_and(|s| s.stage == Stage::Done)
-    });
-    last.unwrap()
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        let status = client.run_status(name);
+        if let Some(over) = status.as_ref().ok().filter(|s| s.stage == Stage::Done) {
+            return over.clone();
+        }
+        assert!(Instant::now() < until, "the run is not over: {status:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// States after each epoch as the ideal functionality computes them, with the losses that the run reveals.
@@ -231,7 +254,8 @@ pub fn ideal(spec: &RunSpec, epochs: u32) -> Ideal {
 pub fn shown(client: &mut Client, name: &str, index: u32) -> Vec<Vec<i64>> {
     let status = client.run_status(name).unwrap();
     let spec = client.run_spec(&status).unwrap();
-    let of_index = status.revealed.iter().filter(|r| r.index == index);
+    let mine = spec.reveals.get(index as usize).is_some_and(|d| d.recipient == client.name());
+    let of_index = status.revealed.iter().filter(|r| r.index == index && mine);
     of_index.map(|r| client.revealed(&spec, &status, *r).unwrap().units).collect()
 }
 

@@ -4,7 +4,7 @@ use std::thread;
 
 use trefoil_mpc::masked::Role;
 use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks, open_rows, pick_rows};
-use trefoil_mpc::masked::training::{Batch, deal_step, evaluate_step, prepare_step};
+use trefoil_mpc::masked::training::{Batch, deal_step, evaluate_step, prepare_step, run_step};
 
 use super::*;
 
@@ -98,6 +98,15 @@ impl World {
         let [batch_a, batch_b, batch_c] = batches;
         let xa = pick_rows(&rows.alice.delta, size, indices)?;
         let xb = pick_rows(&rows.bob.delta, size, indices)?;
+        let in_step = self.in_step;
+        let evaluator =
+            |batch, x, states: &mut [Words], weights, carol: &Source, peer: &Source, link: &mut dyn Link, dealt| {
+                if in_step {
+                    return run_step(program, batch, x, states, weights, carol, peer, link, dealt);
+                }
+                let material = prepare_step(program, batch, weights, carol, peer, link, dealt)?;
+                evaluate_step(program, x, states, weights, material, link)
+            };
         let Links { alice, bob, carol, dealt } = links;
         let SharedStates { alice: states_a, bob: states_b } = states;
         let (alice, bob, online, offline) = thread::scope(|s| {
@@ -106,12 +115,10 @@ impl World {
                 Ok(carol.meter().take())
             });
             let alice = s.spawn(|| {
-                let material = prepare_step(program, batch_a, &model.alice, &ac, &aab, alice.as_mut(), None)?;
-                let out = evaluate_step(program, xa, states_a, &model.alice, material, alice.as_mut())?;
+                let out = evaluator(batch_a, xa, states_a, &model.alice, &ac, &aab, alice.as_mut(), None)?;
                 Ok((out, alice.meter().take()))
             });
-            let material = prepare_step(program, batch_b, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
-            let bob = evaluate_step(program, xb, states_b, &model.bob, material, bob.as_mut())?;
+            let bob = evaluator(batch_b, xb, states_b, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
             let (alice, online) = join(alice)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))
         })?;

@@ -28,7 +28,8 @@ struct Draws(File);
 
 impl Ledger for Draws {
     fn record(&self, d: DrawId) {
-        let epoch: String = d.epoch.iter().map(|b| format!("{b:02x}")).collect();
+        // Half of the epoch's bytes tell sessions apart.
+        let epoch: String = d.epoch[..16].iter().map(|b| format!("{b:02x}")).collect();
         let address = format!("{} {} {} {:?}", d.training_step, d.wire, d.part, d.purpose);
         let line = format!("{} {epoch} {:?} {address}\n", d.lot, d.pair);
         (&self.0).write_all(line.as_bytes()).unwrap();

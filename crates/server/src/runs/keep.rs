@@ -1,0 +1,136 @@
+//! Runs as a party keeps them: checked, staged, kept, taken up after a restart, finished, erased.
+
+use std::sync::Arc;
+
+use trefoil_prg::{Party, Seed};
+use trefoil_proto::Role;
+use trefoil_proto::control::{MAX_BULK, Refusal};
+use trefoil_proto::run::{Phase, Position, RunSpec};
+use trefoil_ring::Words;
+
+use super::{Run, all_states};
+use crate::core::{Core, lock};
+use crate::error::Fault;
+use crate::models::check_manifest;
+use crate::probe::Point;
+use crate::store::{Initial, Notes, StoreError, StoredRun};
+
+type Refused = (Refusal, String);
+
+/// Checks a run against itself, the cluster file and the data set.
+pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
+    let invalid = |reason: String| Err((Refusal::Invalid, reason));
+    let Some(info) = core.sets.info(spec.set) else {
+        return Err((Refusal::UnknownSet, format!("no data set of number {}", spec.set)));
+    };
+    spec.check(&info.declaration).or_else(|e| invalid(e.to_string()))?;
+    let client = |name: &str| core.cluster.client(name);
+    if !client(&spec.owner).is_some_and(|c| c.roles.contains(&Role::Owner)) {
+        let reason = format!("{} may not train: the cluster file does not name it an owner", spec.owner);
+        return Err((Refusal::Denied, reason));
+    }
+    let recipients = spec.reveals.iter().map(|d| d.recipient.as_str());
+    if let Some(name) = recipients.chain([spec.coordinator.as_str()]).find(|n| client(n).is_none()) {
+        return invalid(format!("the cluster file names no client {name:?}"));
+    }
+    if all_states(spec).is_none() {
+        return invalid(format!("more than {} elements in all states", MAX_BULK / 8));
+    }
+    if let Some(publish) = &spec.publish {
+        check_manifest(&publish.manifest).or_else(invalid)?;
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Reads every kept run. What alice had only staged is erased.
+    pub(crate) fn load_runs(&self) -> Result<(), StoreError> {
+        let (kept, staged) = self.store.stored_runs()?;
+        if self.party == Party::Alice {
+            staged.into_iter().try_for_each(|run| self.store.erase_run_staged(run))?;
+        }
+        self.store.sweep_runs()?;
+        for run in kept {
+            let loaded = self.store.stored_run(run).and_then(|stored| self.know(run, stored));
+            if let Err(e) = loaded {
+                tracing::error!(run, reason = %e, "a stored run cannot be used");
+            }
+        }
+        Ok(())
+    }
+
+    fn know(&self, number: u64, stored: StoredRun) -> Result<(), StoreError> {
+        let notes = self.store.notes(number)?;
+        self.runs.known().entry(number).or_insert_with(|| Arc::new(Run::new(number, stored, notes)));
+        Ok(())
+    }
+
+    /// Stages a run under a number that nothing has. The owner, who sent it, agrees.
+    pub(crate) fn stage_run(&self, run: u64, spec: Box<RunSpec>, initial: Initial) -> Result<(), Fault> {
+        if self.runs.get(run).is_some() {
+            return Err(Fault::Refused(Refusal::Mismatch, format!("number {run} is taken")));
+        }
+        let seed = Seed::random().map_err(|e| Fault::Own(e.to_string()))?;
+        let notes = Notes { agreed: vec![spec.owner.clone()], ..Notes::default() };
+        self.store.stage_run(run, &StoredRun { spec, seed: seed.expose().to_vec().into(), initial })?;
+        self.store.write_notes(run, &notes)?;
+        self.reached(Point::Staged);
+        Ok(())
+    }
+
+    /// Makes a staged run permanent and known.
+    pub(crate) fn keep_run(&self, run: u64) -> Result<(), StoreError> {
+        let stored = self.store.keep_run(run)?;
+        self.know(run, stored)
+    }
+
+    /// Forgets a run and erases everything kept of it.
+    pub(crate) fn erase_run(&self, run: u64) -> Result<(), StoreError> {
+        self.runs.known().remove(&run);
+        self.store.erase_run(run)
+    }
+
+    /// The run is over: its states are erased, what was revealed stays.
+    pub(crate) fn finish_run(&self, run: &Run, note: &str) -> Result<(), StoreError> {
+        *lock(&run.live) = None;
+        let at = run.position();
+        let over = Position { phase: Phase::Done, index: 0, ..at };
+        run.note(self, |n| (n.done, n.at) = (Some(note.into()), Some(over)))?;
+        run.reached(over);
+        self.store.erase_states(run.number)?;
+        tracing::info!(run = run.spec.name, note, "training is over");
+        Ok(())
+    }
+
+    /// Follows alice's inventory of runs. Gives the numbers that this party lacks.
+    pub(crate) fn reconcile_runs(&self, runs: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, String> {
+        let _alone = lock(&self.reconciling);
+        let (_, staged) = self.store.stored_runs().map_err(|e| e.to_string())?;
+        for run in staged {
+            if runs.contains(&run) {
+                self.keep_run(run).map_err(|e| e.to_string())?;
+            } else if run < below && !uploading.contains(&run) {
+                self.store.erase_run_staged(run).map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(runs.iter().copied().filter(|r| self.runs.get(*r).is_none()).collect())
+    }
+
+    /// This evaluator's share of a run's data set.
+    pub(crate) fn load_rows(&self, run: &Run) -> Result<Words, Fault> {
+        let refuse = |reason: String| Fault::Refused(Refusal::UnknownSet, reason);
+        let info = self.sets.info(run.spec.set);
+        let info = info.ok_or_else(|| refuse(format!("the data set of run {} is gone", run.spec.name)))?;
+        let shared = self.sets.load(&self.store, &info.declaration.name).map_err(|e| refuse(e.to_string()))?;
+        match shared.epoch == run.spec.set {
+            true => Ok(shared.words),
+            false => Err(refuse(format!("the data set of run {} was declared anew", run.spec.name))),
+        }
+    }
+
+    /// A run that alice commands about.
+    pub(crate) fn run_of(&self, number: u64) -> Result<Arc<Run>, Fault> {
+        let run = self.runs.get(number);
+        run.ok_or_else(|| Fault::Refused(Refusal::UnknownRun, format!("{} knows no run {number}", self.party)))
+    }
+}
