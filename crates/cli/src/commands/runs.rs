@@ -65,7 +65,7 @@ impl Listed {
             steps: u64::from(r.epochs) * u64::from(r.steps),
             seconds_per_step: r.step_time.map(|t| t.as_secs_f64()),
             seconds_left: r.left.map(|t| t.as_secs_f64()),
-            resumed: r.alice.resumed.saturating_sub(1),
+            resumed: r.alice.resumed,
             note: r.note.clone(),
         }
     }

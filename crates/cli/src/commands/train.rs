@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// The description
     #[arg(value_name = "RUN.toml")]
     run: PathBuf,
-    /// Start three servers on this host, share the rows of [data] and train on them
+    /// Start three servers on this host, share the rows that the file names and train on them
     #[arg(long)]
     trial: bool,
     /// Train in the clear, in f32, with the same batches
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// With --trial: run it in the clear too
     #[arg(long, requires = "trial")]
     compare: bool,
-    /// Take the sizes in the file's [quick] section
+    /// Take the small sizes that the file has under "quick"
     #[arg(long)]
     quick: bool,
     /// Draw loss and accuracy of the epochs here, if they were revealed

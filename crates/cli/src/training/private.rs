@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use indicatif::ProgressBar;
 use trefoil_client::{Client, ClientError, Contribution, Opened, Phase, RunSpec, RunStatus, Stage, When};
 use trefoil_link::Network;
@@ -40,11 +41,15 @@ pub(crate) struct Watch<'a> {
     pub(crate) json: bool,
 }
 
-/// Starts the run of `d` as `owner` on the set that the servers hold.
+/// Starts the run of `d` as `owner` on the set that the servers hold, unless they have this very run already.
 pub(crate) fn start(client: &mut Client, d: &Description, owner: &str, network: &Network) -> anyhow::Result<RunSpec> {
     let set = client.set(&d.set)?;
     let planned = plan(d, (set.epoch, &set.declaration), owner, network)?;
-    client.train(&planned.spec, &planned.initial)?;
+    match client.runs()?.into_iter().find(|r| r.name == d.name) {
+        None => client.train(&planned.spec, &planned.initial)?,
+        Some(status) if status.hash == planned.spec.hash() => {}
+        Some(_) => bail!("there is another run named {0} already: `trefoil runs --drop {0}` removes it", d.name),
+    }
     Ok(planned.spec)
 }
 
@@ -95,7 +100,8 @@ pub(crate) fn watch(client: &mut Client, spec: &RunSpec, watch: &Watch) -> anyho
         };
         last = Instant::now();
         for r in &status.revealed {
-            if seen.contains(&(r.index, r.epoch)) {
+            let own = spec.reveals.get(r.index as usize).is_some_and(|d| d.recipient == client.name());
+            if !own || seen.contains(&(r.index, r.epoch)) {
                 continue;
             }
             let opened = match client.revealed(spec, &status, *r) {
@@ -145,7 +151,7 @@ fn show(bar: &ProgressBar, status: &RunStatus, last: Option<&EpochRow>) {
         _ if !status.note.is_empty() => status.note.clone(),
         _ => {
             let loss = last.and_then(|e| e.loss).map(|l| format!(", loss {l:.3}")).unwrap_or_default();
-            let resumed = if status.alice.resumed > 1 { ", resumed" } else { "" };
+            let resumed = if status.alice.resumed > 0 { ", resumed" } else { "" };
             format!("epoch {}/{}{loss}{resumed}", (status.at.epoch + 1).min(status.epochs), status.epochs)
         }
     };
@@ -189,7 +195,7 @@ fn report(spec: &RunSpec, status: &RunStatus) -> Report {
             bytes_online: a.online_bytes / steps,
             bytes_offline: b.offline_bytes / b.steps.max(1),
             peak_rss_bytes: a.peak_rss.max(b.peak_rss),
-            resumed: a.resumed.saturating_sub(1),
+            resumed: a.resumed,
             reveals: words(spec),
         }),
     }

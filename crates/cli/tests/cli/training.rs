@@ -192,6 +192,11 @@ fn owners_agree_on_a_cluster() {
     let report = lines(&String::from_utf8(done.stdout).unwrap()).pop().unwrap();
     assert_eq!(report["steps"].as_u64(), Some(12));
     assert_eq!(runs("owner")[0]["state"], "done");
+    let again = s.run("owner", &["train", &at("run.toml"), "--json"]);
+    assert_eq!(lines(&again)[0]["steps"].as_u64(), Some(12), "the same run is watched, not begun anew");
+    let other = std::fs::read_to_string(s.path("run.toml")).unwrap().replace("epochs = 3", "epochs = 4");
+    write("other.toml", &other);
+    s.fails("owner", &["train", &at("other.toml")], "there is another run named risk already");
     s.run("owner", &["runs", "--drop", "risk"]);
     assert_eq!(runs("owner").as_array().map(Vec::len), Some(0));
 }
