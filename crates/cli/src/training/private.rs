@@ -101,9 +101,7 @@ pub(crate) fn watch(client: &mut Client, spec: &RunSpec, watch: &Watch) -> anyho
             status => status?,
         };
         last = Instant::now();
-        // Everyone concerned knows of all that was revealed; only its recipient can read it.
-        let own = |index: u32| spec.reveals.get(index as usize).is_some_and(|d| d.recipient == spec.owner);
-        for r in status.revealed.iter().filter(|r| own(r.index)) {
+        for r in &status.revealed {
             if seen.contains(&(r.index, r.epoch)) {
                 continue;
             }
