@@ -192,17 +192,21 @@ impl Client {
     pub fn runs(&mut self) -> Result<Vec<RunStatus>, ClientError> {
         let mut tries = 1;
         loop {
-            let lists = self.both(&plain(&Request::Runs))?;
-            let [alice, bob] = named(lists, "a list of runs", |reply| match reply {
-                Reply::Runs(list) => Some(list),
-                _ => None,
-            })?;
+            let [alice, bob] = self.both_lists()?;
             match merge(alice, bob) {
                 Err(_) if tries < LISTS => std::thread::sleep(Duration::from_millis(100)),
                 done => return done,
             }
             tries += 1;
         }
+    }
+
+    fn both_lists(&mut self) -> Result<[Vec<RunInfo>; 2], ClientError> {
+        let lists = self.both(&plain(&Request::Runs))?;
+        named(lists, "a list of runs", |reply| match reply {
+            Reply::Runs(list) => Some(list),
+            _ => None,
+        })
     }
 
     /// How the run of this name stands.
@@ -241,9 +245,14 @@ impl Client {
         self.tell(&Request::Stop { run }, "a stop")
     }
 
-    /// Removes a run, its states and what it revealed. For its owner and its coordinator.
+    /// Removes a run, its states and what it revealed. For its owner and its coordinator. Alice's list counts: where a
+    /// removal broke off, bob has forgotten the run before she has.
     pub fn drop_run(&mut self, name: &str) -> Result<(), ClientError> {
-        let run = self.run_status(name)?.run;
+        let [alice, _] = self.both_lists()?;
+        let Some(run) = alice.iter().find(|r| r.name == name).map(|r| r.run) else {
+            let known = alice.into_iter().map(|r| r.name).collect();
+            return Err(RunUseError::Unknown { name: name.into(), known }.into());
+        };
         self.ask_alice(&Request::DropRun { run }, "a removal")
     }
 

@@ -135,7 +135,7 @@ fn two_runs_go_on_at_once_beside_predictions() {
 
 #[test]
 fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
-    let trial = Trial::start(Transport::Tls, "lanes = 1");
+    let mut trial = Trial::start(Transport::Tls, "lanes = 1");
     let [mut owner, mut ann, mut bert] = clients(&trial);
     contribute(&mut owner, &mut ann, &mut bert);
     let good = spec(&mut owner, "prices", 2);
@@ -174,6 +174,14 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     let status = bert.run_status("prices").unwrap();
     assert_eq!(bert.run_spec(&status).unwrap(), good);
     said(bert.drop_run("prices"), "may remove this run");
+    // A removal that broke off once bob had forgotten the run can be tried again.
+    drop((owner, ann, bert));
+    trial.stop(Party::Bob);
+    std::fs::remove_dir_all(trial.store(Party::Bob).join("runs")).unwrap();
+    trial.launch(Party::Bob);
+    trial.wait();
+    let [mut owner, mut ann, _] = clients(&trial);
+    said(owner.run_status("prices"), "which bob does not list");
     owner.drop_run("prices").unwrap();
     said(ann.run_status("prices"), "no run \"prices\"");
 }
