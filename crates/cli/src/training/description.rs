@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use toml::{Table, Value};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::train::TrainSpec;
-use trefoil_nn::train::loss::Likelihoods;
 use trefoil_nn::train::init::Init;
+use trefoil_nn::train::loss::Likelihoods;
 
 use super::data::Source;
 use super::layers;

@@ -179,7 +179,8 @@ fn reveals(d: &Description, owner: &str, step: &Program, sums: &Sums, validated:
     let mut all = Vec::new();
     if d.reveal.metrics {
         let mut slots = sums.trained.clone();
-        let what = if sums.trained.len() > 1 { "sum of the loss and number of right answers" } else { "sum of the loss" };
+        let what =
+            if sums.trained.len() > 1 { "sum of the loss and number of right answers" } else { "sum of the loss" };
         let mut purpose = format!("{what} over the epoch's training rows");
         if validated {
             slots.extend(&sums.validated);
