@@ -132,7 +132,7 @@ pub struct RunSpec {
     pub reveals: Vec<Disclosure>,
     /// Whether and how the trained model is served.
     pub publish: Option<Publication>,
-    /// Steps between two checkpoints. There is another at the end of every epoch.
+    /// Steps between two checkpoints. There is another at the end of every epoch, and where rows are shuffled no other.
     pub checkpoint: u32,
 }
 

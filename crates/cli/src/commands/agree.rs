@@ -74,13 +74,8 @@ fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::R
         spec.steps(),
         spec.batch
     ))?;
-    let tensors: Vec<String> = spec
-        .step
-        .states
-        .iter()
-        .map(|s| format!("{} {:?}", s.name, s.shape))
-        .filter(|s| !s.contains("metrics"))
-        .collect();
-    output::line(format!("model   {}", tensors.join(", ")))?;
+    // All of them: what is left out here could hold what the author does not name.
+    let tensors: Vec<String> = spec.step.states.iter().map(|s| format!("{} {:?}", s.name, s.shape)).collect();
+    output::line(format!("keeps   {}", tensors.join(", ")))?;
     print_reveals(&words(spec), &learnt(spec))
 }

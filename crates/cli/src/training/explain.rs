@@ -171,3 +171,44 @@ pub(crate) fn print_reveals(reveals: &[String], learnt: &[String]) -> anyhow::Re
     reveals.iter().try_for_each(|r| output::line(format!("  {r}")))?;
     learnt.iter().try_for_each(output::line)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::training::description::parse;
+
+    const RUN: &str = "name = \"r\"\n[model]\ninput = [4]\nlayers = [{ dense = 3 }]\n[loss]\nname = \"cross-entropy\"\n\
+                       [optimizer]\nname = \"sgd\"\nrate = 0.1\n[train]\nrows = 64\nepochs = 1\nbatch = 8\nvalidation = 0.25\n";
+
+    fn explained_run(more: &str) -> anyhow::Result<Explained> {
+        let d = parse(&format!("{RUN}{more}"), Path::new(""), false)?;
+        explained(&plan(&d, (0, &imagined(&d)?), "owner", &Network::LAN)?.spec, &Network::LAN)
+    }
+
+    #[test]
+    fn what_leaks_to_whom_is_said() {
+        let plain = explained_run("").unwrap();
+        assert!(plain.reveals.is_empty());
+        assert!(plain.servers_learn[0].ends_with("and the order of rows."));
+        assert!(plain.servers_learn[1].contains("likelihoods and losses stay shared"));
+        let shown = explained_run("[privacy]\nlikelihoods = \"alice\"").unwrap();
+        let reveal =
+            |rows| format!("to alice (the server): every {rows} row's class likelihoods, each time it is used");
+        assert_eq!(shown.reveals, [reveal("training"), reveal("validation")]);
+        assert!(shown.servers_learn[1].starts_with("Alice, the server, learns every training row's class likelihoods"));
+        assert!(!shown.servers_learn[2].contains("likelihoods"));
+        assert!(shown.step.rounds + 10 < plain.step.rounds, "{} for {}", shown.step.rounds, plain.step.rounds);
+        let shuffled = explained_run("shuffle_rows = true").unwrap();
+        assert!(shuffled.servers_learn[0].contains("no server knows whose a row is"));
+    }
+
+    #[test]
+    fn modes_that_do_not_exist_are_refused() {
+        for who in ["carol", "bob", "dave"] {
+            let e = explained_run(&format!("[privacy]\nlikelihoods = {who:?}")).err().unwrap().to_string();
+            assert!(e.contains("does not exist") && e.contains("\"alice\""), "{e}");
+        }
+    }
+}

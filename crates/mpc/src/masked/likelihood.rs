@@ -73,7 +73,7 @@ pub(crate) fn likelihoods(
     }
     let own = Zeroizing::new(seal_values(net.role, logits, &m.output, shift));
     let mut theirs = Zeroizing::new(vec![0; value_bytes(n, shift)]);
-    net.to_alice(&own, &mut theirs)?;
+    net.tell_alice(&own, &mut theirs)?;
     let mut share = m.share;
     if net.role == Role::A {
         let values = Zeroizing::new(open_values(&own, &theirs, n, shift)?);
@@ -103,5 +103,38 @@ pub(crate) fn softmax(row: &[i64], shift: u32, bits: u32, fraction_bits: u32, ou
         p[i] = fixed((x - top).exp() / sum);
         cost[i] = fixed(sum.ln() - (x - top));
         hit[i] = fixed(f64::from(u8::from(largest == Some(i))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(row: &[i64]) -> Vec<u64> {
+        let mut out = vec![0; TABLE * row.len()];
+        softmax(row, 16, 16, 16, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_row_of_known_likelihoods() {
+        // Odds of 1 : 2 : 1, in units of 2^-16.
+        let two = (2.0_f64.ln() * 65536.0).round() as i64;
+        let quarter = 1 << 14;
+        let cost = [4.0_f64.ln(), 2.0_f64.ln()].map(|c| (c * 65536.0).round() as u64);
+        let expected = [quarter, 2 * quarter, quarter, cost[0], cost[1], cost[0], 0, 1 << 16, 0];
+        let near = |(a, b): (&u64, &u64)| a.abs_diff(*b) <= 1;
+        assert!(table(&[0, two, 0]).iter().zip(&expected).all(near));
+    }
+
+    #[test]
+    fn a_common_constant_modulo_the_ring_changes_nothing() {
+        // Alice computes the same from every constant: what she is shown is as likely with each of them.
+        let row = [-70_000, 3, 1 << 20, 65_536, 1 << 20];
+        for constant in [1, -1, 1 << 46, i64::MAX >> 16, 0x5a5a_5a5a_5a5a] {
+            let moved = row.map(|v: i64| (v.wrapping_add(constant) << 16) >> 16);
+            assert_eq!(table(&moved), table(&row), "{constant}");
+        }
+        assert_eq!(table(&row)[12..], [1 << 16, 0, 0], "the first of the largest");
     }
 }

@@ -74,7 +74,7 @@ impl<'a> Online<'a> {
     }
 
     /// One round in which bob alone sends something: `own` is his message, `theirs` where alice receives it.
-    pub(crate) fn to_alice(&mut self, own: &[u8], theirs: &mut [u8]) -> Result<(), MpcError> {
+    pub(crate) fn tell_alice(&mut self, own: &[u8], theirs: &mut [u8]) -> Result<(), MpcError> {
         let tag = self.step as Tag * EXCHANGES + self.exchange;
         self.exchange += 1;
         match self.role {

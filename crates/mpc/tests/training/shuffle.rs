@@ -1,13 +1,16 @@
 //! Rows shuffled among three parties: all of them, in every order, and nothing to be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use trefoil_link::Phase;
 use trefoil_link::frame::HEADER;
 use trefoil_mpc::MpcError;
-use trefoil_prg::Pair;
+use trefoil_prg::replay::Interceptor;
+use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_ring::Words;
+use trefoil_testkit::uniform::{Place, Report, Samples};
 use trefoil_testkit::{Links, World};
 
 /// Rows that tell which they are in every word.
@@ -96,32 +99,62 @@ fn it_costs_what_is_said() {
     assert_eq!(order(&put_together(&a, &b), width).into_iter().collect::<BTreeSet<_>>().len(), rows);
 }
 
-#[test]
-fn what_everyone_sees_and_holds_is_uniform() {
-    let sessions = 300;
+/// Every draw of one kind is zero, at everybody.
+struct Silent(Purpose);
+
+impl Interceptor for Silent {
+    fn filled(&self, draw: &DrawId, _: u64, words: &mut [u64]) {
+        if draw.purpose == self.0 {
+            words.fill(0);
+        }
+    }
+}
+
+/// What alice receives, what bob receives, and both shares at the end: tested word by word and in pairs, on the same
+/// shares in every session.
+fn views(planted: Option<Purpose>) -> Vec<Report> {
     let mut world = World::unlogged(11);
-    let values = table(3, 2);
-    let (xa, xb) = world.split(&values);
-    let mut ones: [Vec<u32>; 5] = Default::default();
-    for _ in 0..sessions {
-        // The same shares each time: only the lot is new.
+    let (xa, xb) = world.split(&table(3, 2));
+    if let Some(purpose) = planted {
+        world.intercept(Arc::new(Silent(purpose)));
+    }
+    let places = |name: &str, n: usize| (0..n).map(|i| Place { name: format!("{name} {i}"), width: 64 }).collect();
+    let mut samples =
+        [("alice", 6), ("bob", 18), ("shares", 6), ("shares", 6)].map(|(w, n)| Samples::new(places(w, n)));
+    for _ in 0..400 {
         let (mut a, mut b) = (xa.clone(), xb.clone());
         let (mut links, seen) = Links::memory().recorded();
         world.shuffle_over((&mut a, &mut b), 2, &mut links).unwrap();
-        let received = [&seen.alice, &seen.bob, &seen.dealt].map(|view| {
-            let view = view.lock().unwrap();
-            view.iter().filter(|f| !f.sent).flat_map(|f| f.bytes.clone()).collect::<Vec<u8>>()
+        let [alice, mut bob, dealt] = [&seen.alice, &seen.bob, &seen.dealt].map(|view| {
+            let received = view.lock().unwrap();
+            let bytes = received.iter().filter(|f| !f.sent).flat_map(|f| f.bytes.clone()).collect::<Vec<u8>>();
+            bytes.chunks_exact(8).map(|b| u64::from_le_bytes(b.try_into().unwrap())).collect::<Vec<u64>>()
         });
-        assert_eq!([received[0].len(), received[1].len(), received[2].len()], [48, 48, 96]);
-        let shares = [a.bytes().to_vec(), b.bytes().to_vec()];
-        for (counts, bytes) in ones.iter_mut().zip(received.iter().chain(&shares)) {
-            counts.resize(8 * bytes.len(), 0);
-            counts.iter_mut().enumerate().for_each(|(i, c)| *c += u32::from(bytes[i / 8] >> (i % 8) & 1));
+        bob.extend(dealt);
+        for (samples, words) in samples.iter_mut().zip([&alice[..], &bob, &a, &b]) {
+            samples.push(0, words);
         }
     }
-    let (mean, deviation) = (f64::from(sessions) / 2.0, f64::from(sessions).sqrt() / 2.0);
-    let worst = ones.iter().flatten().map(|c| (f64::from(*c) - mean).abs() / deviation).fold(0.0, f64::max);
-    assert!(worst < 5.5, "{worst} standard deviations");
+    let report = |s: &Samples| {
+        let mut report = s.singles(1e-7);
+        report.add(s.pairs(1e-7));
+        report
+    };
+    samples.iter().map(report).collect()
+}
+
+#[test]
+fn what_everyone_receives_and_holds_is_uniform() {
+    for report in views(None) {
+        assert!(report.findings.is_empty() && report.alarm < 1e-6, "{:#?}", report.findings);
+    }
+}
+
+#[test]
+fn a_share_handed_over_bare_and_a_correction_without_a_fresh_share_are_seen() {
+    let bare = views(Some(Purpose::RowMask));
+    assert!(bare[1].found("repeated word"), "alice's share goes to bob as it is");
+    assert!(!views(Some(Purpose::RowShare))[1].findings.is_empty());
 }
 
 #[test]

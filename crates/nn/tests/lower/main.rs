@@ -5,5 +5,6 @@ mod common;
 mod costs;
 mod functions;
 mod layers;
+mod likelihoods;
 mod networks;
 mod optimisers;

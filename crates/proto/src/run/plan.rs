@@ -130,14 +130,15 @@ impl RunSpec {
     }
 
     /// Whether the states are put on disk after the `count` places from `at` on: at every interval, and before anything
-    /// is revealed.
+    /// is revealed. Where rows are shuffled, no interval ends within an epoch: a server that comes back may open the rows
+    /// in a new order, and each is to be used once.
     pub fn saves(&self, at: Position, count: u32) -> bool {
         let next = self.after(at, count);
         let interval = u64::from(self.checkpoint.max(1));
         at.phase <= Phase::Check
             && (next.epoch > at.epoch
                 || next.phase > Phase::Check
-                || self.steps_before(at) / interval < self.steps_before(next) / interval)
+                || !self.shuffle && self.steps_before(at) / interval < self.steps_before(next) / interval)
     }
 
     /// The value revealed at a place: its number in the list, and what it is.

@@ -95,6 +95,9 @@ fn states_are_saved_at_intervals_and_before_anything_is_revealed() {
     let saved: Vec<bool> = walk(&quiet, false)[..5].iter().map(|p| quiet.saves(*p, 1)).collect();
     assert_eq!(saved, [false, false, true, true, false]);
     assert!(quiet.saves(Position::START, 4) && !quiet.saves(Position::START, 2));
+    let shuffled = RunSpec { shuffle: true, ..quiet };
+    let saved: Vec<bool> = walk(&shuffled, false)[..5].iter().map(|p| shuffled.saves(*p, 1)).collect();
+    assert_eq!(saved, [false, false, false, true, false]);
 }
 
 #[test]
