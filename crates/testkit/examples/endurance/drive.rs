@@ -108,7 +108,9 @@ pub(crate) fn drive(
         }
     };
     let time = began.elapsed();
-    outcome(&mut owner, task, &spec, &last).map(|o| Outcome { time, kills, ..o })
+    let outcome = outcome(&mut owner, task, &spec, &last).map(|o| Outcome { time, kills, ..o })?;
+    tell(&format!("{name}: {} epochs, accuracy {:.2}", outcome.epochs, outcome.accuracy));
+    Ok(outcome)
 }
 
 /// Reads what the run revealed and compares the witness with the rows.

@@ -84,6 +84,9 @@ fn arguments() -> Result<Arguments, String> {
     if a.runs == 0 || a.batch == 0 || a.rows == 0 || !a.rows.is_multiple_of(a.batch) {
         return Err("--runs must be positive, and --rows a multiple of --batch".into());
     }
+    if a.drawn && a.runs < 3 {
+        return Err("--drawn needs --runs 3 or more: another order moves the accuracy by itself".into());
+    }
     Ok(a)
 }
 
