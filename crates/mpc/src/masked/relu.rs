@@ -95,27 +95,32 @@ fn fill(out: &mut [u64], start: usize, value: impl Fn(usize) -> u64) {
 
 /// This evaluator's additive share of b * (x >> f), from the public bits `bhat` and the wires' deltas.
 pub(crate) fn select(role: Role, f: u32, delta: &[u64], bhat: &[u64], m: SelectMaterial) -> Words {
-    let mut out = m.beta;
+    let SelectMaterial { beta: mut out, value, beta_value, top, beta_top } = m;
+    let wires = out.iter_mut().zip(delta).zip(value.iter().zip(beta_value.iter())).enumerate();
+    // All ones where the public bit is one.
+    let chosen = |i: usize| bit(bhat, i).wrapping_neg();
     if f == 0 {
-        for (i, ((o, d), (l, bl))) in out.iter_mut().zip(delta).zip(m.value.iter().zip(m.beta_value.iter())).enumerate()
-        {
-            let b = bit(bhat, i);
-            let sign = 1u64.wrapping_sub(b << 1);
-            let x = role.public(*d).wrapping_sub(*l) & b.wrapping_neg();
-            *o = x.wrapping_add(sign.wrapping_mul(d.wrapping_mul(*o).wrapping_sub(*bl)));
+        for (i, ((o, d), (l, bl))) in wires {
+            let b = chosen(i);
+            let x = role.public(*d).wrapping_sub(*l) & b;
+            *o = x.wrapping_add(negated(d.wrapping_mul(*o).wrapping_sub(*bl), b));
         }
         return out;
     }
-    for (i, o) in out.iter_mut().enumerate() {
-        let (public, no_top) = public_terms(delta[i], f);
+    for ((i, ((o, d), (tau, beta_tau))), (top, beta_top)) in wires.zip(top.iter().zip(beta_top.iter())) {
+        let (public, no_top) = public_terms(*d, f);
         let wrap = |top: u64| no_top & (top << (64 - f));
-        let b = bit(bhat, i);
-        let sign = 1u64.wrapping_sub(b << 1);
-        let x = role.public(public).wrapping_sub(m.value[i]).wrapping_add(wrap(m.top[i])) & b.wrapping_neg();
-        let y = public.wrapping_mul(*o).wrapping_sub(m.beta_value[i]).wrapping_add(wrap(m.beta_top[i]));
-        *o = x.wrapping_add(sign.wrapping_mul(y));
+        let b = chosen(i);
+        let x = role.public(public).wrapping_sub(*tau).wrapping_add(wrap(*top)) & b;
+        let y = public.wrapping_mul(*o).wrapping_sub(*beta_tau).wrapping_add(wrap(*beta_top));
+        *o = x.wrapping_add(negated(y, b));
     }
     out
+}
+
+/// `-y` where `b` is all ones, `y` where it is zero.
+fn negated(y: u64, b: u64) -> u64 {
+    (y ^ b).wrapping_sub(b)
 }
 
 /// Deals ReLU with truncation by `f` bits of `n` wires.
