@@ -83,11 +83,12 @@ impl Stream {
     fn blocks(&self, words: &mut [u64]) {
         let counter = self.first.wrapping_add(u128::from(self.at / 2));
         let (high, low) = ((counter >> 64) as u64, counter as u64);
-        for (i, block) in (0u64..).zip(words.chunks_exact_mut(2)) {
-            let (low, carry) = low.overflowing_add(i);
-            block[0] = high.wrapping_add(u64::from(carry)).swap_bytes();
-            block[1] = low.swap_bytes();
-        }
+        // Blocks until the low half is full, which nearly all pieces are far from.
+        let room = usize::try_from(!low).unwrap_or(usize::MAX).saturating_add(1);
+        let (blocks, _) = words.as_chunks_mut::<2>();
+        let (first, carried) = blocks.split_at_mut(blocks.len().min(room));
+        write_counters(first, high, low);
+        write_counters(carried, high.wrapping_add(1), 0);
         let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(words);
         self.cipher.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
     }
@@ -106,6 +107,14 @@ impl Stream {
         if let Some(tap) = &mut self.tap {
             tap.at = word;
         }
+    }
+}
+
+/// Writes counter blocks whose low half counts up from `low` without a carry.
+fn write_counters(blocks: &mut [[u64; 2]], high: u64, low: u64) {
+    let high = high.swap_bytes();
+    for (i, block) in (0u64..).zip(blocks) {
+        *block = [high, low.wrapping_add(i).swap_bytes()];
     }
 }
 

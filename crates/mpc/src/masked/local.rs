@@ -1,6 +1,7 @@
 //! Local operations: the same arithmetic on deltas, on masks, on additive shares and in the clear.
 
 use trefoil_ring::Words;
+use trefoil_ring::geometry::Pool2d;
 
 use crate::program::{Op, Program, ValueId, ValueInfo};
 
@@ -52,6 +53,10 @@ pub(crate) fn apply(c: &Context<'_>, i: usize, constants: u64, operands: &mut im
         }
         Op::Add { x, y } => {
             let mut v = if x == y { Words::from(operands.read(*x)) } else { operands.take(*x, i) };
+            if let Some((pool, index)) = added_windows(c, *y) {
+                windows::unwindow(operands.read(*y), c.rows(*y), pool, index, &mut v);
+                return Some(v);
+            }
             let (rows, size) = (c.rows(*y), c.infos[*y].elements());
             let run = v.len() / rows;
             for (v, y) in v.chunks_mut(run).zip(operands.read(*y).chunks(size)) {
@@ -97,6 +102,7 @@ pub(crate) fn apply(c: &Context<'_>, i: usize, constants: u64, operands: &mut im
             window_slot(operands.read(*x), c.rows(i), pool, *index, &mut out);
             out
         }
+        Op::Unwindow { x, .. } if added_windows(c, i).is_some() => operands.take(*x, i),
         Op::Unwindow { x, pool, index } => {
             let mut out = zeros();
             windows::unwindow(operands.read(*x), c.rows(i), pool, *index, &mut out);
@@ -104,6 +110,15 @@ pub(crate) fn apply(c: &Context<'_>, i: usize, constants: u64, operands: &mut im
         }
         _ => return None,
     })
+}
+
+/// The windows of value `i` if one sum alone reads them, as what is added: it adds their elements where they lie, and
+/// value `i` stays as small as its operand.
+fn added_windows<'a>(c: &Context<'a>, i: ValueId) -> Option<(&'a Pool2d, usize)> {
+    let Op::Unwindow { pool, index, .. } = &c.program.steps[i].op else { return None };
+    let mut readers = c.program.steps[i..].iter().map(|s| &s.op).filter(|op| op.operands().contains(&i));
+    let (Some(Op::Add { x, y }), None) = (readers.next(), readers.next()) else { return None };
+    (*y == i && *x != i && c.count(*x) == c.count(i)).then_some((pool, *index))
 }
 
 fn scaled(mut x: Words, factor: i64) -> Words {

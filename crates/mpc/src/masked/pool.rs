@@ -3,6 +3,8 @@
 //! A 2 x 2 window takes two levels: compare and select (3 rounds, by keys none), re-open (1), compare and select (3).
 //! The result is additive. For each comparison: the comparison's bits and 128 bits dealt; 64 bits each way for each re-opened winner.
 
+use std::sync::Arc;
+
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
 use trefoil_ring::geometry::Pool2d;
@@ -95,7 +97,7 @@ pub(crate) fn deal_max<D: Dealing>(
     let mut m = MaxMaterial::default();
     for (l, &(pairs, passes)) in levels.iter().enumerate() {
         let at = at.unit(l)?;
-        let positive = deal_relu(d, at, pairs * n, 0, layout, &differences(&candidates, n))?;
+        let positive = deal_relu(d, at, pairs * n, 0, layout, &Arc::new(differences(&candidates, n)))?;
         let mut second = D::room(pairs * n);
         if D::KEEPS {
             pairs_of(&candidates, n).for_each(|(_, b)| second.extend(b));

@@ -153,7 +153,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
                 unmasked(StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.read(*x))?))
             }
             Op::Relu { x, shift, window, compare } => {
-                let m = deal_relu(d, at, n, *shift, &Layout::new(*window, *compare), masks.read(*x))?;
+                let m = deal_relu(d, at, n, *shift, &Layout::new(*window, *compare), &masks.held[*x])?;
                 unmasked(StepMaterial::Relu(Box::new(m)))
             }
             Op::MaxPool { x, pool, window, compare } => {
@@ -172,7 +172,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
                 Ok((StepMaterial::Sign(Box::new(m)), Arc::new(beta)))
             }
             Op::Select { bit, x, shift } => {
-                let m = deal_select(d, at, n, *shift, masks.read(*x), masks.read(*bit))?;
+                let m = deal_select(d, at, n, *shift, &masks.held[*x], masks.read(*bit))?;
                 unmasked(StepMaterial::Select(Box::new(m)))
             }
             Op::Bit { bit } => unmasked(StepMaterial::Bit(deal_bit(d, at, n, masks.read(*bit))?)),

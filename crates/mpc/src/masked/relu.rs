@@ -4,6 +4,8 @@
 //! `truncate`), b * (z >> f) is a public combination of the dealt beta, tau, top, beta*tau and beta*top: local.
 //! 3 * 64 + 2 f bits dealt beside the comparison. Without truncation (f = 0) beta and beta*lambda are dealt: 128 bits.
 
+use std::sync::Arc;
+
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
 
@@ -20,8 +22,11 @@ use crate::error::MpcError;
 #[derive(Default)]
 pub(crate) struct SelectMaterial {
     beta: Words,
-    /// f > 0: shares of tau and beta*tau. f = 0: this party's lambda and beta*lambda.
+    /// f = 0 only: this party's lambda, which belongs to the wire.
+    lambda: Arc<Words>,
+    /// f > 0 only: shares of tau.
     value: Words,
+    /// Shares of beta*tau; of beta*lambda where f = 0.
     beta_value: Words,
     /// f > 0 only: shares of top and beta*top.
     top: Words,
@@ -38,7 +43,10 @@ pub(crate) enum ReluMaterial {
 
 impl SelectMaterial {
     pub(crate) fn words(&self) -> usize {
-        [&self.beta, &self.value, &self.beta_value, &self.top, &self.beta_top].iter().map(|w| w.len()).sum()
+        [&self.beta, &*self.lambda, &self.value, &self.beta_value, &self.top, &self.beta_top]
+            .iter()
+            .map(|w| w.len())
+            .sum()
     }
 }
 
@@ -57,7 +65,7 @@ pub(crate) fn deal_select<D: Dealing>(
     at: At,
     n: usize,
     f: u32,
-    lambda: &[u64],
+    lambda: &Arc<Words>,
     beta: &[u64],
 ) -> Result<SelectMaterial, MpcError> {
     let mut betas = d.open_shares(at, Purpose::Beta)?;
@@ -69,7 +77,7 @@ pub(crate) fn deal_select<D: Dealing>(
             let product = |i: usize| lambda[i] & bit(beta, i).wrapping_neg();
             d.deal(&mut products, len, 64, &mut m.beta_value, |out| fill(out, start, product))?;
         }
-        m.value.extend(lambda);
+        m.lambda = lambda.clone();
         return Ok(m);
     }
     (m.value, m.top, m.beta_top) = (D::room(n), D::room(n), D::room(n));
@@ -95,27 +103,33 @@ fn fill(out: &mut [u64], start: usize, value: impl Fn(usize) -> u64) {
 
 /// This evaluator's additive share of b * (x >> f), from the public bits `bhat` and the wires' deltas.
 pub(crate) fn select(role: Role, f: u32, delta: &[u64], bhat: &[u64], m: SelectMaterial) -> Words {
-    let mut out = m.beta;
+    let SelectMaterial { beta: mut out, lambda, value, beta_value, top, beta_top } = m;
+    let value = if f == 0 { &lambda[..] } else { &value[..] };
+    let wires = out.iter_mut().zip(delta).zip(value.iter().zip(beta_value.iter())).enumerate();
+    // All ones where the public bit is one.
+    let chosen = |i: usize| bit(bhat, i).wrapping_neg();
     if f == 0 {
-        for (i, ((o, d), (l, bl))) in out.iter_mut().zip(delta).zip(m.value.iter().zip(m.beta_value.iter())).enumerate()
-        {
-            let b = bit(bhat, i);
-            let sign = 1u64.wrapping_sub(b << 1);
-            let x = role.public(*d).wrapping_sub(*l) & b.wrapping_neg();
-            *o = x.wrapping_add(sign.wrapping_mul(d.wrapping_mul(*o).wrapping_sub(*bl)));
+        for (i, ((o, d), (l, bl))) in wires {
+            let b = chosen(i);
+            let x = role.public(*d).wrapping_sub(*l) & b;
+            *o = x.wrapping_add(negated(d.wrapping_mul(*o).wrapping_sub(*bl), b));
         }
         return out;
     }
-    for (i, o) in out.iter_mut().enumerate() {
-        let (public, no_top) = public_terms(delta[i], f);
+    for ((i, ((o, d), (tau, beta_tau))), (top, beta_top)) in wires.zip(top.iter().zip(beta_top.iter())) {
+        let (public, no_top) = public_terms(*d, f);
         let wrap = |top: u64| no_top & (top << (64 - f));
-        let b = bit(bhat, i);
-        let sign = 1u64.wrapping_sub(b << 1);
-        let x = role.public(public).wrapping_sub(m.value[i]).wrapping_add(wrap(m.top[i])) & b.wrapping_neg();
-        let y = public.wrapping_mul(*o).wrapping_sub(m.beta_value[i]).wrapping_add(wrap(m.beta_top[i]));
-        *o = x.wrapping_add(sign.wrapping_mul(y));
+        let b = chosen(i);
+        let x = role.public(public).wrapping_sub(*tau).wrapping_add(wrap(*top)) & b;
+        let y = public.wrapping_mul(*o).wrapping_sub(*beta_tau).wrapping_add(wrap(*beta_top));
+        *o = x.wrapping_add(negated(y, b));
     }
     out
+}
+
+/// `-y` where `b` is all ones, `y` where it is zero.
+fn negated(y: u64, b: u64) -> u64 {
+    (y ^ b).wrapping_sub(b)
 }
 
 /// Deals ReLU with truncation by `f` bits of `n` wires.
@@ -125,7 +139,7 @@ pub(crate) fn deal_relu<D: Dealing>(
     n: usize,
     f: u32,
     layout: &Layout,
-    lambda: &[u64],
+    lambda: &Arc<Words>,
 ) -> Result<ReluMaterial, MpcError> {
     if layout.keys {
         return Ok(ReluMaterial::Keys(deal_keyed(d, at, n, f, layout.window, lambda)?));

@@ -48,6 +48,27 @@ fn images_are_cut_padded_and_pooled() {
     both(&[4, 5, 1], &[], &[Op::Crop { x: X, pads }]);
 }
 
+/// The same sum, whether it adds the elements of the windows where they lie or finds them spread out.
+#[test]
+fn windows_that_are_only_added_may_stay_small() {
+    let pool = Pool2d { input: (4, 5), channels: 1, window: (2, 3), stride: (1, 2), pads: Pads::default() };
+    let sum = |read_twice: bool| {
+        let unwindow = Op::Unwindow { x: X + 1, pool, index: 5 };
+        let mut ops = vec![Op::State { slot: 0 }, Op::Open { x: 1 }];
+        ops.push(Op::Product { x: 0, y: 2, map: Bilinear::Elementwise });
+        ops.extend([Op::Window { x: X, pool, index: 1 }, unwindow]);
+        if read_twice {
+            ops.push(Op::Scale { x: X + 2, factor: 3, extra: 0 });
+        }
+        ops.push(Op::Add { x: X, y: X + 2 });
+        let p = program(vec![4, 5, 1], &[(&[1], F)], ops);
+        let ran = run(24, &p, 3, &values(&mut Random::new(21), 60, 1 << 40), &[]);
+        ran.exact();
+        ran.got
+    };
+    assert_eq!(sum(false), sum(true));
+}
+
 #[test]
 fn slices_sums_and_repetitions() {
     both(&[4, 5, 1], &[], &[Op::Slice { x: X, axis: 1, start: 1, len: 3 }]);

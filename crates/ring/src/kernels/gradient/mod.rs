@@ -40,7 +40,7 @@ fn input_with(isa: Isa, samples: usize, g: &Conv2d, dy: &[u64], w: &[u64], out: 
         return portable::input(samples, g, dy, w, out);
     }
     let depthwise = is_depthwise(g);
-    if let Some(back) = input::flipped(g).filter(|_| !depthwise) {
+    if let Some(back) = input::flipped(isa, g).filter(|_| !depthwise) {
         return input::convolve(isa, samples, &back, dy, w, out);
     }
     let task = |dy: &[u64], out: &mut [u64]| {
@@ -72,7 +72,7 @@ fn weights_with(isa: Isa, samples: usize, g: &Conv2d, x: &[u64], dy: &[u64], out
             return depthwise::gradient(isa, By::Weights, dy.len() / to, g, dy, x, out);
         }
         for group in 0..g.groups {
-            weights::gather(isa, g, group, x, dy, out);
+            weights::gradient(isa, g, group, x, dy, out);
         }
     };
     let threads = threads(samples, g, to);
