@@ -6,6 +6,7 @@ mod common;
 use common::{Trial, eventually, training};
 use training::{FEATURES, TRUTH, agree, close, contribute, finished, ideal, initial, publication, shown, spec};
 use trefoil_client::{Client, ClientError, Order, Reveal, RowRange, RunSpec, Stage};
+use trefoil_mpc::program::{Op, Step};
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
 
@@ -155,6 +156,20 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     refused(&|s| s.metrics.clear(), "stores state 2, which is no metric");
     refused(&|s| s.reveals[0].program = s.check.as_ref().unwrap().program.clone(), "reveals nothing");
     refused(&|s| s.check.as_mut().unwrap().program = training::reveal(1), "the check: reveals something");
+    // Weights are no likelihoods: a value to be revealed cannot show them to a server on its way.
+    let shown = |s: &mut RunSpec| {
+        let program = &mut s.reveals[1].program;
+        let shift = program.states[0].scale.saturating_sub(16);
+        let ops = [
+            Op::Reshape { x: 1, shape: vec![FEATURES] },
+            Op::Broadcast { x: 2, shape: vec![FEATURES], batch: true },
+            Op::Likelihoods { x: 3, shift },
+        ];
+        for (at, op) in (2..).zip(ops) {
+            program.steps.insert(at, Step { layer: "leak".into(), op });
+        }
+    };
+    refused(&shown, "shows likelihoods to a server");
     let overlapping = |s: &mut RunSpec| {
         s.shuffle = true;
         s.check.as_mut().unwrap().rows = RowRange { first: 36, end: 44 };

@@ -304,11 +304,11 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
 
 /// What the servers learn of a run, in words.
 pub(crate) fn learnt(spec: &RunSpec) -> Vec<String> {
-    let learn = "The servers learn the network's shape, the number of rows and columns, the schedule";
+    let learn = "The servers learn the network's shape, the number of rows and columns";
     let order = match spec.shuffled() {
-        None => format!("{learn} and the order of rows."),
+        None => format!("{learn}, the schedule and the order of rows."),
         Some((words, _)) => format!(
-            "{learn}.\nTraining rows are shuffled on shares first ({} between the servers, once): no server knows whose a \
+            "{learn} and the schedule.\nTraining rows are shuffled on shares first ({} between the servers, once): no server knows whose a \
              row is.",
             output::bytes(32 * words.len() as u64)
         ),
