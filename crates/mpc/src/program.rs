@@ -18,7 +18,7 @@ use trefoil_ring::geometry::Conv2d;
 pub use op::Op;
 
 /// Version of the protocol and of this format: part of the hash that all parties compare.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
