@@ -56,11 +56,11 @@ impl Blocks {
     }
 
     pub(super) fn get(&self) -> &[Block] {
-        bytemuck::cast_slice(&self.0)
+        self.0.as_chunks().0
     }
 
     pub(super) fn get_mut(&mut self) -> &mut [Block] {
-        bytemuck::cast_slice_mut(&mut self.0)
+        self.0.as_chunks_mut().0
     }
 
     /// Overwrites the first blocks.
@@ -78,11 +78,11 @@ impl Values {
     }
 
     pub(super) fn get(&self) -> &[Value] {
-        bytemuck::cast_slice(&self.0)
+        self.0.as_chunks().0
     }
 
     pub(super) fn get_mut(&mut self) -> &mut [Value] {
-        bytemuck::cast_slice_mut(&mut self.0)
+        self.0.as_chunks_mut().0
     }
 }
 
