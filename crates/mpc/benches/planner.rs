@@ -19,9 +19,16 @@ use trefoil_testkit::world::Shared;
 const RUNS: usize = 5;
 const ELEMENTS: usize = 1 << 16;
 
-fn program(compare: Compare) -> Program {
-    let window = Window { lo: 16, k: 32 };
-    let ops = [Op::Input, Op::Open { x: 0 }, Op::Relu { x: 1, shift: 16, window, compare }];
+fn relu(compare: Compare) -> Op {
+    Op::Relu { x: 1, shift: 16, window: Window { lo: 16, k: 32 }, compare }
+}
+
+fn sign(compare: Compare) -> Op {
+    Op::Sign { x: 1, window: Window { lo: 16, k: 32 }, compare }
+}
+
+fn program(op: Op) -> Program {
+    let ops = [Op::Input, Op::Open { x: 0 }, op];
     let steps = ops.map(|op| Step { layer: op.name().into(), op }).into();
     Program { fraction_bits: 16, input_shape: vec![ELEMENTS], weights: vec![], states: vec![], rates: 0, steps }
 }
@@ -40,10 +47,12 @@ fn dealing(world: &World, model: &Shared) -> f64 {
 }
 
 fn main() {
-    println!("{:<10} {:>10} {:>22} {:>22}", "compare", "bytes", "dealing, s/byte", "evaluating, s/byte");
+    println!("{:<5} {:<10} {:>10} {:>22} {:>22}", "step", "compare", "bytes", "dealing, s/byte", "evaluating, s/byte");
     let trees = [(2, 4), (4, 4), (6, 4)].map(|(block, arity)| Compare::Tree { block, arity });
-    for compare in trees.into_iter().chain([Compare::Keys]) {
-        let program = program(compare);
+    let ops = trees.into_iter().chain([Compare::Keys]).map(relu).chain([sign(Compare::Keys)]);
+    for op in ops {
+        let compare = op.compare().unwrap();
+        let program = program(op.clone());
         let bytes = cost(&program, 1).unwrap()[2].offline as f64;
         let mut world = World::unlogged(1);
         let shared = world.share(&program, &[]).unwrap();
@@ -58,7 +67,8 @@ fn main() {
         let (dealt, evaluated) = (dealt / bytes, evaluated / bytes);
         let beside = |measured: f64, said: f64| format!("{measured:.1e} ({said:.1e})");
         println!(
-            "{:<10} {bytes:>10} {:>22} {:>22}",
+            "{:<5} {:<10} {bytes:>10} {:>22} {:>22}",
+            op.name(),
             compare.to_string(),
             beside(dealt, DEALING[kind]),
             beside(evaluated, EVALUATING[kind])

@@ -232,8 +232,14 @@ fn two_hidden_layers_by_keys_take_five_rounds() {
 #[test]
 fn keys_look_uniform_to_each_evaluator() {
     // One input under fresh lots: every bit of what alice is passed on, and of what bob is dealt, is balanced.
-    let relu = Op::Relu { x: 1, shift: F, window: Window { lo: F, k: 32 }, compare: Compare::Keys };
-    let p = program(vec![64], vec![], vec![Op::Open { x: 0 }, relu]);
+    let (window, compare) = (Window { lo: F, k: 32 }, Compare::Keys);
+    looks_uniform(Op::Relu { x: 1, shift: F, window, compare }, 64 * 8600);
+    looks_uniform(Op::Sign { x: 1, window, compare }, 64 * 3272);
+}
+
+/// Every bit that a step on 64 elements brings either evaluator is balanced; they are more than `least`.
+fn looks_uniform(op: Op, least: usize) {
+    let p = program(vec![64], vec![], vec![Op::Open { x: 0 }, op]);
     let mut world = World::unlogged(5);
     let model = world.share(&p, &[]).unwrap();
     let sessions = 200;
@@ -249,10 +255,10 @@ fn keys_look_uniform_to_each_evaluator() {
         }
     }
     for counts in ones {
-        assert!(counts.len() > 64 * 8600);
+        assert!(counts.len() > least);
         let (mean, deviation) = (f64::from(sessions) / 2.0, f64::from(sessions).sqrt() / 2.0);
         let worst = counts.iter().map(|c| (f64::from(*c) - mean).abs() / deviation).fold(0.0, f64::max);
-        // 5.5 * 10^5 bits: 7 deviations have a probability below 2 * 10^-6.
+        // At most 5.5 * 10^5 bits: 7 deviations have a probability below 2 * 10^-6.
         assert!(worst < 7.0, "{worst} deviations");
     }
 }

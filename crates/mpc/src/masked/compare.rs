@@ -11,11 +11,12 @@
 //!
 //! Before: delta at A and B, lambda at the producer. After: a masked bit, public bhat = b XOR beta, beta XOR-shared.
 
+use rayon::prelude::*;
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::to_planes;
 
-use super::dcf::{self, Group, Keys};
+use super::dcf::{self, Group, KEYS, Keys, Shape};
 use super::dealing::{At, Dealing};
 use super::layout::{Layout, Level, Node, chunks, plane_g, plane_p};
 use super::online::{Online, Role};
@@ -45,8 +46,10 @@ impl CompareMaterial {
     }
 }
 
-/// A carry's bit comes from a key as the last bit of a sum: its XOR shares.
-const BIT: Group = Group { wide: false, narrow: 1 };
+/// The functions that a carry comes of: below the window's top bit, one bit in XOR shares.
+fn shape(layout: &Layout) -> Shape {
+    Shape { bits: layout.window.k - 1, group: Group::Bit }
+}
 
 /// Deals the comparison of `n` wires. `lambda` writes the masks of the elements from its first argument on: it is
 /// called at the producer only. The producer gets beta.
@@ -73,7 +76,7 @@ pub(crate) fn deal_compare<D: Dealing>(
     let mut m = CompareMaterial {
         leaf: D::room(layout.leaf_planes() * all),
         levels: layout.levels.iter().map(level_room).collect(),
-        keys: if layout.keys { dcf::room::<D>(n, k - 1, BIT) } else { Keys::default() },
+        keys: if layout.keys { dcf::room::<D>(n, shape(layout)) } else { Keys::default() },
         top: D::room(all),
         sign: D::room(all),
     };
@@ -102,7 +105,7 @@ pub(crate) fn deal_compare<D: Dealing>(
                 lambda(start, &mut wires);
             }
             let body = (1 << (k - 1)) - 1;
-            dcf::deal_keys(d, roots, len, k - 1, BIT, &mut m.keys, |e| (wires[e] >> lo & body, [0, 0, 1]))?;
+            dcf::deal_keys(d, roots, len, shape(layout), &mut m.keys, |e| (wires[e] >> lo & body, [0, 0, 1]))?;
         }
         let bits = &planes;
         d.deal_bits(&mut top, words, &mut m.top, |out| out.copy_from_slice(&bits[(k as usize - 1) * words..]))?;
@@ -216,24 +219,18 @@ fn carries(
     delta: impl Fn(usize, &mut [u64]),
     out: &mut [u64],
 ) {
-    let (lo, bits) = (layout.window.lo, layout.window.k - 1);
+    let (lo, shape) = (layout.window.lo, shape(layout));
     let mut wires = Words::zeros(n);
     delta(0, &mut wires);
-    let body = (1 << bits) - 1;
-    dcf::evaluate(
-        role,
-        &material.keys,
-        n,
-        bits,
-        BIT,
-        |e| wires[e] >> lo & body,
-        |start, values| {
-            for (o, chunk) in out[start / 64..].iter_mut().zip(values.chunks(64)) {
-                *o = role.ones();
-                chunk.iter().enumerate().for_each(|(i, v)| *o ^= (v[2] & 1) << i);
-            }
-        },
-    );
+    let body = (1 << shape.bits) - 1;
+    let point = |e: usize| wires[e] >> lo & body;
+    let pieces = out.par_chunks_mut(KEYS / 64);
+    dcf::evaluate(role, &material.keys, n, shape, point, pieces, |_, values, out| {
+        for (o, chunk) in out.iter_mut().zip(values.chunks(64)) {
+            *o = role.ones();
+            chunk.iter().enumerate().for_each(|(i, v)| *o ^= (v[2] & 1) << i);
+        }
+    });
 }
 
 /// Room for the tables of one block or node.

@@ -5,10 +5,11 @@
 //! shares of t * v once those of Lambda1 * v, dealt, are added. For v = (1, tau, top), with shares of tau and top as for a
 //! truncation, b * (z >> f) is a public combination of them: b = t if D1 = 1, else 1 - t. Without truncation v = (1, lambda).
 
+use rayon::prelude::*;
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
 
-use super::dcf::{self, Group, Keys};
+use super::dcf::{self, Group, KEYS, Keys, Shape};
 use super::dealing::{At, Dealing};
 use super::layout::chunks;
 use super::online::Role;
@@ -36,8 +37,8 @@ impl KeyedMaterial {
     }
 }
 
-fn group(f: u32) -> Group {
-    Group { wide: true, narrow: f }
+fn shape(f: u32, window: Window) -> Shape {
+    Shape { bits: window.k - 1, group: Group::Wide(f) }
 }
 
 /// Lambda1 and Lambda0, or D1 and D0.
@@ -55,12 +56,12 @@ pub(crate) fn deal_keyed<D: Dealing>(
     window: Window,
     lambda: &[u64],
 ) -> Result<KeyedMaterial, MpcError> {
-    let bits = window.k - 1;
+    let shape = shape(f, window);
     let mut roots = dcf::open_keys(d, at)?;
     let mut halves = d.open_shares(at, Purpose::Half)?;
     let mut products = d.open_shares(at, if f == 0 { Purpose::HalfLambda } else { Purpose::HalfTau })?;
     let mut m = KeyedMaterial {
-        keys: dcf::room::<D>(n, bits, group(f)),
+        keys: dcf::room::<D>(n, shape),
         half: D::room(n),
         half_value: D::room(n),
         ..Default::default()
@@ -88,7 +89,7 @@ pub(crate) fn deal_keyed<D: Dealing>(
             d.deal(taus, len, 64, &mut m.value, |out| fill(out, &|i| lambda[i] >> f))?;
             d.deal(tops, len, f, &mut m.top, |out| fill(out, &|i| lambda[i] >> 63))?;
         }
-        dcf::deal_keys(d, &mut roots, len, bits, group(f), &mut m.keys, |i| {
+        dcf::deal_keys(d, &mut roots, len, shape, &mut m.keys, |i| {
             let wire = lambda[start + i];
             let (top, rest) = split(window, wire);
             let sign = 1u64.wrapping_sub(2 * top);
@@ -102,8 +103,9 @@ pub(crate) fn deal_keyed<D: Dealing>(
 pub(crate) fn keyed(role: Role, f: u32, window: Window, delta: &[u64], m: &KeyedMaterial) -> Words {
     let mut out = Words::zeros(delta.len());
     let point = |i: usize| split(window, delta[i]).1;
-    dcf::evaluate(role, &m.keys, delta.len(), window.k - 1, group(f), point, |start, values| {
-        for (i, v) in (start..).zip(values) {
+    let pieces = out.par_chunks_mut(KEYS);
+    dcf::evaluate(role, &m.keys, delta.len(), shape(f, window), point, pieces, |start, values, out| {
+        for ((i, v), out) in (start..).zip(values).zip(out) {
             let t = v[0].wrapping_add(m.half[i]);
             let t_value = v[1].wrapping_add(m.half_value[i]);
             let (public, wrap, t_wrap) = if f == 0 {
@@ -116,7 +118,7 @@ pub(crate) fn keyed(role: Role, f: u32, window: Window, delta: &[u64], m: &Keyed
             let selected = public.wrapping_mul(t).wrapping_sub(t_value).wrapping_add(t_wrap);
             let whole = role.public(public).wrapping_sub(m.value[i]).wrapping_add(wrap);
             let (top, _) = split(window, delta[i]);
-            out[i] = if top == 1 { selected } else { whole.wrapping_sub(selected) };
+            *out = if top == 1 { selected } else { whole.wrapping_sub(selected) };
         }
     });
     out

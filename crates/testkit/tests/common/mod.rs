@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use trefoil_mpc::Compare;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::{open_labels, open_values};
 use trefoil_mpc::program::{Op, Program, Reveal};
@@ -59,12 +60,18 @@ pub struct Sessions {
 pub struct Plan {
     pub interceptor: Option<Arc<dyn Interceptor>>,
     pub repeat_lot: bool,
+    pub compare: Compare,
 }
 
 impl Sessions {
     /// Sessions with fresh seeds for everybody.
     pub fn fresh(reveal: Reveal, sessions: u64, links: fn() -> Links) -> Self {
         Self::run(reveal, sessions, links, |s| World::new(0x5e55_0000 + s), |_| 0..4, &Plan::default())
+    }
+
+    /// The same, comparing in another way.
+    pub fn comparing(compare: Compare, reveal: Reveal, sessions: u64) -> Self {
+        Self::planted(reveal, sessions, &Plan { compare, ..Plan::default() })
     }
 
     /// Sessions in which only the seed of `pair` is fresh, everything else and the input stays.
@@ -95,7 +102,8 @@ impl Sessions {
         groups: impl Fn(u64) -> std::ops::Range<u64>,
         plan: &Plan,
     ) -> Self {
-        let program = network(reveal).unwrap();
+        let mut program = network(reveal).unwrap();
+        program.steps.iter_mut().for_each(|s| s.op = s.op.comparing(plan.compare));
         let session = |s: u64| {
             let range = groups(s);
             let group = range.start + s % (range.end - range.start);
