@@ -122,7 +122,7 @@ pub struct RunSpec {
     pub order: Order,
     /// Whether the training rows are put into an order that no server knows before they are opened: then none can tell
     /// whose a row is. Rows are numbered in that order. A run whose servers lost what they had in memory goes on in
-    /// another such order, so that some rows are used twice in that epoch and others not.
+    /// another such order, and therefore at the start of an epoch.
     pub shuffle: bool,
     /// States that are zero at the beginning of every epoch: sums of metrics.
     pub metrics: Vec<u32>,

@@ -16,7 +16,7 @@ use trefoil_testkit::Random;
 use trefoil_testkit::uniform::Report;
 
 fn sessions(sessions: u64, interceptor: impl Interceptor + 'static) -> Sessions {
-    Sessions::planted(Reveal::Logits, sessions, &Plan { interceptor: Some(Arc::new(interceptor)), repeat_lot: false })
+    Sessions::planted(Reveal::Logits, sessions, &Plan { interceptor: Some(Arc::new(interceptor)), ..Plan::default() })
 }
 
 #[track_caller]
@@ -67,7 +67,7 @@ fn a_bit_mask_shared_by_two_comparisons() {
 
 #[test]
 fn a_lot_used_twice() {
-    let plan = Plan { interceptor: None, repeat_lot: true };
+    let plan = Plan { repeat_lot: true, ..Plan::default() };
     let report = check(&Sessions::planted(Reveal::Logits, 128, &plan));
     caught(&report, "near words", "opened with tag 0x1000, word 0 of two requests");
     caught(&report, "xor of two words", "received with tag 0x4, word 0 of two requests");
@@ -120,7 +120,7 @@ fn an_output_that_is_not_re_randomised() {
                 keep: 0,
                 pairs: &[Pair::AliceBob],
             });
-            Plan { interceptor: Some(Arc::new(All(outputs.collect()))), repeat_lot: false }
+            Plan { interceptor: Some(Arc::new(All(outputs.collect()))), ..Plan::default() }
         };
         let s = Sessions::planted_given(reveal, 256, 3, Pair::AliceBob, memory, &plan());
         caught(&s.payload(0, 0).check(), "bit balance", "element 0 from alice");
@@ -149,7 +149,7 @@ impl Interceptor for Known {
 
 #[test]
 fn a_mask_of_bobs_that_alice_knows() {
-    let plan = Plan { interceptor: Some(Arc::new(Known)), repeat_lot: false };
+    let plan = Plan { interceptor: Some(Arc::new(Known)), ..Plan::default() };
     let s = Sessions::planted_given(Reveal::Logits, 128, 1, Pair::BobCarol, memory, &plan);
     caught(&s.check_received(false), "bit balance", "opened with tag 0x3000");
 }
