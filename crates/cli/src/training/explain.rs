@@ -192,7 +192,7 @@ mod tests {
         let plain = explained_run("").unwrap();
         assert!(plain.reveals.is_empty());
         assert!(plain.servers_learn[0].ends_with("and the order of rows."));
-        assert!(plain.servers_learn[1].contains("likelihoods and losses stay shared"));
+        assert!(plain.servers_learn[1].contains("gradients and likelihoods stay shared"));
         let shown = explained_run("[privacy]\nlikelihoods = \"alice\"").unwrap();
         let reveal =
             |rows| format!("to alice (the server): every {rows} row's class likelihoods, each time it is used");

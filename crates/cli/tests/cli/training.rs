@@ -64,7 +64,7 @@ fn wrong_descriptions_are_told_in_one_line() {
         (
             "[reveal]",
             "[privacy]\nlikelihoods = \"producer\"\n[reveal]",
-            "[privacy] likelihoods: \"producer\" does not exist yet",
+            "[privacy] likelihoods: \"producer\" does not exist",
         ),
         ("set = \"digits\"", "set = \"digit\"", "[data] set: \"digit\" is not known; \"digits\" is the nearest"),
         ("name = \"tiny\"", "name = \"Tiny!\"", "run \"Tiny!\" is no name"),
