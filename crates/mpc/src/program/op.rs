@@ -34,7 +34,7 @@ pub enum Op {
     Linear {
         /// Operand, masked.
         x: ValueId,
-        /// Index of the weights in [`Program::weights`].
+        /// Index of the weights in [`Program::weights`](super::Program::weights).
         weights: usize,
         /// Index of the bias (at the result's scale), one per output channel.
         bias: Option<usize>,
