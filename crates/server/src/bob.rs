@@ -42,6 +42,8 @@ struct Lane<'a> {
     carol: Option<(Box<dyn Link>, Session)>,
     /// No lot below this one is accepted on this lane.
     floor: u64,
+    /// How long alice may be silent before her next command.
+    patience: Duration,
 }
 
 fn evaluator(e: LaneError) -> Fault {
@@ -61,7 +63,7 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
         let opening = Opening::Lane { party: core.party.name().into(), lane: number };
         let opened = say(link.as_mut(), tag::OPENING, &opening).map_err(evaluator);
         let alice = core.slowed(link, Party::Alice);
-        let mut lane = Lane { core, halves, number, alice, carol: None, floor };
+        let mut lane = Lane { core, halves, number, alice, carol: None, floor, patience: core.silence + PATIENCE };
         let ended = opened.and_then(|()| guarded(|| lane.run()));
         core.hang_up(Party::Alice, number);
         core.hang_up(Party::Carol, number);
@@ -93,7 +95,8 @@ impl Lane<'_> {
 
     /// Alice's next command. She asks after bob every second, unless she herself waits for carol.
     fn command(&mut self) -> Result<Command, Fault> {
-        self.alice.set_timeout(Some(self.core.silence + PATIENCE));
+        self.alice.set_timeout(Some(self.patience));
+        self.patience = self.core.silence + PATIENCE;
         hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)
     }
 

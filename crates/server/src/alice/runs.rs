@@ -56,7 +56,10 @@ impl Lane<'_> {
         let run = held.run.clone();
         run.unobstructed(self.core)?;
         let Some(revealed) = &held.resumed else {
-            held.resumed = self.take_up(&run)?;
+            self.bear_silence(self.core.patience(&run));
+            let done = self.take_up(&run);
+            self.bear_silence(self.core.silence);
+            held.resumed = done?;
             return Ok(held.resumed.is_some());
         };
         let mut guard = lock(&run.live);
@@ -78,6 +81,14 @@ impl Lane<'_> {
             }
             Part::Publish if run.spec.program(live.at).is_none() => self.publish(&run, live).map(|()| true),
             _ => self.stretch(&run, live).map(|()| true),
+        }
+    }
+
+    /// How long bob and carol may say nothing from now on.
+    fn bear_silence(&mut self, limit: Duration) {
+        self.bob.set_timeout(Some(limit));
+        if let Some((link, _)) = &mut self.carol {
+            link.set_timeout(Some(limit));
         }
     }
 

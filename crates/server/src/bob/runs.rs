@@ -39,11 +39,16 @@ impl Lane<'_> {
                 if run.notes().done.is_none() {
                     run.unobstructed(self.core)?;
                 }
+                // Alice reads her share of the data set before she goes on.
+                self.patience = self.core.patience(&run) + PATIENCE;
                 Ok(Some(Status::Resumed(Box::new(run.resumed(self.core)?))))
             }
             Training::Begin { run, at, rows, open, seeds } => {
                 let run = self.core.run_of(run)?;
-                self.begin(&run, at, (rows, open), &seeds)
+                self.bear_silence(self.core.patience(&run));
+                let done = self.begin(&run, at, (rows, open), &seeds);
+                self.bear_silence(self.core.silence);
+                done
             }
             Training::Stretch { run, at, count, lot } => {
                 let run = self.core.run_of(run)?;
@@ -63,6 +68,14 @@ impl Lane<'_> {
                 self.core.finish_run(&run, &note)?;
                 Ok(Some(Status::Ok))
             }
+        }
+    }
+
+    /// How long alice and carol may say nothing from now on.
+    fn bear_silence(&mut self, limit: Duration) {
+        self.alice.set_timeout(Some(limit));
+        if let Some((link, _)) = &mut self.carol {
+            link.set_timeout(Some(limit));
         }
     }
 

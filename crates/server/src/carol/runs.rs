@@ -43,7 +43,12 @@ impl Lane<'_> {
             }
             Training::Begin { run, at, rows, open, seeds } => {
                 let run = self.core.run_of(run)?;
-                self.begin(&run, at, (rows, open), &seeds)
+                let patience = self.core.patience(&run);
+                self.alice.set_timeout(Some(patience));
+                self.bob.set_timeout(Some(patience));
+                let done = self.begin(&run, at, (rows, open), &seeds);
+                self.bob.set_timeout(Some(self.core.silence));
+                done
             }
             Training::Stretch { run, at, count, lot } => {
                 let run = self.core.run_of(run)?;

@@ -1,6 +1,7 @@
 //! Runs as a party keeps them: checked, staged, kept, taken up after a restart, finished, erased.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
@@ -16,6 +17,9 @@ use crate::probe::Point;
 use crate::store::{Initial, Notes, StoreError, StoredRun};
 
 type Refused = (Refusal, String);
+
+/// Bytes of a data set that a server reads, masks and sends in a second, at the least.
+const PACE: u64 = 4 << 20;
 
 /// Checks a run against itself, the cluster file and the data set.
 pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
@@ -114,6 +118,12 @@ impl Core {
             }
         }
         Ok(runs.iter().copied().filter(|r| self.runs.get(*r).is_none()).collect())
+    }
+
+    /// How long a server may be silent while it takes up a run: it reads and masks a whole data set in that time.
+    pub(crate) fn patience(&self, run: &Run) -> Duration {
+        let size = |d: &trefoil_proto::dataset::Declaration| 8 * u64::from(d.rows) * d.width() as u64;
+        self.silence + Duration::from_secs(self.sets.info(run.spec.set).map_or(0, |i| size(&i.declaration) / PACE))
     }
 
     /// This evaluator's share of a run's data set.
