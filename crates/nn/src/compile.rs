@@ -2,9 +2,11 @@
 //!
 //! Values enter products at `fraction_bits` = f and leave them at 2f, additive. They are opened only where an
 //! operation needs a masked wire, once, and truncated only where nothing later truncates for free: ReLU does.
-//! Sums bring their operands to the larger scale, which is local and exact.
+//! Sums bring their operands to the larger scale, which is local and exact. Sigmoid and tanh are piecewise polynomials.
 
+mod functions;
 mod layers;
+mod towers;
 mod wires;
 
 use thiserror::Error;
@@ -66,10 +68,12 @@ pub struct Compiled {
     pub program: Program,
     /// The secret tensors in the order of [`Program::weights`].
     pub weights: Vec<Tensor>,
-    /// What the passes did to the graph.
+    /// What the passes did to the graph, and what is approximated.
     pub notes: Vec<String>,
     /// The graph after the passes: what was compiled.
     pub graph: Graph,
+    /// How many inputs a sample holds: two where the program computes a distance.
+    pub towers: usize,
     /// The options used.
     pub options: CompileOptions,
 }
@@ -79,6 +83,11 @@ impl Compiled {
     pub fn ending_in(&self, what: Reveal) -> Result<Program, ProgramError> {
         let scale = self.program.infer()?.last().map_or(0, |v| v.scale);
         self.program.ending_in(what, self.options.window(scale))
+    }
+
+    /// The same network under other options.
+    pub(crate) fn under(&self, options: &CompileOptions) -> Result<Self, CompileError> {
+        compile_towers(&self.graph, options, self.towers)
     }
 }
 
@@ -126,14 +135,26 @@ pub enum CompileError {
 
 /// Runs the passes over a copy of `graph` and compiles the result.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
+    compile_towers(graph, options, 1)
+}
+
+/// The same for pairs: a sample is two inputs, the result the squared distance of what the network makes of them.
+///
+/// Both inputs meet the same weights, and both take the same rounds. [`Graph::distances`] computes it in the clear.
+pub fn compile_pair(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
+    compile_towers(graph, options, 2)
+}
+
+fn compile_towers(graph: &Graph, options: &CompileOptions, towers: usize) -> Result<Compiled, CompileError> {
     options.check()?;
     let mut graph = graph.clone();
-    let notes = pass::run(&mut graph)?;
+    let mut notes = pass::run(&mut graph)?;
     let shapes = graph.shapes()?;
-    let mut lowering = Lowering::new(*options, shapes);
+    let mut lowering = Lowering::new(*options, shapes, towers);
     for (id, node) in graph.nodes.iter().enumerate() {
         lowering.layer(id, node)?;
     }
+    notes.append(&mut lowering.notes);
     let (program, weights) = lowering.finish()?;
-    Ok(Compiled { program, weights, notes, graph, options: *options })
+    Ok(Compiled { program, weights, notes, graph, towers, options: *options })
 }

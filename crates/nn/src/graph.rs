@@ -179,6 +179,26 @@ pub enum Post {
     Softmax,
     /// Logistic sigmoid of each output.
     Sigmoid,
+    /// Of a pair: the output is the squared distance of what the network makes of two inputs; its root is taken.
+    Distance {
+        /// Similar are pairs of a smaller squared distance, in units of 2^-16; 0: nothing is said of them.
+        similar: u64,
+    },
+}
+
+impl Post {
+    /// The distance of pairs, similar below `bound`.
+    pub fn distance(bound: f64) -> Self {
+        Post::Distance { similar: (bound * bound * 65536.0).round() as u64 }
+    }
+
+    /// Whether a pair of this squared distance is similar, if that is what is asked.
+    pub fn is_similar(&self, squared: f32) -> Option<bool> {
+        match self {
+            Post::Distance { similar: bound @ 1.. } => Some(f64::from(squared) * 65536.0 < *bound as f64),
+            _ => None,
+        }
+    }
 }
 
 /// A network: nodes in topological order, one input (node 0), one output (the last node).
