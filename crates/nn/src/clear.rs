@@ -50,14 +50,18 @@ impl Graph {
         Ok(results.concat())
     }
 
-    /// The squared distances of the logits of `pairs` pairs of samples lying one after the other in `x`.
-    pub fn distances(&self, pairs: usize, x: &[f32]) -> Result<Vec<f32>, GraphError> {
-        let logits = self.forward(pairs.saturating_mul(2), x)?;
+    /// What private prediction gives for `batch` samples: the logits, or squared distances of pairs where
+    /// [`Post::Distance`] asks for them.
+    pub fn answers(&self, batch: usize, x: &[f32]) -> Result<Vec<f32>, GraphError> {
+        let logits = self.forward(batch.saturating_mul(self.towers()), x)?;
+        if self.towers() == 1 {
+            return Ok(logits);
+        }
         let distance = |pair: &[f32]| {
             let (a, b) = pair.split_at(pair.len() / 2);
             a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
         };
-        Ok(logits.chunks_exact(logits.len().checked_div(pairs).unwrap_or(0).max(1)).map(distance).collect())
+        Ok(logits.chunks_exact(logits.len().checked_div(batch).unwrap_or(0).max(1)).map(distance).collect())
     }
 }
 

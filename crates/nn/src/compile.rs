@@ -72,8 +72,6 @@ pub struct Compiled {
     pub notes: Vec<String>,
     /// The graph after the passes: what was compiled.
     pub graph: Graph,
-    /// How many inputs a sample holds: two where the program computes a distance.
-    pub towers: usize,
     /// The options used.
     pub options: CompileOptions,
 }
@@ -83,11 +81,6 @@ impl Compiled {
     pub fn ending_in(&self, what: Reveal) -> Result<Program, ProgramError> {
         let scale = self.program.infer()?.last().map_or(0, |v| v.scale);
         self.program.ending_in(what, self.options.window(scale))
-    }
-
-    /// The same network under other options.
-    pub(crate) fn under(&self, options: &CompileOptions) -> Result<Self, CompileError> {
-        compile_towers(&self.graph, options, self.towers)
     }
 }
 
@@ -134,27 +127,19 @@ pub enum CompileError {
 }
 
 /// Runs the passes over a copy of `graph` and compiles the result.
-pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
-    compile_towers(graph, options, 1)
-}
-
-/// The same for pairs: a sample is two inputs, the result the squared distance of what the network makes of them.
 ///
-/// Both inputs meet the same weights, and both take the same rounds. [`Graph::distances`] computes it in the clear.
-pub fn compile_pair(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
-    compile_towers(graph, options, 2)
-}
-
-fn compile_towers(graph: &Graph, options: &CompileOptions, towers: usize) -> Result<Compiled, CompileError> {
+/// Where [`Post::Distance`](crate::graph::Post::Distance) is asked for, a sample is two inputs, one after the other, and
+/// the result the squared distance of what the network makes of them. Both meet the same weights in the same rounds.
+pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
     options.check()?;
     let mut graph = graph.clone();
     let mut notes = pass::run(&mut graph)?;
     let shapes = graph.shapes()?;
-    let mut lowering = Lowering::new(*options, shapes, towers);
+    let mut lowering = Lowering::new(*options, shapes, graph.towers());
     for (id, node) in graph.nodes.iter().enumerate() {
         lowering.layer(id, node)?;
     }
     notes.append(&mut lowering.notes);
     let (program, weights) = lowering.finish()?;
-    Ok(Compiled { program, weights, notes, graph, towers, options: *options })
+    Ok(Compiled { program, weights, notes, graph, options: *options })
 }

@@ -206,7 +206,7 @@ impl Post {
 pub struct Graph {
     /// The nodes.
     pub nodes: Vec<Node>,
-    /// Left to the client.
+    /// Left to the client. A distance is that of two inputs to the network.
     pub post: Post,
 }
 
@@ -221,6 +221,11 @@ pub struct GraphError {
 }
 
 impl Graph {
+    /// How many inputs a sample holds for private prediction, each of them through the whole network.
+    pub fn towers(&self) -> usize {
+        if matches!(self.post, Post::Distance { .. }) { 2 } else { 1 }
+    }
+
     /// Checks the graph and gives the shape of every node's output.
     pub fn shapes(&self) -> Result<Vec<Vec<usize>>, GraphError> {
         let mut shapes: Vec<Vec<usize>> = Vec::with_capacity(self.nodes.len());

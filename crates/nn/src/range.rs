@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use rayon::prelude::*;
 use trefoil_mpc::program::{Op, Program, Reveal};
 
-use crate::compile::{CompileOptions, Compiled};
+use crate::compile::{CompileOptions, Compiled, compile};
 use crate::rng::SplitMix;
 use bounds::{Bounds, Demand, Evaluator};
 pub use error::{Fit, RangeError};
@@ -219,7 +219,7 @@ fn fit(compiled: &Compiled, reveal: Reveal, samples: &[f32]) -> Fit {
     let used = compiled.options;
     let fits = |options: &CompileOptions| {
         let try_it = || -> Option<bool> {
-            let compiled = compiled.under(options).ok()?;
+            let compiled = compile(&compiled.graph, options).ok()?;
             let program = compiled.ending_in(reveal).ok()?;
             let info = program.infer().ok()?;
             let evaluator = Evaluator::new(&program, &info, &compiled.weights);
@@ -242,7 +242,6 @@ fn fit(compiled: &Compiled, reveal: Reveal, samples: &[f32]) -> Fit {
 mod tests {
     use super::*;
     use crate::build::bench_net;
-    use crate::compile::compile;
 
     #[test]
     fn every_sample_lies_within_the_proved_bounds() {

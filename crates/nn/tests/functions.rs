@@ -7,10 +7,15 @@ use common::{Builder, evaluate, run};
 use proptest::prelude::*;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::program::{Op, Reveal};
-use trefoil_nn::compile::{CompileOptions, Compiled, compile, compile_pair};
-use trefoil_nn::graph::{Layer, NodeId};
+use trefoil_nn::compile::{CompileOptions, Compiled, compile};
+use trefoil_nn::graph::{Graph, Layer, NodeId, Post};
 use trefoil_nn::range::{How, check};
 use trefoil_ring::geometry::Pads;
+
+/// The network for pairs.
+fn pairs(graph: &Graph) -> Graph {
+    Graph { post: Post::distance(0.5), ..graph.clone() }
+}
 
 fn names(c: &Compiled) -> Vec<&'static str> {
     c.program.steps.iter().map(|s| s.op.name()).collect()
@@ -20,10 +25,10 @@ fn names(c: &Compiled) -> Vec<&'static str> {
 fn worst(b: &mut Builder, compiled: &Compiled) -> f64 {
     let mut worst = 0.0f64;
     for _ in 0..3 {
-        let x: Vec<f32> = (0..compiled.towers).flat_map(|_| b.input()).collect();
+        let x: Vec<f32> = (0..compiled.graph.towers()).flat_map(|_| b.input()).collect();
         let wide: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
-        let mut want = b.graph.forward_in(compiled.towers, &wide).unwrap();
-        if compiled.towers == 2 {
+        let mut want = b.graph.forward_in(compiled.graph.towers(), &wide).unwrap();
+        if compiled.graph.towers() == 2 {
             let (left, right) = want.split_at(want.len() / 2);
             want = vec![left.iter().zip(right).map(|(a, b)| (a - b) * (a - b)).sum()];
         }
@@ -198,7 +203,7 @@ proptest! {
         let options = CompileOptions::default();
         let one = compile(&b.graph, &options).unwrap();
         prop_assert!(worst(&mut b, &one) < 0.01);
-        let pair = compile_pair(&b.graph, &options).unwrap();
+        let pair = compile(&pairs(&b.graph), &options).unwrap();
         prop_assert!(worst(&mut b, &pair) < 0.1);
         prop_assert_eq!(&one.program.weights, &pair.program.weights, "weights are shared by the towers");
         let words = |c: &Compiled| c.weights.iter().map(|t| t.data().to_vec()).collect::<Vec<_>>();
@@ -217,7 +222,7 @@ fn a_pair_takes_the_rounds_of_one_and_two_openings_more() {
     let h = b.dense(h, 6);
     b.add(Layer::Tanh, &[h]);
     let options = CompileOptions::default();
-    let (one, pair) = (compile(&b.graph, &options).unwrap(), compile_pair(&b.graph, &options).unwrap());
+    let (one, pair) = (compile(&b.graph, &options).unwrap(), compile(&pairs(&b.graph), &options).unwrap());
     assert_eq!((&one.program.input_shape[..], &pair.program.input_shape[..]), (&[10, 10, 1][..], &[2, 10, 10, 1][..]));
     let rounds = |c: &Compiled| -> u64 {
         // A single tower that ends in a function is truncated where a pair's difference is.

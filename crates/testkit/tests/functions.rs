@@ -11,7 +11,7 @@ use trefoil_mpc::cost::cost;
 use trefoil_mpc::masked::output::open_values;
 use trefoil_mpc::program::Reveal;
 use trefoil_mpc::{Compare, Program};
-use trefoil_nn::compile::{CompileOptions, Compiled, compile, compile_pair};
+use trefoil_nn::compile::{CompileOptions, Compiled, compile};
 use trefoil_nn::graph::{Array, Graph, Layer, Node, Post};
 use trefoil_nn::train::init::{Init, initialise};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
@@ -45,14 +45,11 @@ fn network(f: &Layer) -> Graph {
     graph
 }
 
-/// The compiled networks, one input and pairs, and what they make of a sample in the clear.
+/// The compiled networks, for one input and for pairs.
 fn all() -> Vec<(Compiled, Graph)> {
-    let options = CompileOptions::default();
-    [Layer::Sigmoid, Layer::Tanh]
-        .iter()
-        .map(network)
-        .flat_map(|g| [(compile(&g, &options).unwrap(), g.clone()), (compile_pair(&g, &options).unwrap(), g)])
-        .collect()
+    let graphs = [Layer::Sigmoid, Layer::Tanh].iter().map(network);
+    let both = graphs.flat_map(|g| [g.clone(), Graph { post: Post::distance(0.5), ..g }]);
+    both.map(|g| (compile(&g, &CompileOptions::default()).unwrap(), g)).collect()
 }
 
 fn input(n: usize) -> Vec<f32> {
@@ -93,11 +90,7 @@ fn private_is_clear_however_it_compares_and_is_dealt() {
                 }
                 let in_step = answered(&mut World::new(3).in_step(), &compiled, &p, batch, &mut Links::memory());
                 assert!(bits == in_step.0, "the same bits in step");
-                let x = input(batch * compiled.towers * 36);
-                let want = match compiled.towers {
-                    1 => graph.forward(batch, &x).unwrap(),
-                    _ => graph.distances(batch, &x).unwrap(),
-                };
+                let want = graph.answers(batch, &input(batch * graph.towers() * 36)).unwrap();
                 assert_eq!(got.len(), want.len());
                 for (got, want) in got.iter().zip(want) {
                     assert!((got - f64::from(want)).abs() < 2e-3, "{got} where the clear network says {want}");
