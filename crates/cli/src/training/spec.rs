@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, anyhow, bail};
-use trefoil_client::{
-    Check, Content, Declaration, Disclosure, InputEncoding, Order, Publication, RowRange, RunSpec, When,
-};
+use trefoil_client::{Check, Declaration, Disclosure, Order, Publication, RowRange, RunSpec, When};
 use trefoil_link::Network;
 use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
@@ -17,6 +15,7 @@ use trefoil_proto::control::Grant;
 use trefoil_ring::Tensor;
 
 use super::description::Description;
+use super::served::{input, served};
 use crate::commands::manifest;
 use crate::output;
 use crate::plan::plan_for;
@@ -72,7 +71,7 @@ pub(crate) fn plan(
     };
     let mut check = validation(&tapes, &sums)?;
     let publish = match &d.reveal.publish {
-        Some(name) => Some(publication(d, name, declaration, owner, &mut step, &mut check)?),
+        Some(name) => Some(publication(d, name, declaration, (owner, network), &mut step, &mut check)?),
         None => None,
     };
     step = plan_for(network, &step, batch as u32, false)?;
@@ -211,19 +210,22 @@ fn publication(
     d: &Description,
     name: &str,
     declaration: &Declaration,
-    owner: &str,
+    (owner, network): (&str, &Network),
     step: &mut Program,
     check: &mut Program,
 ) -> anyhow::Result<Publication> {
     let fault = "[reveal] publish: private predictions cannot run this network";
-    let compiled = compile(&d.graph, &CompileOptions::default()).context(fault)?;
-    let input = declaration.blocks.first().and_then(|b| match b.content {
-        Content::Values(e) => Some(e),
-        Content::OneHot => None,
-    });
+    let graph = served(d, &d.graph);
+    let mut compiled = compile(&graph, &CompileOptions::default()).context(fault)?;
+    compiled.program = plan_for(network, &compiled.program, 1, false)?;
     let tensors = tensors(d, &compiled, step)?;
     let mut weights = Vec::with_capacity(tensors.len());
     for (slot, spec) in tensors.into_iter().zip(&compiled.program.weights) {
+        // A frozen tensor with no more fraction bits than are due is served as it is kept.
+        if step.states[slot].scale <= spec.scale {
+            weights.push(slot as u32);
+            continue;
+        }
         let copy = step.states.len();
         let scale = truncated(check, slot, spec.scale)
             .with_context(|| format!("[reveal] publish: weight {} of the trained model", spec.name))?;
@@ -232,8 +234,8 @@ fn publication(
         weights.push(copy as u32);
     }
     let grants = vec![Grant { client: owner.into(), reveals: vec![trefoil_client::Reveal::Logits] }];
-    let input: InputEncoding = input.unwrap_or_default();
-    Ok(Publication { manifest: manifest(name, &compiled, d.graph.post, input, grants)?, weights, finish: None })
+    let input = input(&graph, declaration)?;
+    Ok(Publication { manifest: manifest(name, &compiled, graph.post, input, grants)?, weights, finish: None })
 }
 
 /// The state of each weight of the compiled network.
