@@ -135,6 +135,11 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, Comp
     let mut graph = graph.clone();
     let mut notes = pass::run(&mut graph)?;
     let shapes = graph.shapes()?;
+    let scalar = shapes.iter().position(|s| graph.towers() > 1 && s.is_empty());
+    if let Some(node) = scalar.and_then(|i| graph.nodes.get(i)) {
+        let reason = "a value without dimensions has no place for two inputs".into();
+        return Err(CompileError::Layer { layer: node.name.clone(), reason });
+    }
     let mut lowering = Lowering::new(*options, shapes, graph.towers());
     for (id, node) in graph.nodes.iter().enumerate() {
         lowering.layer(id, node)?;

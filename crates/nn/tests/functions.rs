@@ -237,4 +237,9 @@ fn a_pair_takes_the_rounds_of_one_and_two_openings_more() {
     let out = report.wires.iter().rfind(|w| w.op == "reveal").unwrap();
     assert!(out.low == 0.0 && (out.high - 24.0).abs() < 0.1, "six differences within -2 and 2: {out:?}");
     assert!(pair.ending_in(Reveal::Label).is_err(), "a distance has no label");
+    let mut b = Builder::new(&[1]);
+    b.add(Layer::Reshape { shape: vec![] }, &[0]);
+    assert!(compile(&b.graph, &options).is_ok());
+    let e = compile(&pairs(&b.graph), &options).unwrap_err();
+    assert!(e.to_string().contains("layer n1: a value without dimensions"), "{e}");
 }

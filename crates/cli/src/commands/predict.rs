@@ -145,7 +145,11 @@ type Place = (String, usize);
 
 /// Where every sample is from, and the values of all.
 fn read(args: &Args, shape: &[usize], pair: bool) -> anyhow::Result<(Vec<Place>, Vec<f32>)> {
-    let shape = if pair { &shape[1..] } else { shape };
+    let shape = match shape {
+        [2, one @ ..] if pair => one,
+        _ if pair => bail!("the model tells the distance of pairs, but takes an input of shape {shape:?}"),
+        _ => shape,
+    };
     let resize = match args.resize {
         ResizeHow::Exact => Resize::Exact,
         ResizeHow::Stretch => Resize::Stretch,

@@ -7,6 +7,7 @@ use trefoil_client::{Check, Declaration, Disclosure, Order, Publication, RowRang
 use trefoil_link::Network;
 use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
+use trefoil_nn::graph::Post;
 use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
 use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::first_states;
@@ -299,7 +300,9 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
     if let Some(p) = &spec.publish {
         let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
         let name = &p.manifest.name;
-        all.push(format!("to {}, on request: answers of the trained model, served as {name}", clients.join(", ")));
+        let what =
+            if matches!(p.manifest.post, Post::Distance { .. }) { "distances of pairs by" } else { "answers of" };
+        all.push(format!("to {}, on request: {what} the trained model, served as {name}", clients.join(", ")));
     }
     all
 }

@@ -183,6 +183,7 @@ fn a_siamese_network_is_served_as_a_judge_of_pairs() {
          [optimizer]\nname = \"rmsprop\"\nrate = 0.01\n[train]\nepochs = 9\nbatch = 16\nvalidation = 0.2\n\
          [reveal]\npublish = \"same\"\n[data]\nset = \"digits\"\npairs = true\n[quick]\nrows = 60\nepochs = 2\n",
     );
+    assert!(text.contains("on request: distances of pairs by the trained model, served as same"), "{text}");
     assert!(text.contains("pair 0: ") && text.contains("imilar (distance ") && text.contains("; it is "), "{text}");
     assert_eq!(answers["count"].as_u64(), Some(12));
     // No dropout: both runs see the same and differ by fixed point alone.
