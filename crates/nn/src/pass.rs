@@ -7,7 +7,8 @@ mod tidy;
 
 use crate::graph::{Graph, GraphError, Layer, Post};
 
-/// Leaves a softmax or sigmoid at the end of a network to the client: it sees as much either way, and no server computes it.
+/// Leaves a softmax or sigmoid at the end of a network to the client: it sees as much either way, and no server
+/// computes it.
 pub fn leave_answer(graph: &mut Graph) {
     let last = graph.nodes.len().saturating_sub(1);
     let post = match graph.nodes.last().map(|n| &n.layer) {

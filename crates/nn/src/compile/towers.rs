@@ -26,11 +26,11 @@ impl Lowering {
             return all;
         }
         let shape = self.shapes[0].clone();
-        let one = |(l, tower): (&mut Self, usize)| {
-            let slice = l.wires.local(name, Local::Slice(0, tower, 1), vec![all], f, 1.0);
-            l.wires.local(name, Local::Reshape(shape.clone()), vec![slice], f, 1.0)
+        let one = |tower| {
+            let slice = self.wires.local(name, Local::Slice(0, tower, 1), vec![all], f, 1.0);
+            self.wires.local(name, Local::Reshape(shape.clone()), vec![slice], f, 1.0)
         };
-        let inputs = (0..self.towers).map(|tower| one((self, tower))).collect();
+        let inputs = (0..self.towers).map(one).collect();
         self.together(name, inputs, 0)
     }
 

@@ -22,6 +22,9 @@ impl<'a> Piecewise<'a> {
             let to = self.knots.get(i).map_or(high, |k| high.min(*k as f64));
             for x in [from, to].into_iter().chain(turns(&self.pieces[i]).filter(|x| (from..=to).contains(x))) {
                 let (y, off) = value(&self.pieces[i], x);
+                if y.is_nan() {
+                    return (f64::NEG_INFINITY, f64::INFINITY);
+                }
                 span = (span.0.min(y - off), span.1.max(y + off));
             }
         }
@@ -35,11 +38,11 @@ impl<'a> Piecewise<'a> {
     }
 }
 
-/// A polynomial's value, and how far rounding may have put it off.
+/// A polynomial's value, and how far rounding may have put it off. A constant has its value at infinity too.
 fn value(p: &[f64], x: f64) -> (f64, f64) {
     let horner = |size: bool| {
         let of = |v: f64| if size { v.abs() } else { v };
-        p.iter().rev().fold(0.0, |sum, c| sum * of(x) + of(*c))
+        p.iter().rev().fold(0.0, |sum, c| if sum == 0.0 { of(*c) } else { sum * of(x) + of(*c) })
     };
     (horner(false), horner(true) * 8.0 * f64::EPSILON)
 }
@@ -75,6 +78,18 @@ mod tests {
                 assert!(reached.0 - least < 1e-3 * one && most - reached.1 < 1e-3 * one, "{low}..{high}");
             }
         }
+    }
+
+    #[test]
+    fn an_argument_without_bounds_saturates() {
+        let fit = fit::tanh(13).unwrap();
+        let (least, most) = Piecewise::new(&fit.knots, &fit.pieces).span(f64::NEG_INFINITY, f64::INFINITY);
+        let one = f64::from(fit.scale).exp2();
+        assert!((least / one + 1.0).abs() < 1e-3 && (most / one - 1.0).abs() < 1e-3, "{least} to {most}");
+        let soft = fit::softplus(13).unwrap();
+        let most = Piecewise::new(&soft.knots, &soft.pieces).span(0.0, f64::INFINITY).1;
+        assert_eq!(most, f64::INFINITY);
+        assert_eq!(Piecewise::new(&[], &[vec![1, 1]]).span(f64::NAN, f64::NAN), (f64::NEG_INFINITY, f64::INFINITY));
     }
 
     #[test]
