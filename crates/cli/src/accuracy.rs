@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use trefoil_client::{Client, ModelInfo, Prediction, Reveal};
+use trefoil_client::{Client, ModelInfo, Prediction};
 use trefoil_data::Samples;
-use trefoil_nn::graph::Graph;
+use trefoil_nn::graph::{Graph, Post};
 use trefoil_proto::control::StepReport;
 
 use crate::commands::scaled;
@@ -69,6 +69,27 @@ pub(crate) struct Accuracy {
     /// The labels predicted.
     #[serde(skip)]
     pub(crate) labels: Vec<u32>,
+    /// The outputs; none where labels were asked for.
+    #[serde(skip)]
+    pub(crate) outputs: Vec<f32>,
+}
+
+impl Accuracy {
+    /// Compares with the answers of `graph`, in the clear, to the same samples.
+    pub(crate) fn compare(&mut self, model: &ModelInfo, set: &Samples, graph: &Graph) -> anyhow::Result<()> {
+        let post = model.manifest.post;
+        // The file of a network that serves pairs does not know of them.
+        let graph = if matches!(post, Post::Distance { .. }) { &Graph { post, ..graph.clone() } } else { graph };
+        let expected = graph.answers(set.len(), &scaled(&set.data, &model.manifest.input))?;
+        let labels = decided(post, &expected, expected.len() / set.len().max(1));
+        self.clear_accuracy = set.labels.as_ref().map(|truth| part(&labels, truth));
+        self.label_agreement = Some(part(&self.labels, &labels));
+        if !self.outputs.is_empty() {
+            let errors = self.outputs.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs()));
+            self.max_logit_error = Some(errors.fold(0.0, f64::max));
+        }
+        Ok(())
+    }
 }
 
 /// Predicts a labelled set in batches, and compares with `clear` where the owner has it.
@@ -91,7 +112,7 @@ pub(crate) fn measure(
         let p = client.predict(model, reveal, &part.data, part.len())?;
         totals.add(&p);
         match &p.logits {
-            Some(l) => labels.extend(argmax(l, p.outputs)),
+            Some(l) => labels.extend(decided(model.manifest.post, l, p.outputs)),
             None => labels.extend(p.labels.clone().unwrap_or_default()),
         }
         logits.extend(p.logits.unwrap_or_default());
@@ -108,16 +129,10 @@ pub(crate) fn measure(
         totals,
         seconds,
         labels,
+        outputs: logits,
     };
     if let Some(graph) = clear {
-        let expected = graph.forward(set.len(), &scaled(&set.data, &model.manifest.input))?;
-        let clear_labels = argmax(&expected, expected.len() / set.len());
-        result.clear_accuracy = Some(part(&clear_labels, truth));
-        result.label_agreement = Some(part(&result.labels, &clear_labels));
-        if reveal == Reveal::Logits {
-            let errors = logits.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs()));
-            result.max_logit_error = Some(errors.fold(0.0, f64::max));
-        }
+        result.compare(model, set, graph)?;
     }
     Ok(result)
 }
@@ -126,6 +141,15 @@ pub(crate) fn measure(
 fn part(a: &[u32], b: &[u32]) -> f64 {
     let same = a.iter().zip(b).filter(|(a, b)| a == b).count();
     same as f64 / a.len().max(1) as f64
+}
+
+/// What outputs say: of a pair whether it is similar, of a single output whether it is positive, else which is largest.
+pub(crate) fn decided(post: Post, outputs: &[f32], per_sample: usize) -> Vec<u32> {
+    match (post, per_sample) {
+        (Post::Distance { .. }, _) => outputs.iter().map(|d| u32::from(post.is_similar(*d) == Some(true))).collect(),
+        (_, 1) => outputs.iter().map(|z| u32::from(*z >= 0.0)).collect(),
+        _ => argmax(outputs, per_sample),
+    }
 }
 
 /// The index of the largest output of each sample, ties to the lower one.
@@ -145,5 +169,8 @@ mod tests {
     fn labels_and_parts() {
         assert_eq!(argmax(&[0.0, 1.0, 1.0, 5.0, -1.0, 0.0], 3), [1, 0]);
         assert_eq!(part(&[1, 2, 3, 4], &[1, 2, 0, 0]), 0.5);
+        assert_eq!(decided(Post::distance(0.5), &[0.2, 0.3], 1), [1, 0]);
+        assert_eq!(decided(Post::Sigmoid, &[0.2, -0.3], 1), [1, 0]);
+        assert_eq!(decided(Post::None, &[0.0, 1.0, 5.0, 1.0], 2), [1, 0]);
     }
 }

@@ -144,6 +144,21 @@ impl Chain {
                 self.size <<= 5;
                 self.error <<= 5;
             }
+            // Knots are jumps: the argument must be exact. All knots within what it may be, and coefficients below 8.
+            (15, Form::Masked, _) if self.error == 0 => {
+                let fits = |d: &u32| info.scale * d <= 60 && (64 - self.size.leading_zeros()) * d < 48;
+                let Some(degree) = (1..=1 + pick % 3).rev().find(fits) else { return };
+                let count = pick as usize / 3 % 5;
+                let mut knots: Vec<i64> = (0..count).map(|_| self.random.between(-self.size, self.size)).collect();
+                knots.sort_unstable();
+                knots.dedup();
+                let piece = |r: &mut Random| (0..=degree).map(|_| r.between(-8, 9)).collect();
+                let pieces = (0..=knots.len()).map(|_| piece(&mut self.random)).collect();
+                let (window, compare) = (self.window(0, 2), self.compare());
+                let scale = info.scale * degree;
+                self.push(Op::Piecewise { x, knots, pieces, scale, window, compare });
+                self.size = 8 * (0..=degree).map(|m| self.size.pow(m)).sum::<i64>();
+            }
             (14, _, Some(_)) => self.push(Op::Reshape { x, shape: vec![info.elements()] }),
             _ => {}
         }

@@ -49,6 +49,20 @@ impl Graph {
             .collect();
         Ok(results.concat())
     }
+
+    /// What private prediction gives for `batch` samples: the logits, or squared distances of pairs where
+    /// [`Post::Distance`] asks for them.
+    pub fn answers(&self, batch: usize, x: &[f32]) -> Result<Vec<f32>, GraphError> {
+        let logits = self.forward(batch.saturating_mul(self.towers()), x)?;
+        if self.towers() == 1 {
+            return Ok(logits);
+        }
+        let distance = |pair: &[f32]| {
+            let (a, b) = pair.split_at(pair.len() / 2);
+            a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+        };
+        Ok(logits.chunks_exact(logits.len().checked_div(batch).unwrap_or(0).max(1)).map(distance).collect())
+    }
 }
 
 /// For every node the last node that reads it.
@@ -139,6 +153,7 @@ impl Post {
     pub fn apply(&self, logits: &mut [f32], per_sample: usize) {
         match self {
             Post::None => {}
+            Post::Distance { .. } => logits.iter_mut().for_each(|v| *v = v.max(0.0).sqrt()),
             Post::Sigmoid => logits.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
             Post::Softmax => logits.chunks_mut(per_sample.max(1)).for_each(|row| row.copy_from_slice(&softmax(row))),
         }
@@ -229,5 +244,11 @@ mod tests {
         let mut v = [0.0, 100.0];
         Post::Sigmoid.apply(&mut v, 2);
         assert_eq!(v, [0.5, 1.0]);
+        let (mut v, near) = ([0.04, 4.0, -0.01], Post::distance(0.5));
+        assert_eq!(v.map(|d| near.is_similar(d)), [Some(true), Some(false), Some(true)]);
+        near.apply(&mut v, 1);
+        assert_eq!(v, [0.2, 2.0, 0.0]);
+        assert_eq!((near.is_similar(0.25), Post::None.is_similar(0.0)), (Some(false), None));
+        assert_eq!(Post::distance(0.0).is_similar(0.0), None);
     }
 }

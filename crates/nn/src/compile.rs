@@ -2,9 +2,11 @@
 //!
 //! Values enter products at `fraction_bits` = f and leave them at 2f, additive. They are opened only where an
 //! operation needs a masked wire, once, and truncated only where nothing later truncates for free: ReLU does.
-//! Sums bring their operands to the larger scale, which is local and exact.
+//! Sums bring their operands to the larger scale, which is local and exact. Sigmoid and tanh are piecewise polynomials.
 
+mod functions;
 mod layers;
+mod towers;
 mod wires;
 
 use thiserror::Error;
@@ -66,7 +68,7 @@ pub struct Compiled {
     pub program: Program,
     /// The secret tensors in the order of [`Program::weights`].
     pub weights: Vec<Tensor>,
-    /// What the passes did to the graph.
+    /// What the passes did to the graph, and what is approximated.
     pub notes: Vec<String>,
     /// The graph after the passes: what was compiled.
     pub graph: Graph,
@@ -125,15 +127,24 @@ pub enum CompileError {
 }
 
 /// Runs the passes over a copy of `graph` and compiles the result.
+///
+/// Where [`Post::Distance`](crate::graph::Post::Distance) is asked for, a sample is two inputs, one after the other, and
+/// the result the squared distance of what the network makes of them. Both meet the same weights in the same rounds.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
     options.check()?;
     let mut graph = graph.clone();
-    let notes = pass::run(&mut graph)?;
+    let mut notes = pass::run(&mut graph)?;
     let shapes = graph.shapes()?;
-    let mut lowering = Lowering::new(*options, shapes);
+    let scalar = shapes.iter().position(|s| graph.towers() > 1 && s.is_empty());
+    if let Some(node) = scalar.and_then(|i| graph.nodes.get(i)) {
+        let reason = "a value without dimensions has no place for two inputs".into();
+        return Err(CompileError::Layer { layer: node.name.clone(), reason });
+    }
+    let mut lowering = Lowering::new(*options, shapes, graph.towers());
     for (id, node) in graph.nodes.iter().enumerate() {
         lowering.layer(id, node)?;
     }
+    notes.append(&mut lowering.notes);
     let (program, weights) = lowering.finish()?;
     Ok(Compiled { program, weights, notes, graph, options: *options })
 }

@@ -179,6 +179,26 @@ pub enum Post {
     Softmax,
     /// Logistic sigmoid of each output.
     Sigmoid,
+    /// Of a pair: the output is the squared distance of what the network makes of two inputs; its root is taken.
+    Distance {
+        /// Similar are pairs of a smaller squared distance, in units of 2^-16; 0: nothing is said of them.
+        similar: u64,
+    },
+}
+
+impl Post {
+    /// The distance of pairs, similar below `bound`.
+    pub fn distance(bound: f64) -> Self {
+        Post::Distance { similar: (bound * bound * 65536.0).round() as u64 }
+    }
+
+    /// Whether a pair of this squared distance is similar, if that is what is asked.
+    pub fn is_similar(&self, squared: f32) -> Option<bool> {
+        match self {
+            Post::Distance { similar: bound @ 1.. } => Some(f64::from(squared) * 65536.0 < *bound as f64),
+            _ => None,
+        }
+    }
 }
 
 /// A network: nodes in topological order, one input (node 0), one output (the last node).
@@ -186,7 +206,7 @@ pub enum Post {
 pub struct Graph {
     /// The nodes.
     pub nodes: Vec<Node>,
-    /// Left to the client.
+    /// Left to the client. A distance is that of two inputs to the network.
     pub post: Post,
 }
 
@@ -201,6 +221,11 @@ pub struct GraphError {
 }
 
 impl Graph {
+    /// How many inputs a sample holds for private prediction, each of them through the whole network.
+    pub fn towers(&self) -> usize {
+        if matches!(self.post, Post::Distance { .. }) { 2 } else { 1 }
+    }
+
     /// Checks the graph and gives the shape of every node's output.
     pub fn shapes(&self) -> Result<Vec<Vec<usize>>, GraphError> {
         let mut shapes: Vec<Vec<usize>> = Vec::with_capacity(self.nodes.len());

@@ -5,7 +5,21 @@ mod edit;
 pub(crate) mod order;
 mod tidy;
 
-use crate::graph::{Graph, GraphError};
+use crate::graph::{Graph, GraphError, Layer, Post};
+
+/// Leaves a softmax or sigmoid at the end of a network to the client: it sees as much either way, and no server
+/// computes it.
+pub fn leave_answer(graph: &mut Graph) {
+    let last = graph.nodes.len().saturating_sub(1);
+    let post = match graph.nodes.last().map(|n| &n.layer) {
+        Some(Layer::Softmax) => Post::Softmax,
+        Some(Layer::Sigmoid) => Post::Sigmoid,
+        _ => return,
+    };
+    if last > 0 && graph.post == Post::None && edit::bypass(graph, last) {
+        graph.post = post;
+    }
+}
 
 /// Runs every pass until none finds anything to do; gives a note for each edit.
 ///
@@ -30,4 +44,27 @@ pub fn run(graph: &mut Graph) -> Result<Vec<String>, GraphError> {
     affine::make_diagonal(graph, &mut notes)?;
     graph.shapes()?;
     Ok(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Node;
+
+    #[test]
+    fn the_last_activation_is_left_to_the_client() {
+        let node = |layer, from: &[usize]| Node { name: "n".into(), layer, inputs: from.to_vec() };
+        let input = || node(Layer::Input { shape: vec![3] }, &[]);
+        for (layer, post) in [(Layer::Softmax, Post::Softmax), (Layer::Sigmoid, Post::Sigmoid)] {
+            let nodes = vec![input(), node(Layer::Tanh, &[0]), node(layer.clone(), &[1])];
+            let mut graph = Graph { nodes, post: Post::None };
+            leave_answer(&mut graph);
+            assert_eq!((graph.nodes.len(), graph.post), (2, post));
+            leave_answer(&mut graph);
+            assert_eq!((graph.nodes.len(), graph.post), (2, post), "a tanh stays");
+            let mut alone = Graph { nodes: vec![input(), node(layer, &[0])], post: Post::None };
+            leave_answer(&mut alone);
+            assert_eq!((alone.nodes.len(), alone.post), (2, Post::None), "a network keeps a layer");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod error;
+mod functions;
 
 use std::ops::RangeInclusive;
 

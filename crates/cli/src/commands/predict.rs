@@ -10,15 +10,18 @@ use trefoil_data::{Resize, load_input, write_npy};
 use trefoil_nn::graph::Post;
 
 use crate::access::Access;
-use crate::accuracy::Totals;
+use crate::accuracy::{Totals, decided};
 use crate::output;
+use crate::training::served::verdict;
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
 #[command(after_help = "Example: the three most likely classes of two scans\n  \
     trefoil predict --model mnist a.png b.png --identity keys/ward-3 --reveal probabilities --top 3\n\n\
     Example: the logits of a whole array, as an array\n  \
-    trefoil predict --model mnist images.npy --identity keys/ward-3 --out logits.npy")]
+    trefoil predict --model mnist images.npy --identity keys/ward-3 --out logits.npy\n\n\
+    Example: a model of pairs takes inputs two by two\n  \
+    trefoil predict --model same a.png b.png --identity keys/ward-3")]
 pub(crate) struct Args {
     /// .npy, .npz, .png, .jpg, .csv or IDX files; each holds one sample or several
     #[arg(value_name = "INPUT", required = true)]
@@ -75,6 +78,8 @@ struct One {
     input: String,
     index: usize,
     label: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     top: Vec<(u32, f32)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -94,7 +99,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut client = args.access.connect()?;
     let model = client.model(&args.model)?;
     let reveal = wanted(&client, &model, args.reveal)?;
-    let (names, data) = read(&args, &model.manifest.program.input_shape)?;
+    let pair = matches!(model.manifest.post, Post::Distance { .. });
+    let (names, data) = read(&args, &model.manifest.program.input_shape, pair)?;
     let answers = ask(&mut client, &model, reveal, &data, (names.len(), args.batch as usize))?;
     if let Some(path) = &args.out {
         match &answers.labels {
@@ -106,11 +112,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     let one = |(i, (input, index)): (usize, (String, usize))| match &answers.labels {
-        Some(labels) => One { input, index, label: labels[i], top: Vec::new(), outputs: Vec::new() },
+        Some(labels) => One { input, index, label: labels[i], answer: None, top: Vec::new(), outputs: Vec::new() },
         None => {
             let outputs = answers.values[i * answers.outputs..][..answers.outputs].to_vec();
+            if pair {
+                let post = model.manifest.post;
+                let (label, answer) = (decided(post, &outputs, 1)[0], verdict(post, outputs[0]));
+                return One { input, index, label, answer, top: Vec::new(), outputs };
+            }
             let top = top(&outputs, args.top as usize);
-            One { input, index, label: top[0].0, top, outputs }
+            One { input, index, label: top[0].0, answer: None, top, outputs }
         }
     };
     let predictions: Vec<One> = names.into_iter().enumerate().map(one).collect();
@@ -118,9 +129,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return output::json(&All { model: args.model, reveal, predictions, totals: answers.totals });
     }
     for p in &predictions {
-        let shown: Vec<String> = match &p.top[..] {
-            [] => vec![p.label.to_string()],
-            top => top.iter().map(|(l, v)| format!("{l} ({v:.4})")).collect(),
+        let shown: Vec<String> = match (&p.top[..], &p.answer, &p.outputs[..]) {
+            (_, Some(answer), _) => vec![answer.clone()],
+            ([], _, [squared]) => vec![format!("distance {:.4}", squared.max(0.0).sqrt())],
+            ([], ..) => vec![p.label.to_string()],
+            (top, ..) => top.iter().map(|(l, v)| format!("{l} ({v:.4})")).collect(),
         };
         output::line(format!("{}[{}]: {}", p.input, p.index, shown.join("  ")))?;
     }
@@ -131,7 +144,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 type Place = (String, usize);
 
 /// Where every sample is from, and the values of all.
-fn read(args: &Args, shape: &[usize]) -> anyhow::Result<(Vec<Place>, Vec<f32>)> {
+fn read(args: &Args, shape: &[usize], pair: bool) -> anyhow::Result<(Vec<Place>, Vec<f32>)> {
+    let shape = match shape {
+        [2, one @ ..] if pair => one,
+        _ if pair => bail!("the model tells the distance of pairs, but takes an input of shape {shape:?}"),
+        _ => shape,
+    };
     let resize = match args.resize {
         ResizeHow::Exact => Resize::Exact,
         ResizeHow::Stretch => Resize::Stretch,
@@ -146,7 +164,16 @@ fn read(args: &Args, shape: &[usize]) -> anyhow::Result<(Vec<Place>, Vec<f32>)> 
     if names.is_empty() {
         bail!("the inputs hold no sample");
     }
-    Ok((names, data))
+    if pair { Ok((paired(&names)?, data)) } else { Ok((names, data)) }
+}
+
+/// Inputs two by two.
+fn paired(names: &[Place]) -> anyhow::Result<Vec<Place>> {
+    let both = |p: &[Place]| (format!("{}[{}] and {}", p[0].0, p[0].1, p[1].0), p[1].1);
+    match names.len() % 2 {
+        0 => Ok(names.chunks_exact(2).map(both).collect()),
+        _ => bail!("the model takes pairs, and {} inputs are no whole number of them", names.len()),
+    }
 }
 
 /// What came back for all samples.
@@ -193,6 +220,9 @@ fn ask(
 
 fn wanted(client: &Client, model: &ModelInfo, asked: Option<Wanted>) -> anyhow::Result<Wanted> {
     if let Some(w) = asked {
+        if w != Wanted::Logits && matches!(model.manifest.post, Post::Distance { .. }) {
+            bail!("--reveal: {} tells the distance of pairs; ask for logits", model.manifest.name);
+        }
         return Ok(w);
     }
     match model.manifest.reveals_to(client.name()).first() {
@@ -218,5 +248,13 @@ mod tests {
     fn the_largest_come_first() {
         assert_eq!(top(&[1.0, 3.0, 3.0, 2.0], 3), [(1, 3.0), (2, 3.0), (3, 2.0)]);
         assert_eq!(top(&[1.0], 5).len(), 1);
+    }
+
+    #[test]
+    fn pairs_are_inputs_two_by_two() {
+        let names: Vec<Place> = (0..4).map(|i| (format!("{}.npy", i / 3), i % 3)).collect();
+        let both = [("0.npy[0] and 0.npy".to_owned(), 1), ("0.npy[2] and 1.npy".to_owned(), 0)];
+        assert_eq!(paired(&names).unwrap(), both);
+        assert!(paired(&names[..3]).unwrap_err().to_string().contains("3 inputs"));
     }
 }

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use trefoil_client::{Client, Opened, RunSpec};
-use trefoil_data::{Samples, write_npy};
+use trefoil_data::write_npy;
 use trefoil_link::Network;
 
 use super::demo::Socket;
-use super::print_accuracy;
 use crate::access::Access;
-use crate::accuracy::measure;
 use crate::output;
 use crate::training::clear;
 use crate::training::curve::svg;
@@ -20,11 +18,9 @@ use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
 use crate::training::private::{Finished, Watch, name, peak, shown, start, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
+use crate::training::served::{ask, served};
 use crate::training::spec::{learnt, words};
 use crate::trial::{Trial, TrialOptions};
-
-/// Rows predicted by a model that was just trained.
-const PREDICTED: usize = 20;
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
@@ -107,7 +103,7 @@ fn bar(args: &Args, what: &str) -> ProgressBar {
     if args.json { ProgressBar::hidden() } else { output::progress(what, 0) }
 }
 
-fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Result<Vec<EpochRow>> {
+fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Result<clear::Trained> {
     let done = clear::train(d, records, &bar(args, "training in the clear"))?;
     if args.clear {
         curve(args, &d.name, &done.epochs)?;
@@ -122,7 +118,7 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
         report::epochs(&done.epochs)?;
         done.report.print()?;
     }
-    Ok(done.epochs)
+    Ok(done)
 }
 
 fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
@@ -151,28 +147,29 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
         p.peak_rss_bytes = peak(&trial);
     }
     finish(args, &d, &spec, &done)?;
-    if let (Some(p), false) = (&spec.publish, args.json) {
-        predictions(&trial, &mut owner, &p.manifest.name, &records)?;
-    }
+    let mut asked = match &spec.publish {
+        Some(p) => {
+            let model = trial.once_ready(|| owner.model(&p.manifest.name))?;
+            ask(&d, &records, &mut owner, model)?
+        }
+        None => None,
+    };
     drop(trial);
+    if let (Some(asked), false) = (&asked, args.json) {
+        asked.print()?;
+    }
     if args.compare {
         tell("\nThe same in the clear")?;
-        in_the_clear(args, &d, &records)?;
+        let clear = in_the_clear(args, &d, &records)?;
+        if let Some(asked) = &mut asked {
+            asked.beside(&served(&d, &clear.graph))?;
+        }
     }
-    Ok(())
-}
-
-/// Asks the model that was trained and is served for the labels of the last rows.
-fn predictions(trial: &Trial, client: &mut Client, name: &str, records: &Records) -> anyhow::Result<()> {
-    let info = trial.once_ready(|| client.model(name))?;
-    let [pixels, label] = &records.columns[..] else { return Ok(()) };
-    let first = records.rows.saturating_sub(PREDICTED);
-    let values = pixels.values[first * pixels.block.width as usize..].to_vec();
-    let Some(labels) = label.labels.get(first..) else { return Ok(()) };
-    let shape = info.manifest.program.input_shape.clone();
-    let set = Samples::new(shape, values, Some(labels.to_vec()))?;
-    output::line(format!("\nPrivate predictions of {name}, which nobody has seen"))?;
-    print_accuracy(&measure(client, &info, &set, set.len(), None)?)
+    match &asked {
+        Some(asked) if args.json => output::json(&Event::Predictions(&asked.answers)),
+        Some(asked) if args.compare => asked.print_beside(),
+        _ => Ok(()),
+    }
 }
 
 fn watched(args: &Args, d: &Description, client: &mut Client, spec: &RunSpec) -> anyhow::Result<Finished> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::accuracy::Accuracy;
 use crate::output;
 use crate::table::Table;
 
@@ -34,6 +35,8 @@ pub(crate) enum Event<'a> {
     Report(&'a Report),
     /// What was revealed.
     Revealed(&'a Shown),
+    /// What the trained model, which is served, answered privately.
+    Predictions(&'a Accuracy),
 }
 
 /// A tensor that was revealed to the one who runs this.

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, anyhow, bail};
-use trefoil_client::{
-    Check, Content, Declaration, Disclosure, InputEncoding, Order, Publication, RowRange, RunSpec, When,
-};
+use trefoil_client::{Check, Declaration, Disclosure, Order, Publication, RowRange, RunSpec, When};
 use trefoil_link::Network;
 use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
+use trefoil_nn::graph::Post;
 use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
 use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::first_states;
@@ -17,6 +16,7 @@ use trefoil_proto::control::Grant;
 use trefoil_ring::Tensor;
 
 use super::description::Description;
+use super::served::{input, served};
 use crate::commands::manifest;
 use crate::output;
 use crate::plan::plan_for;
@@ -72,7 +72,7 @@ pub(crate) fn plan(
     };
     let mut check = validation(&tapes, &sums)?;
     let publish = match &d.reveal.publish {
-        Some(name) => Some(publication(d, name, declaration, owner, &mut step, &mut check)?),
+        Some(name) => Some(publication(d, name, declaration, (owner, network), &mut step, &mut check)?),
         None => None,
     };
     step = plan_for(network, &step, batch as u32, false)?;
@@ -211,19 +211,22 @@ fn publication(
     d: &Description,
     name: &str,
     declaration: &Declaration,
-    owner: &str,
+    (owner, network): (&str, &Network),
     step: &mut Program,
     check: &mut Program,
 ) -> anyhow::Result<Publication> {
     let fault = "[reveal] publish: private predictions cannot run this network";
-    let compiled = compile(&d.graph, &CompileOptions::default()).context(fault)?;
-    let input = declaration.blocks.first().and_then(|b| match b.content {
-        Content::Values(e) => Some(e),
-        Content::OneHot => None,
-    });
+    let graph = served(d, &d.graph);
+    let mut compiled = compile(&graph, &CompileOptions::default()).context(fault)?;
+    compiled.program = plan_for(network, &compiled.program, 1, false)?;
     let tensors = tensors(d, &compiled, step)?;
     let mut weights = Vec::with_capacity(tensors.len());
     for (slot, spec) in tensors.into_iter().zip(&compiled.program.weights) {
+        // A frozen tensor with no more fraction bits than are due is served as it is kept.
+        if step.states[slot].scale <= spec.scale {
+            weights.push(slot as u32);
+            continue;
+        }
         let copy = step.states.len();
         let scale = truncated(check, slot, spec.scale)
             .with_context(|| format!("[reveal] publish: weight {} of the trained model", spec.name))?;
@@ -232,8 +235,8 @@ fn publication(
         weights.push(copy as u32);
     }
     let grants = vec![Grant { client: owner.into(), reveals: vec![trefoil_client::Reveal::Logits] }];
-    let input: InputEncoding = input.unwrap_or_default();
-    Ok(Publication { manifest: manifest(name, &compiled, d.graph.post, input, grants)?, weights, finish: None })
+    let input = input(&graph, declaration)?;
+    Ok(Publication { manifest: manifest(name, &compiled, graph.post, input, grants)?, weights, finish: None })
 }
 
 /// The state of each weight of the compiled network.
@@ -297,7 +300,9 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
     if let Some(p) = &spec.publish {
         let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
         let name = &p.manifest.name;
-        all.push(format!("to {}, on request: answers of the trained model, served as {name}", clients.join(", ")));
+        let what =
+            if matches!(p.manifest.post, Post::Distance { .. }) { "distances of pairs by" } else { "answers of" };
+        all.push(format!("to {}, on request: {what} the trained model, served as {name}", clients.join(", ")));
     }
     all
 }

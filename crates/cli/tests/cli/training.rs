@@ -141,7 +141,54 @@ fn what_was_not_agreed_is_not_shown() {
     std::fs::write(dir.path().join("run.toml"), served).unwrap();
     let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
     assert!(text.contains("answers of the trained model, served as tiny"), "{text}");
+    assert!(text.contains("Private predictions of tiny, 20 validation rows"), "{text}");
     assert!(text.contains("accuracy on 20 samples, computed on shares"), "{text}");
+}
+
+/// Runs `text` as a trial beside the clear run; gives what is printed and the last line of its JSON.
+fn compared(text: &str) -> (String, Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    std::fs::write(&file, text).unwrap();
+    let args = ["train", file.to_str().unwrap(), "--trial", "--quick", "--compare", "--link", "tcp"];
+    let events = lines(&run(&[&args[..], &["--json"]].concat()));
+    (run(&args), of(&events, "predictions")[0].clone())
+}
+
+#[test]
+fn a_network_of_sigmoids_is_served_after_transfer() {
+    let (text, answers) = compared(
+        "name = \"transfer\"\n[model]\ninput = [28, 28, 1]\n\
+         layers = [{ average_pool = 2 }, { conv = 3, kernel = 3, stride = 2, activation = \"sigmoid\", name = \"features\" },\n\
+         { average_pool = 2 }, { dropout = 0.1 }, \"flatten\", { dense = 8, activation = \"sigmoid\", name = \"hidden\" },\n\
+         { dense = 5, activation = \"softmax\", name = \"classes\" }]\nfrozen = [\"features\"]\n\
+         [pretrain]\nepochs = 1\nbatch = 16\nrenew = [\"hidden\", \"classes\"]\n\
+         [pretrain.optimizer]\nname = \"adam\"\nrate = 0.01\n[pretrain.data]\nset = \"digits\"\nclasses = [0, 1, 2, 3, 4]\n\
+         [optimizer]\nname = \"sgd\"\nrate = 0.5\n[train]\nepochs = 9\nbatch = 16\nvalidation = 0.2\n\
+         [reveal]\npublish = \"transfer\"\n[data]\nset = \"digits\"\nclasses = [5, 6, 7, 8, 9]\n\
+         [quick]\nrows = 60\nepochs = 1\npretrain_rows = 64\n",
+    );
+    assert!(text.contains("Private predictions of transfer, 12 validation rows"), "{text}");
+    assert!(text.contains("by the network trained in the clear"), "{text}");
+    assert_eq!(answers["count"].as_u64(), Some(12));
+    assert!(answers["clear_accuracy"].is_f64() && answers["rounds"].as_u64() > Some(10), "{answers}");
+}
+
+#[test]
+fn a_siamese_network_is_served_as_a_judge_of_pairs() {
+    let (text, answers) = compared(
+        "name = \"same\"\n[model]\ninput = [28, 28, 1]\n\
+         layers = [{ conv = 2, kernel = 5, stride = 4, activation = \"tanh\" }, { average_pool = 2 }, \"flatten\",\n\
+         { dense = 4, activation = \"tanh\" }]\n[loss]\nname = \"contrastive\"\nmargin = 1.0\n\
+         [optimizer]\nname = \"rmsprop\"\nrate = 0.01\n[train]\nepochs = 9\nbatch = 16\nvalidation = 0.2\n\
+         [reveal]\npublish = \"same\"\n[data]\nset = \"digits\"\npairs = true\n[quick]\nrows = 60\nepochs = 2\n",
+    );
+    assert!(text.contains("on request: distances of pairs by the trained model, served as same"), "{text}");
+    assert!(text.contains("pair 0: ") && text.contains("imilar (distance ") && text.contains("; it is "), "{text}");
+    assert_eq!(answers["count"].as_u64(), Some(12));
+    // No dropout: both runs see the same and differ by fixed point alone.
+    assert!(answers["label_agreement"].as_f64() >= Some(0.75), "{answers}");
+    assert!(answers["max_logit_error"].as_f64() < Some(0.2), "{answers}");
 }
 
 #[test]

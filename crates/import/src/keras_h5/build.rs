@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
 use trefoil_nn::graph::{Graph, GraphError, Layer, Node, NodeId, Post};
+use trefoil_nn::pass::leave_answer;
 
 use super::json::{Settings, brief, size};
 use super::layers::{self, Call};
@@ -52,7 +53,8 @@ pub(super) fn graph(config: Value, mut weights: Weights) -> Result<Graph, Import
     let [output] = outputs[..] else {
         return Err(fail(format!("it has {} outputs, must have one", outputs.len())));
     };
-    let graph = Graph { nodes: leading_to(builder.nodes, output.node), post: output.post };
+    let mut graph = Graph { nodes: leading_to(builder.nodes, output.node), post: output.post };
+    leave_answer(&mut graph);
     graph.shapes()?;
     Ok(graph)
 }

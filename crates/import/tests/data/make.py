@@ -221,6 +221,14 @@ def compressed(name):
             f.create_dataset(p, data=values, chunks=True, compression="gzip", shuffle=True)
 
 
+def activations(name):
+    """Sigmoid and tanh between layers, and a sigmoid that is the last."""
+    L = keras3.layers
+    layers = [keras3.Input((6,)), L.Dense(5, activation="tanh"), L.Dropout(0.5), L.Dense(4, activation="sigmoid")]
+    layers += [L.Dense(4), L.Activation("tanh"), L.Dense(3, activation="sigmoid")]
+    save(name, keras3.Sequential(layers, name="activations"))
+
+
 def sparse(name):
     """Datasets of 1 GiB and 4 TiB of which nothing was ever written, in a file of a few kB."""
     with h5py.File(name + ".h5", "w") as f:
@@ -239,4 +247,5 @@ weights_only("keras2_weights")
 to_json("keras3_to_json")
 numbered("keras3_weights")
 compressed("keras3_compressed")
+activations("keras3_activations")
 sparse("hostile_sparse")

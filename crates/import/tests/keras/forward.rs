@@ -34,7 +34,9 @@ pub(crate) fn forward(graph: &Graph, input: &[f64]) -> Vec<f64> {
             }
             Layer::Reshape { .. } => inputs[0].to_vec(),
             Layer::ZeroPad(p) => zero_pad(inputs[0], &shapes[node.inputs[0]], p),
-            Layer::Sigmoid | Layer::Tanh | Layer::Softmax | Layer::BatchNorm(_) | Layer::Dropout { .. } => {
+            Layer::Sigmoid => inputs[0].iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
+            Layer::Tanh => inputs[0].iter().map(|x| x.tanh()).collect(),
+            Layer::Softmax | Layer::BatchNorm(_) | Layer::Dropout { .. } => {
                 panic!("{}: the importer makes no such layer", node.name)
             }
         };
@@ -43,7 +45,7 @@ pub(crate) fn forward(graph: &Graph, input: &[f64]) -> Vec<f64> {
     }
     let logits = values.pop().unwrap();
     match graph.post {
-        Post::None => logits,
+        Post::None | Post::Distance { .. } => logits,
         Post::Sigmoid => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
         Post::Softmax => {
             let n = *shapes.last().unwrap().last().unwrap();

@@ -59,6 +59,13 @@ fn nested_models() {
 }
 
 #[test]
+fn hidden_sigmoid_and_tanh() {
+    let graph = check("keras3_activations");
+    let count = |layer: &Layer| graph.nodes.iter().filter(|n| n.layer == *layer).count();
+    assert_eq!((count(&Layer::Sigmoid), count(&Layer::Tanh), graph.post), (1, 2, Post::Sigmoid));
+}
+
+#[test]
 fn the_layout_of_keras_2_2() {
     check("keras22");
 }

@@ -41,7 +41,7 @@ fn refused_settings() {
         ("ReLU", json!({"max_value": -1.0})),
         ("ReLU", json!({"max_value": "six"})),
         ("LeakyReLU", json!({"alpha": 1e300})),
-        ("Activation", json!({"activation": "tanh"})),
+        ("Activation", json!({"activation": "selu"})),
         ("Activation", json!({"activation": {"class_name": "PReLU", "config": {}}})),
         ("Activation", json!({"activation": 3})),
         ("Softmax", json!({"axis": 1})),
@@ -115,17 +115,29 @@ fn forms_of_one_setting() {
 }
 
 #[test]
-fn softmax_and_sigmoid_are_left_to_the_client() {
+fn the_last_softmax_or_sigmoid_is_left_to_the_client() {
     let softmax = layer("Softmax", "s", json!({}));
     let dropout = layer("Dropout", "d", json!({"rate": 0.5}));
     let relu = layer("ReLU", "r", json!({}));
     let graph = sequential(&[3], &[relu.clone(), softmax.clone(), dropout.clone()], &[]).unwrap();
     assert_eq!((graph.post, graph.nodes.len()), (Post::Softmax, 2));
     let sigmoid = layer("Activation", "s", json!({"activation": "sigmoid"}));
-    for after in [relu, softmax] {
-        let text = sequential(&[3], &[sigmoid.clone(), dropout.clone(), after], &[]).unwrap_err().to_string();
-        assert!(text.contains("can only be last"), "{text}");
+    let graph = sequential(&[3], &[relu.clone(), sigmoid.clone(), dropout.clone()], &[]).unwrap();
+    assert_eq!((graph.post, graph.nodes.len()), (Post::Sigmoid, 2));
+    for after in [relu.clone(), softmax.clone(), sigmoid.clone()] {
+        let text = sequential(&[3], &[softmax.clone(), dropout.clone(), after], &[]).unwrap_err().to_string();
+        assert!(text.contains("softmax, which can only be last") || text.contains("two layers"), "{text}");
     }
+    // Between layers sigmoid and tanh are layers.
+    for (name, kept) in [("sigmoid", Layer::Sigmoid), ("tanh", Layer::Tanh)] {
+        let hidden = layer("Activation", "h", json!({"activation": name}));
+        let graph = sequential(&[3], &[hidden, dropout.clone(), relu.clone()], &[]).unwrap();
+        assert_eq!((graph.post, &graph.nodes[1].layer, graph.nodes.len()), (Post::None, &kept, 3));
+    }
+    let tanh = layer("Activation", "t", json!({"activation": "tanh"}));
+    let graph = sequential(&[3], &[sigmoid, tanh, softmax], &[]).unwrap();
+    assert_eq!((graph.post, graph.nodes.len()), (Post::Softmax, 3));
+    assert_eq!((&graph.nodes[1].layer, &graph.nodes[2].layer), (&Layer::Sigmoid, &Layer::Tanh));
 }
 
 #[test]

@@ -6,43 +6,57 @@ use trefoil_ring::Tensor;
 use trefoil_ring::fixed::encode_one;
 use trefoil_ring::geometry::Pool2d;
 
+use super::functions::{SIGMOID, TANH};
 use super::wires::{Local, WireId, Wires};
 use super::{CompileError, CompileOptions};
 use crate::graph::{Array, Layer, Node, NodeId};
 
 /// Most fraction bits that a public factor may add.
 const MOST_EXTRA: u32 = 20;
+/// Most fraction bits of a value within -1 and 1 that nothing but a truncation reads.
+const MOST_SCALE: u32 = 60;
 /// Fraction bits beyond the size of its window that an average pool's factor is given where windows differ.
 const AVERAGE_BITS: u32 = 8;
 
 /// The program under construction.
 pub(super) struct Lowering {
-    options: CompileOptions,
-    shapes: Vec<Vec<usize>>,
-    wires: Wires,
+    pub(super) options: CompileOptions,
+    /// Shapes of one input's values.
+    pub(super) shapes: Vec<Vec<usize>>,
+    /// How many inputs the network is applied to: their values lie side by side in the last dimension.
+    pub(super) towers: usize,
+    pub(super) wires: Wires,
     /// The wire of each node's output.
     outputs: Vec<WireId>,
     specs: Vec<WeightSpec>,
     weights: Vec<Tensor>,
+    /// What is approximated.
+    pub(super) notes: Vec<String>,
 }
 
 impl Lowering {
-    pub(super) fn new(options: CompileOptions, shapes: Vec<Vec<usize>>) -> Self {
+    pub(super) fn new(options: CompileOptions, shapes: Vec<Vec<usize>>, towers: usize) -> Self {
         let (wires, outputs) = (Wires::new(options.fraction_bits), Vec::new());
-        Self { options, shapes, wires, outputs, specs: Vec::new(), weights: Vec::new() }
+        Self { options, shapes, towers, wires, outputs, specs: Vec::new(), weights: Vec::new(), notes: Vec::new() }
     }
 
-    /// Ends the program with the last layer's value, additive.
+    /// Ends the program with the last layer's value, additive; of two towers with the squared distance of their values.
     pub(super) fn finish(mut self) -> Result<(Program, Vec<Tensor>), CompileError> {
         let last = self.outputs.len() - 1;
-        let wire = self.without_gain(self.outputs[last]);
+        let mut shape = self.shapes[last].clone();
+        let mut wire = self.outputs[last];
+        if self.towers > 1 {
+            (wire, shape) = (self.distance(wire), vec![1]);
+        }
+        let wire = self.without_gain(wire);
+        let wire = self.comparable(wire);
         let program = Program {
             fraction_bits: self.options.fraction_bits,
-            input_shape: self.shapes[0].clone(),
+            input_shape: self.input_shape(),
             weights: self.specs,
             states: vec![],
             rates: 0,
-            steps: self.wires.finish(wire, &self.shapes[last]),
+            steps: self.wires.finish(wire, &shape),
         };
         program.infer()?;
         Ok((program, self.weights))
@@ -51,29 +65,35 @@ impl Lowering {
     /// Adds the steps of one layer.
     pub(super) fn layer(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
         let name = node.name.as_str();
-        let inputs: Vec<WireId> = node.inputs.iter().map(|&i| self.outputs[i]).collect();
+        let mut inputs: Vec<WireId> = node.inputs.iter().map(|&i| self.outputs[i]).collect();
+        if !takes_any_scale(&node.layer) {
+            inputs.iter_mut().for_each(|w| *w = self.comparable(*w));
+        }
         let wire = match &node.layer {
-            Layer::Input { .. } => self.wires.emit(name, Op::Input, self.options.fraction_bits, 1.0),
+            Layer::Input { .. } => self.input(name),
             Layer::Dense { kernel, bias } => {
                 let map = Linear::Dense { inputs: kernel.shape[0], outputs: kernel.shape[1] };
-                self.linear(name, inputs[0], map, kernel, bias.as_ref())?
+                self.linear((id, node), inputs[0], map, kernel, bias.as_ref())?
             }
             Layer::Conv2d { geometry, kernel, bias } => {
-                self.linear(name, inputs[0], Linear::Conv(*geometry), kernel, bias.as_ref())?
+                self.linear((id, node), inputs[0], Linear::Conv(*geometry), kernel, bias.as_ref())?
             }
             Layer::ChannelAffine { .. } | Layer::BatchNorm(_) | Layer::Dropout { .. } => {
                 return Err(fault(name, "the passes left a layer that they take out".into()));
             }
-            Layer::Sigmoid | Layer::Tanh | Layer::Softmax => {
-                let reason = "private prediction does not compute this activation; softmax or sigmoid at the end of a \
-                    network are left to the client";
+            Layer::Sigmoid => self.fitted(name, inputs[0], &SIGMOID)?,
+            Layer::Tanh => self.fitted(name, inputs[0], &TANH)?,
+            Layer::Softmax => {
+                let reason =
+                    "private prediction computes no softmax; one at the end of a network is left to the client";
                 return Err(fault(name, reason.into()));
             }
             Layer::MaxPool(pool) => {
+                let pool = self.wide(pool);
                 let (scale, gain) = (self.wires.scale(inputs[0]), self.wires.gain(inputs[0]));
                 let x = self.wires.masked(inputs[0]);
                 let window = self.options.difference_window(scale);
-                self.wires.emit(name, Op::MaxPool { x, pool: *pool, window, compare: Compare::default() }, scale, gain)
+                self.wires.emit(name, Op::MaxPool { x, pool, window, compare: Compare::default() }, scale, gain)
             }
             Layer::AveragePool(pool) => {
                 self.average(name, inputs[0], pool, (self.shapes[id][0], self.shapes[id][1]))?
@@ -84,9 +104,12 @@ impl Lowering {
             Layer::Add => self.sum(name, &inputs),
             Layer::Concat { axis } => {
                 let (inputs, scale, gain) = self.aligned(&inputs);
-                self.wires.local(name, Local::Concat(*axis), inputs, scale, gain)
+                self.each(name, &Local::Concat(*axis), (&inputs, &node.inputs), (scale, gain), id)
             }
-            Layer::Reshape { shape } => self.moved(name, Local::Reshape(shape.clone()), inputs[0]),
+            Layer::Reshape { shape } => {
+                let as_it_is = (self.wires.scale(inputs[0]), self.wires.gain(inputs[0]));
+                self.each(name, &Local::Reshape(shape.clone()), (&inputs, &node.inputs), as_it_is, id)
+            }
             Layer::ZeroPad(pads) => self.moved(name, Local::Pad(*pads), inputs[0]),
         };
         self.outputs.push(wire);
@@ -96,20 +119,25 @@ impl Lowering {
     /// A product: from any scale that leaves room for its result, else from f.
     fn linear(
         &mut self,
-        name: &str,
+        (id, node): (NodeId, &Node),
         x: WireId,
         map: Linear,
         kernel: &Array,
         bias: Option<&Array>,
     ) -> Result<WireId, CompileError> {
-        let f = self.options.fraction_bits;
+        let (name, f) = (node.name.as_str(), self.options.fraction_bits);
         let room = self.wires.scale(x) + f <= self.options.largest_scale();
         let x = if room { x } else { self.wires.truncated(x) };
         let scale = self.wires.scale(x) + f;
         let weights = self.weight(name, "kernel", kernel, 1.0 / self.wires.gain(x), f)?;
         let bias = bias.map(|b| self.weight(name, "bias", b, 1.0, scale)).transpose()?;
-        let x = self.wires.masked(x);
-        Ok(self.wires.emit(name, Op::Linear { x, weights, bias, map }, scale, 1.0))
+        let parts = self.apart(name, x, node.inputs[0]);
+        let product = |x| {
+            let x = self.wires.masked(x);
+            self.wires.emit(name, Op::Linear { x, weights, bias, map }, scale, 1.0)
+        };
+        let products = parts.into_iter().map(product).collect();
+        Ok(self.together(name, products, id))
     }
 
     /// Encodes a weight times `factor` and gives its index.
@@ -192,6 +220,11 @@ impl Lowering {
         let size = most.next_power_of_two().trailing_zeros();
         let even = fewest == most;
         let exact = even && most.is_power_of_two();
+        let pool = &self.wide(pool);
+        let (scale, gain) = (self.wires.scale(wire), self.wires.gain(wire));
+        if exact && scale > self.options.largest_scale() && scale + size <= MOST_SCALE {
+            return Ok(self.wires.local(name, Local::Average(*pool, size), vec![wire], scale + size, gain));
+        }
         let wanted = if even { size } else { size + AVERAGE_BITS };
         let before_product = self.room(self.wires.scale(wire).max(2 * self.options.fraction_bits));
         let roomy = before_product >= wanted;
@@ -220,7 +253,7 @@ impl Lowering {
         self.options.largest_scale().saturating_sub(scale).min(MOST_EXTRA)
     }
 
-    fn without_gain(&mut self, wire: WireId) -> WireId {
+    pub(super) fn without_gain(&mut self, wire: WireId) -> WireId {
         let room = self.room(self.wires.scale(wire));
         if room < AVERAGE_BITS { wire } else { self.wires.without_gain(wire, room) }
     }
@@ -259,6 +292,12 @@ fn counts(pool: &Pool2d, out: (usize, usize)) -> (usize, usize) {
     (h0 * w0, h1 * w1)
 }
 
-fn fault(layer: &str, reason: String) -> CompileError {
+/// Whether the layer takes values that are too fine to be compared.
+fn takes_any_scale(layer: &Layer) -> bool {
+    use Layer::{AveragePool, Conv2d, Dense, Reshape, Sigmoid, Tanh, ZeroPad};
+    matches!(layer, AveragePool(_) | Conv2d { .. } | Dense { .. } | Reshape { .. } | Sigmoid | Tanh | ZeroPad(_))
+}
+
+pub(super) fn fault(layer: &str, reason: String) -> CompileError {
     CompileError::Layer { layer: layer.into(), reason }
 }

@@ -1,5 +1,7 @@
 //! Values under construction: each is opened, truncated and reshaped at most once, and only when asked for.
 
+use std::collections::BTreeMap;
+
 use trefoil_mpc::program::{Op, Step, ValueId};
 use trefoil_ring::geometry::{Pads, Pool2d};
 
@@ -18,6 +20,8 @@ pub(super) enum Local {
     Scale(i64, u32),
     Add,
     Concat(usize),
+    /// One of so many equal parts along a dimension: the dimension, where it starts, how long it is.
+    Slice(usize, usize, usize),
 }
 
 impl Local {
@@ -30,12 +34,14 @@ impl Local {
             Local::Scale(factor, extra) => Op::Scale { x, factor: *factor, extra: *extra },
             Local::Add => Op::Add { x, y: xs[1] },
             Local::Concat(axis) => Op::Concat { xs: xs.to_vec(), axis: *axis },
+            Local::Slice(axis, start, len) => Op::Slice { x, axis: *axis, start: *start, len: *len },
         }
     }
 
-    /// Whether opening the operand costs no more than opening the result: then others may share it.
+    /// Whether opening the operand costs no more than opening the result, or all parts of it are used: then it is
+    /// opened for all.
     fn keeps_elements(&self) -> bool {
-        matches!(self, Local::Reshape(_) | Local::Pad(_) | Local::Scale(..))
+        matches!(self, Local::Reshape(_) | Local::Pad(_) | Local::Scale(..) | Local::Slice(..))
     }
 }
 
@@ -58,7 +64,7 @@ struct Wire {
     depth: usize,
     additive: Option<ValueId>,
     masked: Option<ValueId>,
-    truncated: Option<WireId>,
+    truncated: BTreeMap<u32, WireId>,
 }
 
 /// The steps so far and the wires they make.
@@ -96,7 +102,8 @@ impl Wires {
             Origin::Step(_) => 0,
             Origin::Local(_, from) => from.iter().map(|&w| self.wires[w].depth + 1).max().unwrap_or(0),
         };
-        self.wires.push(Wire { layer, scale, gain, origin, depth, additive: None, masked: None, truncated: None });
+        let truncated = BTreeMap::new();
+        self.wires.push(Wire { layer, scale, gain, origin, depth, additive: None, masked: None, truncated });
         self.wires.len() - 1
     }
 
@@ -175,23 +182,28 @@ impl Wires {
 
     /// The same value with no more than the program's fraction bits.
     pub(super) fn truncated(&mut self, wire: WireId) -> WireId {
+        self.at_most(wire, self.fraction_bits)
+    }
+
+    /// The same value with no more than `f` fraction bits.
+    pub(super) fn at_most(&mut self, wire: WireId, f: u32) -> WireId {
         let Wire { layer, scale, gain, masked, origin, truncated, .. } = self.wires[wire].clone();
-        let f = self.fraction_bits;
         if scale <= f {
             return wire;
         }
-        if let Some(t) = truncated {
-            return t;
+        if let Some(t) = truncated.get(&f) {
+            return *t;
         }
         let t = match origin {
-            Origin::Local(local @ (Local::Reshape(_) | Local::Pad(_)), from) => {
-                let from = from.into_iter().map(|w| self.truncated(w)).collect();
+            Origin::Local(local @ (Local::Reshape(_) | Local::Pad(_) | Local::Slice(..)), from) => {
+                let from = from.into_iter().map(|w| self.at_most(w, f)).collect();
                 self.local(&layer, local, from, f, gain)
             }
             Origin::Local(Local::Concat(axis), from)
                 if masked.is_none() && from.iter().any(|&w| self.wires[self.unraised(w)].scale <= f) =>
             {
-                let from = from.into_iter().map(|w| self.truncated(self.unraised(w))).collect();
+                let from: Vec<WireId> = from.into_iter().map(|w| self.at_most(self.unraised(w), f)).collect();
+                let from = from.into_iter().map(|w| self.raised(w, f)).collect();
                 self.local(&layer, Local::Concat(axis), from, f, gain)
             }
             _ => {
@@ -199,7 +211,7 @@ impl Wires {
                 self.emit(&layer, Op::Truncate { x, shift: scale - f }, f, gain)
             }
         };
-        self.wires[wire].truncated = Some(t);
+        self.wires[wire].truncated.insert(f, t);
         t
     }
 

@@ -9,11 +9,9 @@ use trefoil_mpc::program::{Bilinear, Window};
 use super::visit::Visitor;
 use super::wires::{Local, WireId};
 use super::{FRACTION_BITS, MEMORY_BITS};
-use crate::fit::{self, Fit};
+use crate::fit::{self, ARGUMENT_BITS, Fit};
 use crate::tape::{Function, Op, ValueId};
 
-/// Fraction bits of the argument of a piecewise polynomial: fewer allow higher degrees, so fewer knots.
-pub(super) const ARGUMENT_BITS: u32 = 13;
 /// Fraction bits of a reciprocal that is to be multiplied without a truncation.
 const WIDE_RECIPROCAL: u32 = 44;
 /// Fraction bits of what is left of a wide range.

@@ -6,10 +6,10 @@ use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as Progr
 use trefoil_ring::geometry::Pool2d;
 
 use super::early::truncating_selections;
-use super::functions::ARGUMENT_BITS;
 use super::softmax::Softmaxes;
 use super::wires::{Bits, Dims, Local, WireId, Wires};
 use super::{FRACTION_BITS, LowerError, bits};
+use crate::fit::ARGUMENT_BITS;
 use crate::tape::{Map, Op, Rows, Tape, Value, ValueId};
 
 /// More fraction bits for the reciprocal of a window's size, where it is no power of two.

@@ -9,6 +9,7 @@ use trefoil_mpc::program::{Bilinear, Linear, Op, Program, ValueId, ValueInfo, Wi
 use trefoil_ring::Tensor;
 use trefoil_ring::geometry::Pool2d;
 
+use super::functions::Piecewise;
 use crate::kernels;
 
 /// Lowest and highest value of each element.
@@ -138,6 +139,24 @@ impl<'a> Evaluator<'a> {
                 };
                 let span = z.span();
                 (z, Some(Demand::ring(span)))
+            }
+            // A value times itself: of two towers, the squares of a distance.
+            Op::Product { x, y, map: Bilinear::Elementwise } if x == y => {
+                let size = |l: f64, h: f64| l.abs().max(h.abs());
+                let least = |l: f64, h: f64| if l <= 0.0 && h >= 0.0 { 0.0 } else { l.abs().min(h.abs()) };
+                let of = |f: &dyn Fn(f64, f64) -> f64| {
+                    v(*x).low.iter().zip(&v(*x).high).map(|(l, h)| f(*l, *h).powi(2)).collect()
+                };
+                let z = Bounds::new(of(&least), of(&size));
+                let span = z.span();
+                (z, Some(Demand::ring(span)))
+            }
+            Op::Sum { x, keep: 0, batch: false } => (v(*x).both(|x| vec![x.iter().sum()]), None),
+            Op::Piecewise { x, knots, pieces, window, .. } => {
+                let p = Piecewise::new(knots, pieces);
+                let spans: Vec<(f64, f64)> = v(*x).low.iter().zip(&v(*x).high).map(|(l, h)| p.span(*l, *h)).collect();
+                let y = Bounds::new(spans.iter().map(|s| s.0).collect(), spans.iter().map(|s| s.1).collect());
+                (y, Some(Demand::window(p.compared(v(*x).span()), *window)))
             }
             Op::Slice { x, axis, start, len } => {
                 let shape = &self.info[*x].shape;

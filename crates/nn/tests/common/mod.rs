@@ -1,14 +1,19 @@
 //! An exact integer interpreter of programs, and helpers to build graphs: what compilation is tested against.
 #![allow(clippy::unwrap_used)]
 
-use trefoil_mpc::program::{Linear, Op, Window};
-use trefoil_nn::compile::{CompileOptions, compile};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Window};
+use trefoil_nn::compile::{CompileOptions, Compiled, compile};
 use trefoil_nn::graph::{Array, Graph, Layer, Node, NodeId, Post};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
 /// Runs the compiled `graph` on one sample over integers, checking every window; gives the logits.
 pub(crate) fn run(graph: &Graph, options: &CompileOptions, x: &[f32]) -> Vec<f64> {
-    let compiled = compile(graph, options).unwrap();
+    evaluate(&compile(graph, options).unwrap(), x)
+}
+
+/// The same of what is compiled.
+pub(crate) fn evaluate(compiled: &Compiled, x: &[f32]) -> Vec<f64> {
+    let options = &compiled.options;
     let info = compiled.program.infer().unwrap();
     let weights: Vec<Vec<i128>> =
         compiled.weights.iter().map(|t| t.data().iter().map(|&v| i128::from(v as i64)).collect()).collect();
@@ -52,6 +57,24 @@ pub(crate) fn run(graph: &Graph, options: &CompileOptions, x: &[f32]) -> Vec<f64
                     .collect()
             }
             Op::Reshape { x, .. } => v(*x).clone(),
+            Op::Piecewise { x, knots, pieces, window, .. } => v(*x)
+                .iter()
+                .map(|&z| {
+                    assert!(knots.iter().all(|k| fits(z - i128::from(*k), *window)), "{}: {z}", step.layer);
+                    let piece = &pieces[knots.iter().filter(|k| i128::from(**k) <= z).count()];
+                    let sum = piece.iter().rev().fold(0i128, |sum, c| sum * z + i128::from(*c));
+                    assert!(sum.abs() < 1 << 62, "{}: {z} gives {sum}", step.layer);
+                    sum
+                })
+                .collect(),
+            Op::Product { x, y, map: Bilinear::Elementwise } => v(*x).iter().zip(v(*y)).map(|(a, b)| a * b).collect(),
+            Op::Sum { x, keep: 0, batch: false } => vec![v(*x).iter().sum()],
+            Op::Slice { x, axis, start, len } => {
+                let shape = &info[*x].shape;
+                let inner: usize = shape[axis + 1..].iter().product();
+                let rows = v(*x).chunks(shape[*axis] * inner);
+                rows.flat_map(|row| row[start * inner..(start + len) * inner].to_vec()).collect()
+            }
             Op::Pad { x, pads } => {
                 let [h, w, c] = info[*x].shape[..] else { panic!() };
                 let (ph, pw) = (h + pads.top + pads.bottom, w + pads.left + pads.right);

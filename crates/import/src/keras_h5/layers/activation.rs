@@ -57,8 +57,10 @@ fn named(call: &mut Call<'_, '_>, value: &Value, input: Flow, part: &str) -> Res
             "relu" => Layer::Relu,
             "relu6" => Layer::ClippedRelu { ceiling: 6.0 },
             "leaky_relu" => Layer::LeakyRelu { slope: NAMED_SLOPE },
-            "softmax" => return leave(call, Post::Softmax, input),
-            "sigmoid" => return leave(call, Post::Sigmoid, input),
+            // The last one is left to the client in the end.
+            "sigmoid" => Layer::Sigmoid,
+            "tanh" => Layer::Tanh,
+            "softmax" => return softmax_last(call, input),
             other => return Err(unknown(call, other)),
         },
         (_, Some("ReLU"), Some(config)) => relu_of(&Settings::new(call.settings.layer, "ReLU", config))?,
@@ -75,8 +77,8 @@ fn named(call: &mut Call<'_, '_>, value: &Value, input: Flow, part: &str) -> Res
 
 fn unknown(call: &Call<'_, '_>, activation: &str) -> ImportError {
     call.settings.fail(format!(
-        "activation {activation:?} cannot be run on shares; those that can: linear, relu, relu6, leaky_relu, and as \
-         the last softmax or sigmoid"
+        "activation {activation:?} cannot be run on shares; those that can: linear, relu, relu6, leaky_relu, sigmoid, \
+         tanh, and as the last softmax"
     ))
 }
 
@@ -110,13 +112,13 @@ fn softmax_of(call: &Call<'_, '_>, s: &Settings<'_>, input: Flow) -> Result<Flow
     if s.axis("axis", rank, -1)? + 1 != rank {
         return Err(s.fail("softmax is possible over the last axis only"));
     }
-    leave(call, Post::Softmax, input)
+    softmax_last(call, input)
 }
 
-/// Leaves an activation to the client.
-fn leave(call: &Call<'_, '_>, post: Post, input: Flow) -> Result<Flow, ImportError> {
+/// Leaves a softmax to the client.
+fn softmax_last(call: &Call<'_, '_>, input: Flow) -> Result<Flow, ImportError> {
     if input.post != Post::None {
-        return Err(call.settings.fail("comes after a softmax or sigmoid, which can only be last"));
+        return Err(call.settings.fail("comes after a softmax, which can only be last"));
     }
-    Ok(Flow { post, ..input })
+    Ok(Flow { post: Post::Softmax, ..input })
 }

@@ -130,7 +130,7 @@ impl Call<'_, '_> {
     /// Appends a node that is a part of this layer.
     fn push_after(&mut self, part: &str, layer: Layer, inputs: &[Flow]) -> Result<Flow, ImportError> {
         if inputs.iter().any(|i| i.post != Post::None) {
-            return Err(self.settings.fail("comes after a softmax or sigmoid, which can only be last"));
+            return Err(self.settings.fail("comes after a softmax, which can only be last"));
         }
         let name = self.settings.layer;
         let name = if part.is_empty() { name.to_string() } else { format!("{name}/{part}") };

@@ -1,0 +1,56 @@
+//! Networks with sigmoid and tanh, and pairs of inputs, served by three servers over sockets.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Trial, compiled, eventually, inputs, manifest, network};
+use trefoil_mpc::Reveal;
+use trefoil_mpc::cost::cost;
+use trefoil_nn::graph::{Graph, Layer, Post};
+use trefoil_proto::Transport;
+use trefoil_proto::control::Ahead;
+
+#[test]
+fn functions_and_distances_are_served_at_once_and_ahead() {
+    for (transport, count) in [(Transport::Tls, 0), (Transport::Tcp, 2)] {
+        let trial = Trial::start(transport, "lanes = 2");
+        let of = |seed, layer, post| {
+            let mut graph = network(seed);
+            graph.nodes[2].layer = layer;
+            Graph { post, ..graph }
+        };
+        let graphs = [
+            of(1, Layer::Sigmoid, Post::None),
+            of(2, Layer::Tanh, Post::None),
+            of(3, Layer::Tanh, Post::distance(0.5)),
+        ];
+        for (name, graph) in ["s", "t", "pairs"].into_iter().zip(&graphs) {
+            let compiled = compiled(graph);
+            let ahead = if count > 0 { vec![Ahead { batch: 2, reveal: Reveal::Logits, count }] } else { vec![] };
+            let mut manifest = manifest(name, &compiled, ahead);
+            manifest.post = graph.post;
+            trial.client("owner").share(&manifest, &compiled.weights).unwrap();
+            let mut ann = trial.client("ann");
+            eventually("material", || ann.model(name).unwrap().ready == count);
+            let model = ann.model(name).unwrap();
+            assert_eq!(model.manifest.post, graph.post);
+            let program = compiled.ending_in(Reveal::Logits).unwrap();
+            for seed in 0..3 {
+                let x = inputs(2 * graph.towers(), seed);
+                let p = ann.predict(&model, Reveal::Logits, &x, 2).unwrap();
+                assert!(p.alice.ahead == p.bob.ahead && (count == 0 || seed > 0 || p.alice.ahead));
+                let (got, want) = (p.logits.unwrap(), graph.answers(2, &x).unwrap());
+                assert_eq!((got.len(), p.outputs), (want.len(), want.len() / 2));
+                for (got, want) in got.iter().zip(want) {
+                    assert!((got - want).abs() < 5e-3, "{name}: {want} in the clear, {got} privately");
+                }
+                for (i, c) in cost(&program, 2).unwrap().iter().enumerate() {
+                    assert_eq!((p.alice.steps[i].rounds, p.alice.steps[i].online), (c.rounds, c.online));
+                }
+            }
+            if graph.towers() == 2 {
+                assert!(ann.predict(&model, Reveal::Label, &inputs(2, 1), 1).is_err(), "a distance has no label");
+            }
+        }
+    }
+}
