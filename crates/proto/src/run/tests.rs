@@ -39,6 +39,7 @@ fn spec() -> RunSpec {
         coordinator: "ann".into(),
         set: 1,
         declaration: declaration().hash(),
+        extraction: None,
         step: learn(),
         rates: vec![],
         training: RowRange { first: 0, end: 42 },

@@ -140,6 +140,7 @@ pub fn spec(owner: &mut Client, name: &str, epochs: u32) -> RunSpec {
         coordinator: "owner".into(),
         set: set.epoch,
         declaration: set.declaration.hash(),
+        extraction: None,
         step: step(),
         rates: vec![vec![-64]],
         training: RowRange { first: 0, end: TRAINING },
