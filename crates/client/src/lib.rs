@@ -40,5 +40,6 @@ pub use trefoil_mpc::program::Reveal;
 pub use trefoil_proto::control::{InputEncoding, Manifest, ModelInfo, Refusal, RunReport};
 pub use trefoil_proto::dataset::{Block, Content, Declaration, Part, SetInfo};
 pub use trefoil_proto::run::{
-    Check, Disclosure, Measured, Order, Phase, Position, Publication, Revealed, RowRange, RunSpec, Stage, When,
+    Check, Disclosure, Extracted, Extraction, Measured, Order, Phase, Position, Publication, Revealed, RowRange,
+    RunSpec, Stage, When,
 };

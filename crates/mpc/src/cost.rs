@@ -3,6 +3,8 @@
 use trefoil_link::frame::HEADER;
 
 use crate::error::MpcError;
+use crate::masked::rows::PIECE;
+use crate::masked::weights::masked_weights;
 use crate::masked::{count_offline, online_payloads};
 use crate::program::{Op, Program, ValueInfo};
 
@@ -38,6 +40,22 @@ pub fn cost(program: &Program, batch: usize) -> Result<Vec<StepCost>, MpcError> 
     let infos = program.infer()?;
     let step = |(i, offline): (usize, (u64, u64))| step_cost(program, &infos, i, batch, offline);
     Ok(offline.into_iter().enumerate().map(step).collect())
+}
+
+/// The cost of opening `n` values of a data set, as [`open_rows`](crate::masked::rows::open_rows()) does.
+pub fn opening_rows(n: usize) -> StepCost {
+    let rounds = n.div_ceil(PIECE);
+    StepCost { rounds: rounds as u64, online: 2 * (8 * n + rounds * HEADER) as u64, ..StepCost::default() }
+}
+
+/// The cost of opening a program's weights, as [`open_weights`](crate::masked::weights::open_weights()) does.
+pub fn opening_weights(program: &Program) -> StepCost {
+    let mut sum = StepCost::default();
+    for (w, _) in program.weights.iter().zip(masked_weights(program)).filter(|(_, masked)| *masked) {
+        let n: usize = w.shape.iter().product();
+        sum.add(&StepCost { rounds: 1, online: 2 * (8 * n + HEADER) as u64, ..StepCost::default() });
+    }
+    sum
 }
 
 /// The cost of one step of a checked program, given what is dealt and passed on for it.

@@ -86,6 +86,7 @@ fn run(
         let copy = |x: usize| -> Words { values.0[x].clone() };
         match &step.op {
             Op::Input | Op::Rows => out = Words::from(input),
+            Op::Weight { index } => out = Words::from(weights[*index]),
             Op::State { slot } => out = training.states[*slot].clone(),
             Op::Pattern { keep, .. } => {
                 if let Some(common) = training.common {

@@ -11,6 +11,7 @@
 mod arithmetic;
 mod early;
 mod encode;
+mod extraction;
 mod functions;
 pub mod ranges;
 mod schedule;
@@ -23,6 +24,7 @@ use trefoil_mpc::program::{Op, Program, ProgramError, Step, WeightSpec};
 
 use crate::tape::{Role, Tape};
 pub use encode::{EncodeError, decode, encode, encode_rates};
+pub use extraction::extraction;
 
 /// Fraction bits f of what enters a product.
 pub const FRACTION_BITS: u32 = 16;

@@ -7,6 +7,7 @@
 
 mod build;
 pub mod float;
+mod fold;
 pub mod grad;
 mod infer;
 mod op;

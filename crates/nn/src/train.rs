@@ -2,6 +2,7 @@
 
 pub mod clear;
 mod clip;
+pub mod frozen;
 pub mod init;
 pub mod loss;
 mod optimiser;

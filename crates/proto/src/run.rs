@@ -4,6 +4,7 @@
 //! nothing can be added after the owners agreed to its hash. The servers know nothing of layers or losses.
 
 mod check;
+mod extraction;
 mod plan;
 mod status;
 
@@ -12,8 +13,9 @@ use trefoil_mpc::program::Program;
 
 use crate::control::{Manifest, encode};
 pub use check::RunError;
+pub use extraction::Extraction;
 pub use plan::{Phase, Position};
-pub use status::{Measured, Resumed, Revealed, RunInfo, Stage, Training};
+pub use status::{Extracted, Measured, Resumed, Revealed, RunInfo, Stage, Training};
 
 /// The most epochs of a run.
 pub const MAX_EPOCHS: u32 = 100_000;
@@ -108,6 +110,8 @@ pub struct RunSpec {
     pub set: u64,
     /// Hash of that declaration.
     pub declaration: [u8; 32],
+    /// What the servers make of every row once, before the first step; none: steps and checks read the rows themselves.
+    pub extraction: Option<Extraction>,
     /// One step of training: reads a batch of rows, stores states, reveals nothing.
     pub step: Program,
     /// The public numbers of each step: one list for all steps, for each epoch, or for each step. None without numbers.

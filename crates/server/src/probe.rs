@@ -23,6 +23,8 @@ pub enum Point {
     Committed,
     /// A piece of an owner's part of a data set is on bob's disk; others may follow.
     Piece,
+    /// A batch of rows has become features, which are in memory alone.
+    Extracted,
     /// One step of a training run is done; its states are in memory alone.
     Stepped,
     /// A training run's states are on disk.

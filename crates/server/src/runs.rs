@@ -4,6 +4,7 @@
 //! holds it. Bob and carol follow, and check each command against the specification that they hold themselves. What is
 //! in memory is lost with any failure: all then go back to the latest checkpoint that alice and bob both have.
 
+mod extract;
 mod keep;
 mod live;
 mod order;
@@ -22,8 +23,9 @@ use trefoil_ring::Words;
 use crate::core::{Core, lock};
 use crate::error::Fault;
 use crate::store::{Initial, Notes, StoreError, StoredRun};
+pub(crate) use extract::Extracting;
 pub(crate) use keep::check_run;
-pub(crate) use live::{Live, Lot, account, joint_seed, shuffled};
+pub(crate) use live::{Live, Lot, account, joint_seed, shuffled, weights};
 
 /// After a failure, a run is taken up again this much later; after each more without success, twice as much.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -242,7 +244,7 @@ impl Run {
 
     /// What this party says when the run is taken up.
     pub(crate) fn resumed(&self, core: &Core) -> Result<Resumed, StoreError> {
-        let rows = lock(&self.live).as_ref().map(|l| l.rows_lot);
+        let rows = lock(&self.live).as_ref().and_then(Live::open_lot);
         let checkpoints = match core.party {
             Party::Carol => vec![],
             _ => core.store.checkpoints(self.number)?.iter().map(|c| c.at).collect(),

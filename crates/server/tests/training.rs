@@ -4,8 +4,12 @@
 mod common;
 
 use common::{Trial, eventually, training};
-use training::{FEATURES, TRUTH, agree, close, contribute, finished, ideal, initial, publication, shown, spec};
+use training::{
+    FEATURES, TRUTH, agree, close, contribute, finished, ideal, initial, initial_with_features, on_features,
+    publication, shown, spec,
+};
 use trefoil_client::{Client, ClientError, Order, Reveal, RowRange, RunSpec, Stage};
+use trefoil_mpc::cost::{cost, opening_rows, opening_weights};
 use trefoil_mpc::program::{Op, Step};
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
@@ -48,6 +52,57 @@ fn two_owners_train_a_regression_that_ends_as_in_the_clear() {
     for p in Party::ALL {
         assert_eq!(std::fs::read_dir(trial.store(p).join("runs")).unwrap().count(), 0, "{p}");
     }
+}
+
+#[test]
+fn features_are_made_once_and_cost_what_was_predicted() {
+    let trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let run = on_features(spec(&mut owner, "prices", 6), 7);
+    let mut trained = run.clone();
+    trained.extraction.as_mut().unwrap().weights = vec![0];
+    said(owner.train(&trained, &initial_with_features()), "weight mix of the extraction: shape [4, 4] at scale 16");
+    owner.train(&run, &initial_with_features()).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    let status = finished(&mut owner, "prices");
+    let want = ideal(&run, 6);
+    close(&shown(&mut owner, "prices", 1)[0], &want.weights, 40);
+    close(&shown(&mut owner, "prices", 2).concat(), &want.validation, 400);
+    assert_ne!(want.weights, ideal(&spec(&mut owner, "prices", 6), 6).weights, "features are other numbers");
+    let program = &run.extraction.as_ref().unwrap().program;
+    let mut due = opening_weights(program);
+    for rows in [7, 7, 7, 7, 7, 7, 6] {
+        cost(program, rows).unwrap().iter().for_each(|c| due.add(c));
+        due.add(&opening_rows(rows * (FEATURES + 1)));
+    }
+    for party in [&status.alice, &status.bob] {
+        let e = party.extracted;
+        assert_eq!((e.rows, e.rounds, e.online_bytes), (48, due.rounds, due.online));
+        assert_eq!((party.steps, party.rounds % 30), (30, 0));
+    }
+    assert_eq!(status.bob.extracted.offline_bytes, due.offline);
+}
+
+#[test]
+fn features_of_shuffled_rows_are_made_anew_after_a_restart() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let mut run = on_features(spec(&mut owner, "prices", 400), 16);
+    (run.order, run.shuffle) = (Order::Drawn, true);
+    owner.train(&run, &initial_with_features()).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    eventually("some epochs are over", || ann.run_status("prices").unwrap().at.epoch > 5);
+    drop((owner, ann, bert));
+    trial.stop(Party::Carol);
+    trial.launch(Party::Carol);
+    trial.wait();
+    let [mut owner, mut ann, _] = clients(&trial);
+    let status = finished(&mut owner, "prices");
+    assert_eq!((status.alice.extracted.rows, status.alice.resumed), (96, 1));
+    let losses = shown(&mut ann, "prices", 0).concat();
+    assert!(losses[losses.len() - 1] * 50 < losses[0], "{losses:?}");
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use cluster::{Processes, eventually, party, training};
 use rustix::process::Signal;
-use training::{TRUTH, agree, close, contribute, finished, ideal, initial, publication, shown, spec};
+use training::{
+    TRUTH, agree, close, contribute, finished, ideal, initial, initial_with_features, on_features, publication, shown,
+    spec,
+};
 use trefoil_client::{Client, ClientError, Reveal, RunStatus, Stage};
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
@@ -99,6 +102,41 @@ fn dies_while_publishing(dead: Party, points: &[&str]) {
         eventually("one model, and no more", || Party::ALL.iter().all(|p| processes.models(*p) == (1, 0)));
         Party::ALL.iter().for_each(|p| assert!(!processes.lots(*p).is_empty()));
     }
+}
+
+/// A party dies in the middle of the extraction: it begins anew under new lots, and the run ends as if nothing had been.
+fn dies_while_features_are_made(dead: Party) {
+    let epochs = 40;
+    let mut processes = Processes::start(Transport::Tcp, "lanes = 1", SILENCE);
+    let [mut owner, mut ann, mut bert] = ["owner", "ann", "bert"].map(|n| processes.client(n));
+    contribute(&mut owner, &mut ann, &mut bert);
+    let run = on_features(spec(&mut owner, "prices", epochs), 2);
+    owner.train(&run, &initial_with_features()).unwrap();
+    // Without bert's word it does not begin: whoever is to die does so in the first extraction.
+    agree(&mut [&mut ann], "prices");
+    processes.kill(dead);
+    processes.launch(dead, Some("extracted:19"));
+    let mut bert = processes.client("bert");
+    eventually("everyone agrees", || {
+        let read = bert.run_status("prices").and_then(|s| bert.run_spec(&s).map(|spec| (s, spec)));
+        read.is_ok_and(|(status, spec)| bert.agree(&status, &spec).is_ok())
+    });
+    assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead}");
+    processes.launch(dead, None);
+    let mut owner = processes.client("owner");
+    let last = finished(&mut owner, "prices");
+    let want = ideal(&run, epochs);
+    assert_eq!((last.done, last.at.epoch), (run.all_steps(), epochs));
+    close(&shown(&mut owner, "prices", 1)[0], &want.weights, 200);
+    // Whoever lived counts the rows of both attempts.
+    let survivor = if dead == Party::Alice { &last.bob } else { &last.alice };
+    assert!((48 + 32..=96).contains(&survivor.extracted.rows), "{:?}", survivor.extracted);
+    Party::ALL.iter().for_each(|p| assert!(!processes.lots(*p).is_empty()));
+}
+
+#[test]
+fn they_die_while_features_are_made() {
+    Party::ALL.into_iter().for_each(dies_while_features_are_made);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use trefoil_client::{Order, RunSpec, RunStatus, SetInfo};
 use crate::access::Access;
 use crate::output;
 use crate::training::explain::print_reveals;
+use crate::training::features;
 use crate::training::spec::{learnt, words};
 
 /// Arguments of `agree`.
@@ -66,6 +67,9 @@ fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::R
     }
     if let Some(c) = &spec.check {
         output::line(format!("        rows {}..{} to check it on after each epoch", c.rows.first, c.rows.end))?;
+    }
+    if let Some(features) = features::words(spec) {
+        output::line(format!("first   {features}"))?;
     }
     let order = if spec.order == Order::Drawn { "drawn by the servers" } else { "fixed in the run" };
     output::line(format!(

@@ -2,6 +2,7 @@
 
 mod declaration;
 mod shared;
+mod through;
 
 use std::path::PathBuf;
 

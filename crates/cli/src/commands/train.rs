@@ -16,6 +16,7 @@ use crate::training::curve::svg;
 use crate::training::data::Records;
 use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
+use crate::training::features::{self, by_owners};
 use crate::training::private::{Finished, Watch, name, peak, shown, start, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
 use crate::training::served::{ask, served};
@@ -74,17 +75,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return explain(&d, &args.network.unwrap_or(Network::LAN), args.json);
     }
     if args.clear {
-        let records = rows(&d, args.json)?;
+        let mut records = rows(&d, args.json)?;
         clear::pretrain(&mut d, args.json)?;
+        by_owners(&mut d, Some(&mut records))?;
         return in_the_clear(&args, &d, &records).map(drop);
     }
     if args.trial {
         return on_trial(&args, d);
     }
     clear::pretrain(&mut d, args.json)?;
+    let owners = by_owners(&mut d, None)?;
     let (mut client, caller) = args.access.connect_as()?;
     let spec = start(&mut client, &d, &caller, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
+        print_features(&spec, owners)?;
         print_reveals(&words(&spec), &learnt(&spec))?;
     }
     let others: Vec<String> = client.run_status(&d.name)?.missing;
@@ -97,6 +101,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     let done = watched(&args, &d, &mut client, &spec)?;
     finish(&args, &d, &spec, &done)
+}
+
+/// Who extracts features, if anybody does.
+fn print_features(spec: &RunSpec, owners: Option<String>) -> anyhow::Result<()> {
+    features::words(spec).or(owners).map_or(Ok(()), output::line)
 }
 
 fn bar(args: &Args, what: &str) -> ProgressBar {
@@ -122,8 +131,9 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
 }
 
 fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
-    let records = rows(&d, args.json)?;
+    let mut records = rows(&d, args.json)?;
     clear::pretrain(&mut d, args.json)?;
+    let owners = by_owners(&mut d, Some(&mut records))?;
     let tell = |text: &str| if args.json { Ok(()) } else { output::line(text) };
     let options = TrialOptions {
         transport: args.link.transport(),
@@ -139,6 +149,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
     tell(&format!("{} share(s) {rows} rows of {width} numbers among them, and agree(s)", records.owners().join(", ")))?;
     let (mut owner, spec) = start_trial(&trial, &d, &records, &args.network.unwrap_or(Network::LOOPBACK))?;
     if !args.json {
+        print_features(&spec, owners)?;
         print_reveals(&words(&spec), &learnt(&spec))?;
         output::line("")?;
     }

@@ -6,10 +6,11 @@ use indicatif::ProgressBar;
 use trefoil_nn::graph::Graph;
 use trefoil_nn::layers::initial;
 use trefoil_nn::train::Tapes;
-use trefoil_nn::train::clear::{Epoch, fit};
+use trefoil_nn::train::clear::{Epoch, Progress, fit, fit_all};
 
 use super::data::Records;
 use super::description::{Description, Pretrain};
+use super::features::Features;
 use super::report::{EpochRow, Report};
 use crate::output;
 
@@ -31,11 +32,15 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let mut graph = d.graph.clone();
     let began = Instant::now();
     let mut steps = 0;
-    let done = fit::<f32>(&mut graph, &records.matrix(), &d.spec, |p| {
+    let progress = |p: &Progress| {
         steps += 1;
         bar.set_length((d.spec.epochs * p.steps) as u64);
         bar.inc(1);
-    })?;
+    };
+    let done = match d.features {
+        Features::Steps => fit_all::<f32, f32>(&mut graph, &records.matrix(), &d.spec, progress),
+        Features::Servers | Features::Owners => fit::<f32>(&mut graph, &records.matrix(), &d.spec, progress),
+    }?;
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
     let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();

@@ -271,7 +271,7 @@ fn mnist() -> Option<PathBuf> {
     shared.filter(|p| p.exists()).or_else(|| Some(PathBuf::from("mnist")))
 }
 
-fn numbers(owner: String, name: &str, width: usize, values: Vec<f32>) -> Columns {
+pub(super) fn numbers(owner: String, name: &str, width: usize, values: Vec<f32>) -> Columns {
     let limit = values.iter().fold(1.0f32, |a, b| a.max(b.abs()));
     let content =
         Content::Values(InputEncoding { scale: 1.0, offset: 0.0, low: -f64::from(limit), high: limit.into() });

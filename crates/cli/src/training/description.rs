@@ -10,6 +10,7 @@ use trefoil_nn::train::init::Init;
 use trefoil_nn::train::loss::Likelihoods;
 
 use super::data::Source;
+use super::features::Features;
 use super::layers;
 use super::method::{On, flag, loss, method};
 use super::section::{Section, choose};
@@ -29,6 +30,8 @@ pub(crate) struct Description {
     pub(crate) graph: Graph,
     /// How it is trained.
     pub(crate) spec: TrainSpec,
+    /// Where the outputs of frozen layers are computed.
+    pub(crate) features: Features,
     /// The data set's name at the servers.
     pub(crate) set: String,
     /// Where rows come from without a cluster.
@@ -95,7 +98,7 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     };
     let small = if quick { small } else { Quick::default() };
     let part = file.section("model")?;
-    let (graph, mut frozen) = network(file.need("[model]", part)?, folder)?;
+    let (graph, mut frozen, features) = network(file.need("[model]", part)?, folder)?;
     let loss = loss(file.section("loss")?)?;
     let part = file.section("optimizer")?;
     let how = method(file.need("[optimizer]", part)?, On::Shares)?;
@@ -146,7 +149,21 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
             bail!("there is no layer {name:?}: {}", names(&graph));
         }
     }
-    Ok(Description { name, graph, spec, set, source, rows, pretrain, drawn, shuffle, checkpoint, patience, reveal })
+    Ok(Description {
+        name,
+        graph,
+        spec,
+        features,
+        set,
+        source,
+        rows,
+        pretrain,
+        drawn,
+        shuffle,
+        checkpoint,
+        patience,
+        reveal,
+    })
 }
 
 /// Layers that have weights.
@@ -181,7 +198,7 @@ impl Quick {
     }
 }
 
-fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>)> {
+fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>, Features)> {
     let seed = s.count("seed", 0, i64::MAX as u64)?.unwrap_or(1);
     let input = s.counts("input", 1, 1 << 20)?;
     let init = match s.text("init")? {
@@ -201,12 +218,15 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>)
         _ => bail!("[model] layers, file and net exclude each other"),
     };
     let frozen = s.texts("frozen")?.unwrap_or_default();
+    let features = s.text("features")?.unwrap_or_else(|| "servers".into());
+    let known = [("servers", Features::Servers), ("owners", Features::Owners), ("steps", Features::Steps)];
+    let features = choose(&features, &known).map_err(|e| s.wrong("features", e))?;
     if let Some(post) = s.text("answer")? {
         let known = [("none", Post::None), ("softmax", Post::Softmax), ("sigmoid", Post::Sigmoid)];
         graph.post = choose(&post, &known).map_err(|e| s.wrong("answer", e))?;
     }
     s.end()?;
-    Ok((graph, frozen))
+    Ok((graph, frozen, features))
 }
 
 fn reveals(mut s: Section) -> anyhow::Result<Reveal> {

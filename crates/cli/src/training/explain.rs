@@ -6,6 +6,7 @@ use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
 use super::description::Description;
+use super::features::{self, ExtractionCost, Features, by_owners, predicted};
 use super::spec::{learnt, plan, words};
 use crate::output;
 use crate::plan::{layers, predict};
@@ -44,13 +45,17 @@ struct Explained {
     steps: u64,
     layers: Vec<LayerCost>,
     step: Cost,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extraction: Option<ExtractionCost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<String>,
     predicted_s: f64,
     reveals: Vec<String>,
     servers_learn: Vec<String>,
 }
 
 impl Cost {
-    fn add(&mut self, o: &Cost) {
+    pub(super) fn add(&mut self, o: &Cost) {
         self.rounds += o.rounds;
         self.bytes_online += o.bytes_online;
         self.bytes_offline += o.bytes_offline;
@@ -93,10 +98,15 @@ pub(crate) fn total(program: &Program, batch: u32, network: &Network) -> anyhow:
 fn imagined(d: &Description) -> anyhow::Result<Declaration> {
     let rows = match (&d.source, d.rows) {
         (_, Some(rows)) => rows as u32,
+        (Some(source), None) if d.features == Features::Owners => source.load()?.rows as u32,
         (Some(source), None) => return Ok(source.load()?.declaration(&d.set)),
         (None, None) => anyhow::bail!("[train] rows: how many rows does the set have?"),
     };
-    let width = trefoil_nn::train::Tapes::new(&d.graph, &d.spec)?.record() as u32;
+    let record = match d.cut()? {
+        Some(cut) => cut.tape()?.record(),
+        None => trefoil_nn::train::Tapes::new(&d.graph, &d.spec)?.record(),
+    };
+    let width = record as u32;
     let content = Content::Values(InputEncoding::default());
     let blocks = vec![Block { name: "columns".into(), width, content }];
     let parts = vec![Part { owner: "client".into(), block: 0, first: 0, end: rows }];
@@ -105,9 +115,12 @@ fn imagined(d: &Description) -> anyhow::Result<Declaration> {
 
 /// Prints what the run would cost over `network` and what it would reveal.
 pub(crate) fn explain(d: &Description, network: &Network, json: bool) -> anyhow::Result<()> {
-    let declaration = imagined(d)?;
-    let spec = plan(d, (0, &declaration), "owner", network)?.spec;
-    let explained = explained(&spec, network)?;
+    let mut d = d.clone();
+    let owners = by_owners(&mut d, None)?;
+    let declaration = imagined(&d)?;
+    let spec = plan(&d, (0, &declaration), "owner", network)?.spec;
+    let mut explained = explained(&spec, network)?;
+    explained.features = explained.features.or(owners);
     if json { output::json(&explained) } else { explained.print() }
 }
 
@@ -122,6 +135,8 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
         None => 0.0,
     };
     let each = step.predicted_online_s + step.predicted_offline_s;
+    let extraction = predicted(spec, network)?;
+    let first = extraction.as_ref().map_or(0.0, |e| e.cost.predicted_online_s + e.cost.predicted_offline_s);
     Ok(Explained {
         name: spec.name.clone(),
         network: *network,
@@ -131,8 +146,10 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
         epochs: spec.epochs,
         steps: spec.all_steps(),
         layers: by_layer(&spec.step, spec.batch, network)?,
-        predicted_s: each * spec.all_steps() as f64 + check,
+        predicted_s: first + each * spec.all_steps() as f64 + check,
         step,
+        extraction,
+        features: features::words(spec),
         reveals: words(spec),
         servers_learn: learnt(spec),
     })
@@ -153,11 +170,17 @@ impl Explained {
             t.row(std::iter::once(l.layer.clone()).chain(l.cost.cells()).collect());
         }
         t.row(std::iter::once("a step".to_owned()).chain(self.step.cells()).collect());
+        if let Some(e) = &self.extraction {
+            t.row(std::iter::once("features, once".to_owned()).chain(e.cost.cells()).collect());
+        }
         output::line(t.text())?;
         output::line(format!(
             "\nRounds and bytes are exact; times are estimates, {} in all with checks and without working ahead.",
             output::time(self.predicted_s)
         ))?;
+        if let Some(features) = &self.features {
+            output::line(features)?;
+        }
         print_reveals(&self.reveals, &self.servers_learn)
     }
 }

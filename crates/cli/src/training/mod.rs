@@ -5,6 +5,7 @@ pub(crate) mod curve;
 pub(crate) mod data;
 pub(crate) mod description;
 pub(crate) mod explain;
+pub(crate) mod features;
 mod layers;
 mod method;
 pub(crate) mod private;

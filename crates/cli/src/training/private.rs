@@ -11,7 +11,7 @@ use trefoil_prg::Party;
 
 use super::data::Records;
 use super::description::Description;
-use super::report::{EpochRow, Event, Private, Report, Shown};
+use super::report::{EpochRow, Event, Features, Private, Report, Shown};
 use super::spec::{plan, words};
 use crate::output;
 use crate::trial::Trial;
@@ -149,6 +149,7 @@ fn show(bar: &ProgressBar, status: &RunStatus, last: Option<&EpochRow>) {
         (Stage::Waiting, []) => "waiting for the data".to_owned(),
         (Stage::Waiting, missing) => format!("waiting for {}", missing.join(", ")),
         _ if !status.note.is_empty() => status.note.clone(),
+        _ if status.at.phase == Phase::Extract => format!("features, batch {}", status.at.index + 1),
         _ => {
             let loss = last.and_then(|e| e.loss).map(|l| format!(", loss {l:.3}")).unwrap_or_default();
             let resumed = if status.alice.resumed > 0 { ", resumed" } else { "" };
@@ -196,6 +197,13 @@ fn report(spec: &RunSpec, status: &RunStatus) -> Report {
             bytes_offline: b.offline_bytes / b.steps.max(1),
             peak_rss_bytes: a.peak_rss.max(b.peak_rss),
             resumed: a.resumed,
+            extraction: spec.extraction.as_ref().map(|_| Features {
+                rows: a.extracted.rows,
+                seconds: output::seconds(a.extracted.nanos),
+                rounds: a.extracted.rounds,
+                bytes_online: a.extracted.online_bytes,
+                bytes_offline: b.extracted.offline_bytes,
+            }),
             reveals: words(spec),
         }),
     }

@@ -85,8 +85,26 @@ pub(crate) struct Private {
     pub(crate) peak_rss_bytes: u64,
     /// How often the run was taken up again after a failure.
     pub(crate) resumed: u32,
+    /// What the features took, all rows together; none where steps read the rows themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) extraction: Option<Features>,
     /// What was revealed: to whom, what and why.
     pub(crate) reveals: Vec<String>,
+}
+
+/// What the servers measured of the extraction.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Features {
+    /// Rows, those that a failure undid included.
+    pub(crate) rows: u64,
+    /// Wall time.
+    pub(crate) seconds: f64,
+    /// Rounds between the evaluators.
+    pub(crate) rounds: u64,
+    /// Bytes between the evaluators.
+    pub(crate) bytes_online: u64,
+    /// Bytes from the producer.
+    pub(crate) bytes_offline: u64,
 }
 
 /// Prints the epochs as a table.
@@ -119,6 +137,16 @@ impl Report {
             output::bytes(p.bytes_offline),
             output::bytes(p.peak_rss_bytes)
         ))?;
+        if let Some(f) = &p.extraction {
+            output::line(format!(
+                "features of {} rows before: {}; {} rounds, {} online, {} offline",
+                f.rows,
+                output::time(f.seconds),
+                f.rounds,
+                output::bytes(f.bytes_online),
+                output::bytes(f.bytes_offline)
+            ))?;
+        }
         if p.resumed > 0 {
             output::line(format!("taken up again {} time(s) after a failure", p.resumed))?;
         }

@@ -7,7 +7,7 @@ use trefoil_client::{Check, Declaration, Disclosure, Order, Publication, RowRang
 use trefoil_link::Network;
 use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
-use trefoil_nn::graph::Post;
+use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
 use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::first_states;
@@ -16,6 +16,7 @@ use trefoil_proto::control::Grant;
 use trefoil_ring::Tensor;
 
 use super::description::Description;
+use super::features::extracting;
 use super::served::{input, served};
 use crate::commands::manifest;
 use crate::output;
@@ -47,10 +48,13 @@ pub(crate) fn plan(
     owner: &str,
     network: &Network,
 ) -> anyhow::Result<Planned> {
-    let tapes = Tapes::new(&d.graph, &d.spec)?;
+    let cut = d.cut()?;
+    let (graph, method) = cut.as_ref().map_or((&d.graph, &d.spec), |c| (&c.rest, &c.spec));
+    let tapes = Tapes::new(graph, method)?;
+    let due = cut.as_ref().map_or(Ok(tapes.record()), |c| c.tape().map(|t| t.record()))?;
     let (width, rows) = (declaration.width(), declaration.rows as usize);
-    if width != tapes.record() {
-        bail!("the data set has rows of {width} numbers, the network and its loss take {}", tapes.record());
+    if width != due {
+        bail!("the data set has rows of {width} numbers, the network and its loss take {due}");
     }
     let trained = d.spec.trained(rows);
     let kept = rows - trained;
@@ -59,6 +63,10 @@ pub(crate) fn plan(
         bail!("[train] batch: {batch}, but there are {trained} rows to train on");
     }
     let mut step = lower(&tapes.step).context("the network cannot be trained on shares")?;
+    let (extraction, features) = match &cut {
+        Some(c) => extracting(c, &mut step, batch, network).map(|(e, first)| (Some(e), first))?,
+        None => (None, Vec::new()),
+    };
     let sums: Vec<usize> = std::iter::once(tapes.metrics.loss).chain(tapes.metrics.right).collect();
     let first = step.states.len();
     for slot in &sums {
@@ -79,7 +87,7 @@ pub(crate) fn plan(
     check.states.clone_from(&step.states);
     check = plan_for(network, &check, check_batch as u32, false)?;
     let needed = kept > 0 || publish.is_some();
-    let initial = first_values(d, &tapes, &step.states)?;
+    let initial = first_values(graph, &tapes, features, &step.states)?;
     let metrics = step.states.iter().enumerate().skip(first).map(|(i, _)| i);
     let metrics = sums.trained.iter().copied().chain(metrics).map(|i| i as u32).collect();
     let spec = RunSpec {
@@ -95,8 +103,9 @@ pub(crate) fn plan(
         order: order(d, trained),
         shuffle: d.shuffle,
         metrics,
+        extraction,
         check: needed.then_some(Check { program: check, rows: check_rows, batch: check_batch as u32 }),
-        reveals: reveals(d, owner, &step, &sums, kept > 0),
+        reveals: reveals(d, owner, &step, &parameters(graph, &step), &sums, kept > 0),
         publish,
         checkpoint: d.checkpoint,
         step,
@@ -122,16 +131,21 @@ fn validation(tapes: &Tapes, sums: &Sums) -> anyhow::Result<Program> {
     Ok(program)
 }
 
-fn first_values(d: &Description, tapes: &Tapes, states: &[WeightSpec]) -> anyhow::Result<Vec<Tensor>> {
-    let known = first_states::<f64>(&d.graph, &tapes.step);
+/// What the states are at first: those of the step, then those of the extraction; all others are zero.
+fn first_values(
+    graph: &Graph,
+    tapes: &Tapes,
+    features: Vec<Tensor>,
+    states: &[WeightSpec],
+) -> anyhow::Result<Vec<Tensor>> {
+    let known = first_states::<f64>(graph, &tapes.step);
     let mut all = Vec::with_capacity(states.len());
-    for (i, s) in states.iter().enumerate() {
-        let n = s.shape.iter().product();
-        let words = match known.get(i) {
-            Some(values) => encode(&s.name, values, s.scale)?.to_vec(),
-            None => vec![0; n],
-        };
-        all.push(Tensor::new(s.shape.clone(), words)?);
+    for (s, values) in states.iter().zip(&known) {
+        all.push(Tensor::new(s.shape.clone(), encode(&s.name, values, s.scale)?.to_vec())?);
+    }
+    all.extend(features);
+    for s in &states[all.len()..] {
+        all.push(Tensor::new(s.shape.clone(), vec![0; s.shape.iter().product()])?);
     }
     Ok(all)
 }
@@ -172,7 +186,14 @@ fn reveal(step: &Program, slots: &[usize], bits: u32) -> Program {
     Program { weights: Vec::new(), rates: 0, steps, ..step.clone() }
 }
 
-fn reveals(d: &Description, owner: &str, step: &Program, sums: &Sums, validated: bool) -> Vec<Disclosure> {
+fn reveals(
+    d: &Description,
+    owner: &str,
+    step: &Program,
+    trained: &[(usize, &WeightSpec)],
+    sums: &Sums,
+    validated: bool,
+) -> Vec<Disclosure> {
     let mut all = Vec::new();
     if d.reveal.metrics {
         let mut slots = sums.trained.clone();
@@ -189,8 +210,8 @@ fn reveals(d: &Description, owner: &str, step: &Program, sums: &Sums, validated:
     }
     if let Some(recipient) = &d.reveal.weights {
         let recipient = if recipient == "owner" { owner } else { recipient };
-        for (slot, s) in parameters(d, step) {
-            let program = reveal(step, &[slot], REVEALED_BITS);
+        for (slot, s) in trained {
+            let program = reveal(step, &[*slot], REVEALED_BITS);
             let n: usize = s.shape.iter().product();
             let purpose = format!("trained weights {} ({n} numbers), to use the model", s.name);
             all.push(Disclosure { program, recipient: recipient.into(), purpose, when: When::AtEnd });
@@ -200,9 +221,9 @@ fn reveals(d: &Description, owner: &str, step: &Program, sums: &Sums, validated:
 }
 
 /// The network's tensors that training changes, in order.
-pub(crate) fn parameters<'a>(d: &Description, step: &'a Program) -> Vec<(usize, &'a WeightSpec)> {
+fn parameters<'a>(graph: &Graph, step: &'a Program) -> Vec<(usize, &'a WeightSpec)> {
     let stored = |slot: usize| step.steps.iter().any(|s| matches!(s.op, Op::Store { slot: i, .. } if i == slot));
-    let tensors = trefoil_nn::layers::initial::<f32>(&d.graph).len();
+    let tensors = trefoil_nn::layers::initial::<f32>(graph).len();
     step.states.iter().enumerate().take(tensors).filter(|(i, _)| stored(*i)).collect()
 }
 
@@ -222,7 +243,7 @@ fn publication(
     let tensors = tensors(d, &compiled, step)?;
     let mut weights = Vec::with_capacity(tensors.len());
     for (slot, spec) in tensors.into_iter().zip(&compiled.program.weights) {
-        // A frozen tensor with no more fraction bits than are due is served as it is kept.
+        // What training leaves as it is may be kept at the scale of prediction already.
         if step.states[slot].scale <= spec.scale {
             weights.push(slot as u32);
             continue;
@@ -242,7 +263,10 @@ fn publication(
 /// The state of each weight of the compiled network.
 fn tensors(d: &Description, compiled: &Compiled, step: &Program) -> anyhow::Result<Vec<usize>> {
     let known = trefoil_nn::layers::initial::<f64>(&d.graph);
-    let mut free: BTreeMap<usize, Vec<f64>> = known.into_iter().enumerate().collect();
+    let names = Tapes::new(&d.graph, &d.spec)?.step.states;
+    let slot = |name: &str| step.states.iter().position(|s| s.name == name);
+    let known = names.iter().zip(known).filter_map(|(s, values)| Some((slot(&s.name)?, values)));
+    let mut free: BTreeMap<usize, Vec<f64>> = known.collect();
     let mut found = Vec::new();
     for (tensor, spec) in compiled.weights.iter().zip(&compiled.program.weights) {
         let same = |(slot, values): &(&usize, &Vec<f64>)| {

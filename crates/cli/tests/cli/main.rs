@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod features;
 mod plain;
 mod served;
 mod sets;

@@ -31,6 +31,9 @@ pub(crate) trait OfflineWeights {
     fn mask_product(&self, step: &LinearStep<'_>, samples: usize, lambda: &[u64], out: &mut [u64]);
     /// At an evaluator: `out += f(lambda_x,i, -delta_w) + bias_i`.
     fn local_terms(&self, step: &LinearStep<'_>, samples: usize, lambda: &[u64], out: &mut [u64]);
+    /// The mask of weight `index`: whole at the producer, own part at an evaluator, whose public terms are those in
+    /// `public`.
+    fn wire_mask(&self, index: usize, public: u64) -> Words;
 }
 
 /// `out += f(x, w)` for `samples` samples.
@@ -47,6 +50,10 @@ impl OfflineWeights for ProducerWeights {
     }
 
     fn local_terms(&self, _: &LinearStep<'_>, _: usize, _: &[u64], _: &mut [u64]) {}
+
+    fn wire_mask(&self, index: usize, _: u64) -> Words {
+        Words::from(self.mask(index))
+    }
 }
 
 impl OfflineWeights for EvaluatorWeights {
@@ -61,12 +68,20 @@ impl OfflineWeights for EvaluatorWeights {
         }
         apply(step, samples, lambda, self.negated_delta(step.weights), out);
     }
+
+    fn wire_mask(&self, index: usize, public: u64) -> Words {
+        let own = |(delta, share): (&u64, &u64)| (delta & public).wrapping_sub(*share);
+        self.delta(index).iter().zip(self.share(index)).map(own).collect::<Vec<_>>().into()
+    }
 }
 
 /// The counter knows no weights.
 impl OfflineWeights for () {
     fn mask_product(&self, _: &LinearStep<'_>, _: usize, _: &[u64], _: &mut [u64]) {}
     fn local_terms(&self, _: &LinearStep<'_>, _: usize, _: &[u64], _: &mut [u64]) {}
+    fn wire_mask(&self, _: usize, _: u64) -> Words {
+        Words::default()
+    }
 }
 
 /// Deals one linear step on wires under masks `lambda`: h_i at an evaluator.

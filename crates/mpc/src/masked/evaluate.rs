@@ -206,6 +206,7 @@ impl<'a> Run<'a> {
         let (n, rows) = (self.context.count(i), self.context.rows(i));
         match (op, material) {
             (Op::Input | Op::Rows, _) => Ok(std::mem::take(&mut self.first)),
+            (Op::Weight { index }, _) => Ok(Words::from(self.weights.delta(*index))),
             (Op::State { slot }, _) => Ok(self.states[*slot].clone()),
             (Op::Store { slot, x }, _) => {
                 let value = self.take(*x, i);

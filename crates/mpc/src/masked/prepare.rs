@@ -127,6 +127,9 @@ impl<W: OfflineWeights> Offline<'_, W> {
         let unmasked = |m: StepMaterial| Ok((m, Arc::default()));
         match op {
             Op::Rows => Ok((StepMaterial::Local, self.given.rows.clone())),
+            Op::Weight { index } if D::COMPUTES => {
+                Ok((StepMaterial::Local, Arc::new(self.weights.wire_mask(*index, D::PUBLIC))))
+            }
             Op::Open { .. } => {
                 let mut draw = d.open_mask(at, Purpose::Lambda)?;
                 let lambda = Arc::new(d.mask(&mut draw, n));

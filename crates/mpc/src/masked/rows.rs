@@ -14,7 +14,7 @@ use super::online::{Online, Role};
 use crate::error::MpcError;
 
 /// Words opened in one exchange: 8 MiB.
-const PIECE: usize = 1 << 20;
+pub(crate) const PIECE: usize = 1 << 20;
 
 /// A data set at one evaluator.
 pub struct HeldRows {

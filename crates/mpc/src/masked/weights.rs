@@ -73,6 +73,10 @@ impl EvaluatorWeights {
         self.held[i].share.data()
     }
 
+    pub(crate) fn delta(&self, i: usize) -> &[u64] {
+        self.held[i].delta.as_ref().map_or(&[], Tensor::data)
+    }
+
     pub(crate) fn negated_delta(&self, i: usize) -> &[u64] {
         self.negated[i].as_ref().map_or(&[], Tensor::data)
     }
@@ -111,11 +115,11 @@ impl ProducerWeights {
     }
 }
 
-/// Which of a program's tensors enter products.
+/// Which of a program's tensors are opened: those that enter products.
 pub fn masked_weights(program: &Program) -> Vec<bool> {
     let mut masked = vec![false; program.weights.len()];
     for step in &program.steps {
-        if let Op::Linear { weights, .. } = step.op
+        if let Op::Linear { weights, .. } | Op::Weight { index: weights } = step.op
             && let Some(m) = masked.get_mut(weights)
         {
             *m = true;

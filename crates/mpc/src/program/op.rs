@@ -13,6 +13,11 @@ pub enum Op {
     Input,
     /// Rows of a data set, masked when training began, at the program's fraction bits. Only as step 0.
     Rows,
+    /// A fixed weight, opened once under a mask of its own whatever the number of runs: masked, one row. Only in training.
+    Weight {
+        /// Index in [`Program::weights`](super::Program::weights).
+        index: usize,
+    },
     /// A tensor kept from step to step, as it was before this step: additive, one row.
     State {
         /// Index in [`Program::states`](super::Program::states).
@@ -293,7 +298,7 @@ impl Op {
     /// The steps this one reads.
     pub fn operands(&self) -> Vec<ValueId> {
         match self {
-            Op::Input | Op::Rows | Op::State { .. } | Op::Pattern { .. } => vec![],
+            Op::Input | Op::Rows | Op::Weight { .. } | Op::State { .. } | Op::Pattern { .. } => vec![],
             Op::Concat { xs, .. } => xs.clone(),
             Op::Add { x, y } | Op::Product { x, y, .. } => vec![*x, *y],
             Op::Select { bit, x, .. } => vec![*bit, *x],
@@ -330,7 +335,7 @@ impl Op {
     pub fn renamed(&self, name: impl Fn(ValueId) -> ValueId) -> Op {
         let mut op = self.clone();
         match &mut op {
-            Op::Input | Op::Rows | Op::State { .. } | Op::Pattern { .. } => {}
+            Op::Input | Op::Rows | Op::Weight { .. } | Op::State { .. } | Op::Pattern { .. } => {}
             Op::Concat { xs, .. } => xs.iter_mut().for_each(|x| *x = name(*x)),
             Op::Add { x, y } | Op::Product { x, y, .. } | Op::Select { bit: y, x, .. } | Op::Drop { x, pattern: y } => {
                 (*x, *y) = (name(*x), name(*y));
@@ -408,6 +413,7 @@ impl Op {
                 Bilinear::ConvWeights(_) => "conv2d-weights",
             },
             Op::Rows => "rows",
+            Op::Weight { .. } => "weight",
             Op::State { .. } => "state",
             Op::Store { .. } => "store",
             Op::Sign { .. } => "sign",

@@ -40,6 +40,7 @@ fn operands_that_do_not_fit() {
         (Op::Rows, "only step 0"),
         (Op::Input, "only step 0"),
         (Op::State { slot: 2 }, "does not exist"),
+        (Op::Weight { index: 0 }, "weights 0 do not exist"),
         (Op::Store { slot: 2, x: 1 }, "does not exist"),
         (Op::Store { slot: 0, x: 2 }, "cannot hold"),
         (Op::Store { slot: 0, x: 3 }, "must be Additive"),

@@ -3,13 +3,20 @@
 use std::sync::Arc;
 
 use trefoil_mpc::Compare;
-use trefoil_mpc::program::{Op, Program, Window};
+use trefoil_mpc::masked::Role;
+use trefoil_mpc::masked::rows::open_rows;
+use trefoil_mpc::program::{Bilinear, Op, Program, WeightSpec, Window};
 use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{DrawId, Pair, Purpose};
+use trefoil_ring::Tensor;
+use trefoil_testkit::record::Transcripts;
 use trefoil_testkit::{Links, Random, World};
 
 use crate::common::{program, states};
 use crate::network::{data, step};
+
+/// How often each view is taken.
+const SESSIONS: u32 = 200;
 
 /// The worst deviation from half ones of any bit that an evaluator received, in standard deviations.
 fn worst(p: &Program, x: &[u64], rates: &[i64], planted: Option<Arc<dyn Interceptor>>) -> f64 {
@@ -20,21 +27,28 @@ fn worst(p: &Program, x: &[u64], rates: &[i64], planted: Option<Arc<dyn Intercep
     if let Some(planted) = planted {
         world.intercept(planted);
     }
-    let sessions = 200;
-    let mut ones: [Vec<u32>; 3] = [vec![], vec![], vec![]];
-    for _ in 0..sessions {
+    let mut ones = [vec![], vec![], vec![]];
+    for _ in 0..SESSIONS {
         let (mut links, seen) = Links::memory().recorded();
         let mut shared = world.split_states(&clear);
         world.step_over(&model, &rows, &[0, 1], &mut shared, rates, &mut links).unwrap();
-        for (counts, view) in ones.iter_mut().zip([&seen.alice, &seen.bob, &seen.dealt]) {
-            let bytes: Vec<u8> =
-                view.lock().unwrap().iter().filter(|f| !f.sent).flat_map(|f| f.bytes.clone()).collect();
-            counts.resize(8 * bytes.len(), 0);
-            counts.iter_mut().enumerate().for_each(|(i, c)| *c += u32::from(bytes[i / 8] >> (i % 8) & 1));
-        }
+        count(&mut ones, &seen);
     }
+    deviation(&ones)
+}
+
+/// Adds up what alice, bob and the dealing received, bit by bit.
+fn count(ones: &mut [Vec<u32>; 3], seen: &Transcripts) {
+    for (counts, view) in ones.iter_mut().zip([&seen.alice, &seen.bob, &seen.dealt]) {
+        let bytes: Vec<u8> = view.lock().unwrap().iter().filter(|f| !f.sent).flat_map(|f| f.bytes.clone()).collect();
+        counts.resize(8 * bytes.len(), 0);
+        counts.iter_mut().enumerate().for_each(|(i, c)| *c += u32::from(bytes[i / 8] >> (i % 8) & 1));
+    }
+}
+
+fn deviation(ones: &[Vec<u32>; 3]) -> f64 {
     assert!(ones.iter().all(|counts| counts.len() > 64));
-    let (mean, deviation) = (f64::from(sessions) / 2.0, f64::from(sessions).sqrt() / 2.0);
+    let (mean, deviation) = (f64::from(SESSIONS) / 2.0, f64::from(SESSIONS).sqrt() / 2.0);
     ones.iter().flatten().map(|c| (f64::from(*c) - mean).abs() / deviation).fold(0.0, f64::max)
 }
 
@@ -47,6 +61,60 @@ impl Interceptor for Bare {
             words.fill(0);
         }
     }
+}
+
+/// What both evaluators see of an extraction, from the opening of its weights to that of its features.
+#[test]
+fn an_extraction_looks_uniform() {
+    let window = Window { lo: 0, k: 40 };
+    let (compare, pieces) = (Compare::default(), vec![vec![5, 3, 1], vec![2, 1, 0], vec![0, 7, 9]]);
+    let ops = vec![
+        Op::Slice { x: 0, axis: 0, start: 0, len: 4 },
+        Op::Weight { index: 0 },
+        Op::Product { x: 1, y: 2, map: Bilinear::Dense },
+        Op::Open { x: 3 },
+        Op::Piecewise { x: 4, knots: vec![-9, 4], pieces, scale: 60, window, compare },
+        Op::Open { x: 5 },
+        Op::Truncate { x: 6, shift: 44 },
+        Op::Slice { x: 0, axis: 0, start: 4, len: 2 },
+        Op::Scale { x: 8, factor: 2, extra: 1 },
+        Op::Truncate { x: 9, shift: 1 },
+        Op::Concat { xs: vec![7, 10], axis: 0 },
+    ];
+    let mut p = program(vec![6], &[], ops);
+    p.weights = vec![WeightSpec { name: "w".into(), shape: vec![4, 3], scale: 0 }];
+    let weights = [Tensor::new(vec![4, 3], vec![5; 12]).unwrap()];
+    let clean = extractions(&p, &weights, None);
+    assert!(clean < LIMIT, "{clean}");
+    for planted in [Purpose::BetaPower, Purpose::Power] {
+        assert!(extractions(&p, &weights, Some(Arc::new(Bare(planted)))) > LIMIT, "{planted:?}");
+    }
+}
+
+/// The worst deviation over 200 extractions of the same rows by the same weights, two batches each.
+fn extractions(p: &Program, weights: &[Tensor], planted: Option<Arc<dyn Interceptor>>) -> f64 {
+    let mut world = World::unlogged(43);
+    let rows = world.share_rows(&[7; 24]).unwrap();
+    if let Some(planted) = planted {
+        world.intercept(planted);
+    }
+    let mut ones = [vec![], vec![], vec![]];
+    for _ in 0..SESSIONS {
+        let (mut links, seen) = Links::memory().recorded();
+        let model = world.share_over(p, weights, &mut links).unwrap();
+        for batch in [[0, 1], [2, 3]] {
+            let mut none = world.split_states(&[]);
+            let done = world.step_over(&model, &rows, &batch, &mut none, &[], &mut links).unwrap();
+            let [ac, _, bc, ..] = world.last_sources();
+            let Links { alice, bob, .. } = &mut links;
+            std::thread::scope(|s| {
+                s.spawn(|| open_rows(Role::A, done.alice.share, &ac, alice.as_mut()).unwrap());
+                open_rows(Role::B, done.bob.share, &bc, bob.as_mut()).unwrap();
+            });
+        }
+        count(&mut ones, &seen);
+    }
+    deviation(&ones)
 }
 
 // 10^5 bits: 7 deviations have a probability below 10^-6.

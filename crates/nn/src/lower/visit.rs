@@ -41,6 +41,8 @@ pub(super) struct Visitor<'a> {
     winners: HashMap<ValueId, Bits>,
     /// Selections that truncate at once.
     early: Vec<bool>,
+    /// Fraction bits of the states, where they are fixed weights.
+    fixed: Option<Vec<u32>>,
 }
 
 impl<'a> Visitor<'a> {
@@ -55,7 +57,28 @@ impl<'a> Visitor<'a> {
             softmaxes: Softmaxes::find(tape),
             winners: HashMap::new(),
             early: truncating_selections(tape),
+            fixed: None,
         }
+    }
+
+    /// Takes the states as fixed weights of these scales.
+    pub(super) fn fix(&mut self, scales: &[u32]) {
+        self.fixed = Some(scales.to_vec());
+    }
+
+    /// The steps of a tape that stores nothing: the last gives all outputs, joined and additive, at `scale`.
+    pub(super) fn joined(&mut self, scale: u32) -> Result<Vec<ProgramStep>, LowerError> {
+        self.all_values()?;
+        self.wires.layer("features");
+        let mut xs = Vec::with_capacity(self.tape.outputs.len());
+        for id in &self.tape.outputs {
+            let failed = |reason| LowerError::Operation { layer: "features".into(), op: "concat", reason };
+            let x = self.number(*id).map_err(failed)?;
+            let x = self.wires.at(x, scale);
+            xs.push(self.wires.additive(x));
+        }
+        self.wires.push(Step::Concat { xs, axis: 0 });
+        Ok(std::mem::replace(&mut self.wires, Wires::new(FRACTION_BITS)).finish())
     }
 
     /// All steps. What the states become is computed last: by then it is known which forms there are already.
@@ -63,20 +86,7 @@ impl<'a> Visitor<'a> {
         if self.tape.outputs.len() > 1 {
             return Err(LowerError::Outputs(self.tape.outputs.len()));
         }
-        let needed = self.softmaxes.needed(self.tape);
-        for (id, value) in self.tape.values.iter().enumerate() {
-            if !needed[id] {
-                self.values.push(Lowered::Nothing);
-                continue;
-            }
-            self.wires.layer(&value.layer);
-            let lowered = self.value(id, value).map_err(|reason| LowerError::Operation {
-                layer: value.layer.clone(),
-                op: name(&value.op),
-                reason,
-            })?;
-            self.values.push(lowered);
-        }
+        self.all_values()?;
         for (slot, x) in std::mem::take(&mut self.stores) {
             self.wires.layer(&self.tape.states[slot].name);
             let x = self.wires.at(x, bits(self.tape.states[slot].role));
@@ -96,6 +106,25 @@ impl<'a> Visitor<'a> {
         };
         let wires = std::mem::replace(&mut self.wires, Wires::new(FRACTION_BITS));
         Ok((wires.finish(), output))
+    }
+
+    /// Lowers one value after the other.
+    fn all_values(&mut self) -> Result<(), LowerError> {
+        let needed = self.softmaxes.needed(self.tape);
+        for (id, value) in self.tape.values.iter().enumerate() {
+            if !needed[id] {
+                self.values.push(Lowered::Nothing);
+                continue;
+            }
+            self.wires.layer(&value.layer);
+            let lowered = self.value(id, value).map_err(|reason| LowerError::Operation {
+                layer: value.layer.clone(),
+                op: name(&value.op),
+                reason,
+            })?;
+            self.values.push(lowered);
+        }
+        Ok(())
     }
 
     /// The wire of a value that holds numbers.
@@ -133,6 +162,10 @@ impl<'a> Visitor<'a> {
         };
         let wire = match &value.op {
             Op::Rows => self.wires.emit_masked(Step::Rows, dims, FRACTION_BITS),
+            Op::State { slot } if self.fixed.is_some() => {
+                let scale = self.fixed.as_ref().and_then(|f| f.get(*slot)).copied().unwrap_or(FRACTION_BITS);
+                self.wires.emit_masked(Step::Weight { index: *slot }, dims, scale)
+            }
             Op::State { slot } => {
                 let scale = bits(self.tape.states[*slot].role);
                 self.wires.emit(Step::State { slot: *slot }, dims, scale)

@@ -1,5 +1,6 @@
 //! Training in the clear.
 
+use super::frozen::cut;
 use super::order::batches;
 use super::{Metrics, Tapes, TrainError, TrainSpec};
 use crate::graph::Graph;
@@ -64,10 +65,27 @@ pub fn labelled(features: &[f32], labels: &[u8], classes: usize) -> Result<Vec<f
 /// Trains `graph` on records lying one after the other, in numbers of type `T`; gives the epochs.
 ///
 /// Starts from the weights in `graph` and stores the trained ones there at the end; `progress` is called after
-/// every step. Results do not depend on the number of threads.
+/// every step. Results do not depend on the number of threads. What [`cut`] finds frozen is computed once for each
+/// record and kept in memory.
 pub fn fit<T: Real>(
     graph: &mut Graph,
     records: &[f32],
+    spec: &TrainSpec,
+    progress: impl FnMut(&Progress),
+) -> Result<Vec<Epoch>, TrainError> {
+    spec.check()?;
+    let Some(cut) = cut(graph, spec)? else { return fit_all::<T, f32>(graph, records, spec, progress) };
+    let features: Vec<T> = cut.features(records)?;
+    let mut rest = cut.rest.clone();
+    let epochs = fit_all::<T, T>(&mut rest, &features, &cut.spec, progress)?;
+    cut.join(&rest, graph);
+    Ok(epochs)
+}
+
+/// The same in numbers of type `T` on records of type `R`, whatever is frozen.
+pub fn fit_all<T: Real, R: Real>(
+    graph: &mut Graph,
+    records: &[R],
     spec: &TrainSpec,
     mut progress: impl FnMut(&Progress),
 ) -> Result<Vec<Epoch>, TrainError> {
@@ -91,7 +109,7 @@ pub fn fit<T: Real>(
             let number = epoch as u64 * steps + step as u64;
             rate = spec.schedule.at(number, steps);
             let rows: Vec<T> =
-                ids.iter().flat_map(|&i| &trained[i * size..][..size]).map(|&v| T::of(f64::from(v))).collect();
+                ids.iter().flat_map(|&i| &trained[i * size..][..size]).map(|v| T::of(v.to_f64())).collect();
             let rates = tapes.rates(number, steps);
             let seed = spec.seed ^ number.wrapping_mul(0xd134_2543_de82_ef95);
             run(&tapes.step, &mut states, &Batch { rows: &rows, samples: ids.len(), rates: &rates, seed })?;
@@ -122,7 +140,7 @@ pub fn first_states<T: Real>(graph: &Graph, step: &Tape) -> Vec<Vec<T>> {
 }
 
 /// Metrics of the network whose states are given, over some records.
-pub fn evaluate<T: Real>(tapes: &Tapes, states: &[Vec<T>], records: &[f32]) -> Result<Score, TrainError> {
+pub fn evaluate<T: Real, R: Real>(tapes: &Tapes, states: &[Vec<T>], records: &[R]) -> Result<Score, TrainError> {
     let size = tapes.record();
     if records.is_empty() || !records.len().is_multiple_of(size) {
         return Err(TrainError::Records { elements: records.len(), size });
@@ -130,7 +148,7 @@ pub fn evaluate<T: Real>(tapes: &Tapes, states: &[Vec<T>], records: &[f32]) -> R
     let mut states = states[..tapes.eval.states.len()].to_vec();
     reset(&tapes.eval, &mut states);
     for part in records.chunks(EVALUATED * size) {
-        let rows: Vec<T> = part.iter().map(|&v| T::of(f64::from(v))).collect();
+        let rows: Vec<T> = part.iter().map(|v| T::of(v.to_f64())).collect();
         run(&tapes.eval, &mut states, &Batch { rows: &rows, samples: rows.len() / size, rates: &[], seed: 0 })?;
     }
     let zero = (0.0, tapes.metrics.right.map(|_| 0.0));

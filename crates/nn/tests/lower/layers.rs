@@ -39,7 +39,7 @@ fn follows(graph: &Graph, spec: &TrainSpec, tolerance: f64) {
     }
 }
 
-fn conv(seed: u64, input: (usize, usize), channels: (usize, usize), same: bool) -> Layer {
+pub(crate) fn conv(seed: u64, input: (usize, usize), channels: (usize, usize), same: bool) -> Layer {
     let pads = if same { Pads { top: 1, bottom: 1, left: 1, right: 1 } } else { Pads::default() };
     let geometry = Conv2d {
         input,
@@ -55,7 +55,7 @@ fn conv(seed: u64, input: (usize, usize), channels: (usize, usize), same: bool) 
     Layer::Conv2d { geometry, kernel, bias: Some(array(seed + 1, &[channels.1], 0.1)) }
 }
 
-fn pool(input: (usize, usize), channels: usize, window: usize) -> Pool2d {
+pub(crate) fn pool(input: (usize, usize), channels: usize, window: usize) -> Pool2d {
     Pool2d { input, channels, window: (window, window), stride: (window, window), pads: Pads::default() }
 }
 

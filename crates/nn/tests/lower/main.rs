@@ -3,6 +3,7 @@
 
 mod common;
 mod costs;
+mod extraction;
 mod functions;
 mod layers;
 mod likelihoods;

@@ -114,9 +114,11 @@ pub enum RunError {
     /// A metric that is no state.
     #[error("metric {0} is none of the {1} states")]
     Metric(u32, usize),
-    /// A weight of the published model that no state fits.
-    #[error("weight {weight} of the published model: {reason}")]
+    /// A weight that no state fits.
+    #[error("weight {weight} of {which}: {reason}")]
     Weight {
+        /// The published model, or the extraction.
+        which: &'static str,
         /// Its name.
         weight: String,
         /// Why.
@@ -124,11 +126,11 @@ pub enum RunError {
     },
 }
 
-fn unfit(which: &str, reason: impl Into<String>) -> RunError {
+pub(super) fn unfit(which: &str, reason: impl Into<String>) -> RunError {
     RunError::Unfit { which: which.into(), reason: reason.into() }
 }
 
-fn size(what: impl Into<String>, got: impl Into<u64>, most: impl Into<u64>) -> Result<(), RunError> {
+pub(super) fn size(what: impl Into<String>, got: impl Into<u64>, most: impl Into<u64>) -> Result<(), RunError> {
     let (got, most) = (got.into(), most.into());
     if (1..=most).contains(&got) { Ok(()) } else { Err(RunError::Size { what: what.into(), got, most }) }
 }
@@ -150,6 +152,9 @@ impl RunSpec {
         size("epochs", self.epochs, MAX_EPOCHS)?;
         size("steps between checkpoints", self.checkpoint, u32::MAX)?;
         rows("training", self.training, declaration)?;
+        if let Some(extraction) = &self.extraction {
+            self.check_extraction(extraction, declaration)?;
+        }
         self.check_program(&self.step, "a step", (self.batch, self.training), declaration)?;
         reveals(&self.step, "a step", false)?;
         if stores(&self.step).next().is_none() {
@@ -183,19 +188,7 @@ impl RunSpec {
         let most = program.largest_batch().map_err(|source| RunError::Program { which: which.into(), source })?;
         let most = u64::from(from.rows()).min(most as u64);
         size(format!("rows of a batch of {which}"), batch, most)?;
-        let width: usize = program.input_shape.iter().product();
-        if !matches!(program.steps[0].op, Op::Rows) {
-            return Err(unfit(which, "must begin with rows of the data set"));
-        }
-        if width != declaration.width() || program.fraction_bits != declaration.fraction_bits {
-            let reason = format!(
-                "takes rows of {width} values with {} fraction bits, the data set has {} with {}",
-                program.fraction_bits,
-                declaration.width(),
-                declaration.fraction_bits
-            );
-            return Err(unfit(which, reason));
-        }
+        self.check_rows(program, which, self.read_width(declaration), declaration)?;
         if !program.weights.is_empty() {
             return Err(unfit(which, "has weights of its own: what is not trained is a state that nothing stores"));
         }
@@ -204,6 +197,29 @@ impl RunSpec {
         }
         if which != "a step" && program.rates > 0 {
             return Err(unfit(which, "takes public numbers: only steps have them"));
+        }
+        Ok(())
+    }
+
+    /// Whether a program takes rows of `due` values as the data set has them.
+    pub(super) fn check_rows(
+        &self,
+        program: &Program,
+        which: &str,
+        due: usize,
+        declaration: &Declaration,
+    ) -> Result<(), RunError> {
+        let width: usize = program.input_shape.iter().product();
+        if !matches!(program.steps[0].op, Op::Rows) {
+            return Err(unfit(which, "must begin with rows of the data set"));
+        }
+        if width != due || program.fraction_bits != declaration.fraction_bits {
+            let has = if due == declaration.width() { "the data set has" } else { "the extraction gives" };
+            let reason = format!(
+                "takes rows of {width} values with {} fraction bits, {has} {due} with {}",
+                program.fraction_bits, declaration.fraction_bits
+            );
+            return Err(unfit(which, reason));
         }
         Ok(())
     }
@@ -291,7 +307,8 @@ impl RunSpec {
             return Err(unfit("the published model", reason));
         }
         for (spec, slot) in specs.iter().zip(weights) {
-            let fail = |reason: String| RunError::Weight { weight: spec.name.clone(), reason };
+            let fail =
+                |reason: String| RunError::Weight { which: "the published model", weight: spec.name.clone(), reason };
             let state = self.step.states.get(*slot as usize);
             let WeightSpec { shape, scale, .. } = state.ok_or_else(|| fail(format!("there is no state {slot}")))?;
             if *shape != spec.shape || *scale > spec.scale {
@@ -336,7 +353,7 @@ fn reads_no_rows(program: &Program, which: &str) -> Result<(), RunError> {
     }
 }
 
-fn stores(program: &Program) -> impl Iterator<Item = usize> + '_ {
+pub(super) fn stores(program: &Program) -> impl Iterator<Item = usize> + '_ {
     program.steps.iter().filter_map(|s| match s.op {
         Op::Store { slot, .. } => Some(slot),
         _ => None,

@@ -5,11 +5,14 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use trefoil_mpc::program::Program;
 
-use super::{Disclosure, Order, RunSpec, When};
+use super::{Disclosure, Order, RowRange, RunSpec, When};
 
 /// What a part of a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Phase {
+    /// A batch of rows becomes features. Where a run has these they come before anything else, and again whenever a
+    /// server lost its memory: wherever the run then stands.
+    Extract,
     /// A step of training.
     Train,
     /// A batch of validation rows.
@@ -26,7 +29,8 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in their order.
-    pub const ALL: [Phase; 6] = [Phase::Train, Phase::Check, Phase::Reveal, Phase::Close, Phase::Publish, Phase::Done];
+    pub const ALL: [Phase; 7] =
+        [Phase::Extract, Phase::Train, Phase::Check, Phase::Reveal, Phase::Close, Phase::Publish, Phase::Done];
 }
 
 /// A place in a run. Later places are greater.
@@ -60,6 +64,7 @@ impl RunSpec {
     pub fn places(&self, phase: Phase) -> u32 {
         let at = |when| self.reveals.iter().filter(|d| d.when == when).count() as u32;
         match phase {
+            Phase::Extract => self.extraction.as_ref().map_or(0, |e| self.used().rows().div_ceil(e.batch.max(1))),
             Phase::Train => self.steps(),
             Phase::Check => self.check.as_ref().map_or(0, |c| c.rows.rows().checked_div(c.batch).unwrap_or(0)),
             Phase::Reveal => at(When::EachEpoch),
@@ -79,6 +84,7 @@ impl RunSpec {
                 return at;
             } else {
                 let (epoch, phase) = match at.phase {
+                    Phase::Extract => (at.epoch, Phase::Train),
                     Phase::Train => (at.epoch, Phase::Check),
                     Phase::Check => (at.epoch, Phase::Reveal),
                     Phase::Reveal => (at.epoch.saturating_add(1), Phase::Train),
@@ -108,7 +114,8 @@ impl RunSpec {
 
     /// The words of the rows that are shuffled before the data set is opened, and how many of them a row has.
     pub fn shuffled(&self) -> Option<(Range<usize>, usize)> {
-        let width: usize = self.step.input_shape.iter().product();
+        let first = self.extraction.as_ref().map_or(&self.step, |e| &e.program);
+        let width: usize = first.input_shape.iter().product();
         let at = |row: u32| row as usize * width;
         self.shuffle.then(|| (at(self.training.first)..at(self.training.end), width))
     }
@@ -124,7 +131,7 @@ impl RunSpec {
         let within = match at.phase {
             Phase::Train => u64::from(at.index),
             Phase::Check | Phase::Reveal => steps,
-            Phase::Close | Phase::Publish | Phase::Done => 0,
+            Phase::Extract | Phase::Close | Phase::Publish | Phase::Done => 0,
         };
         u64::from(at.epoch) * steps + within
     }
@@ -135,7 +142,7 @@ impl RunSpec {
     pub fn saves(&self, at: Position, count: u32) -> bool {
         let next = self.after(at, count);
         let interval = u64::from(self.checkpoint.max(1));
-        at.phase <= Phase::Check
+        (Phase::Train..=Phase::Check).contains(&at.phase)
             && (next.epoch > at.epoch
                 || next.phase > Phase::Check
                 || !self.shuffle && self.steps_before(at) / interval < self.steps_before(next) / interval)
@@ -155,6 +162,7 @@ impl RunSpec {
     /// The program that is run at a place, with its rows in each batch.
     pub fn program(&self, at: Position) -> Option<(&Program, u32)> {
         match at.phase {
+            Phase::Extract => self.extraction.as_ref().map(|e| (&e.program, self.extracted_rows(at.index).rows())),
             Phase::Train => Some((&self.step, self.batch)),
             Phase::Check => self.check.as_ref().map(|c| (&c.program, c.batch)),
             Phase::Reveal | Phase::Close => self.disclosure(at).map(|(_, d)| (&d.program, 1)),
@@ -185,9 +193,13 @@ impl RunSpec {
         self.rates.get(i as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// The rows of a step whose order the specification fixes; of a batch of validation rows.
+    /// The rows of a step whose order the specification fixes; of a batch of validation rows, or of rows to be extracted.
     pub fn listed_rows(&self, at: Position) -> Option<Vec<usize>> {
         match (at.phase, &self.order, &self.check) {
+            (Phase::Extract, ..) => {
+                let RowRange { first, end } = self.extracted_rows(at.index);
+                Some((first as usize..end as usize).collect())
+            }
             (Phase::Train, Order::Fixed(rows), _) => {
                 let batch = self.batch as usize;
                 let step = self.steps_before(at) as usize;

@@ -5,9 +5,26 @@ use serde::{Deserialize, Serialize};
 use super::{Position, RunSpec};
 use crate::control::{RequestId, SecretSeed};
 
+/// What the extraction of features has taken so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Extracted {
+    /// Rows, those that a failure undid included.
+    pub rows: u64,
+    /// Wall time in nanoseconds.
+    pub nanos: u64,
+    /// Rounds with the other evaluator.
+    pub rounds: u64,
+    /// Bytes with the other evaluator, both directions.
+    pub online_bytes: u64,
+    /// Bytes received for material, as in [`Measured`].
+    pub offline_bytes: u64,
+}
+
 /// What a run has taken so far, as measured at one evaluator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Measured {
+    /// The extraction of features, which no other field counts.
+    pub extracted: Extracted,
     /// Steps of training, those that a failure undid included.
     pub steps: u64,
     /// Their wall time in nanoseconds.

@@ -39,6 +39,7 @@ fn spec() -> RunSpec {
         coordinator: "ann".into(),
         set: 1,
         declaration: declaration().hash(),
+        extraction: None,
         step: learn(),
         rates: vec![],
         training: RowRange { first: 0, end: 42 },
@@ -166,6 +167,83 @@ fn what_makes_no_sense_is_named() {
     assert!(said(&|s| s.epochs = 5_001).contains("values revealed: 10003"));
     let other = |s: &mut RunSpec| s.reveals[0].program.states[0].name = "v".into();
     assert!(said(&other).contains("has other states"));
+}
+
+/// Two features of each row of three values, by weights that are state 1.
+fn on_features() -> RunSpec {
+    use trefoil_mpc::program::Bilinear;
+    let fixed = WeightSpec { name: "f".into(), shape: vec![3, 2], scale: 16 };
+    let extraction = vec![
+        Op::Rows,
+        Op::Weight { index: 0 },
+        Op::Product { x: 0, y: 1, map: Bilinear::Dense },
+        Op::Open { x: 2 },
+        Op::Truncate { x: 3, shift: 16 },
+    ];
+    let weights = vec![fixed.clone()];
+    let extraction = Program { weights, states: vec![], ..program(extraction) };
+    let narrow = |mut p: Program| {
+        p.input_shape = vec![2];
+        p.states.push(fixed.clone());
+        p
+    };
+    let mut s = spec();
+    s.step = narrow(s.step);
+    s.check = s.check.map(|c| Check { program: narrow(c.program), ..c });
+    s.reveals = s.reveals.into_iter().map(|d| Disclosure { program: narrow(d.program), ..d }).collect();
+    RunSpec { extraction: Some(Extraction { program: extraction, weights: vec![1], batch: 20 }), ..s }
+}
+
+#[test]
+fn features_come_first_and_cover_every_row_that_is_used() {
+    let mut s = on_features();
+    s.check(&declaration()).unwrap();
+    assert_eq!((s.places(Phase::Extract), s.used()), (3, RowRange { first: 0, end: 50 }));
+    let at = |index| Position { epoch: 2, phase: Phase::Extract, index };
+    let sizes: Vec<u32> = (0..3).map(|i| s.program(at(i)).unwrap().1).collect();
+    assert_eq!(sizes, [20, 20, 10]);
+    assert_eq!(s.listed_rows(at(2)).unwrap(), (40..50).collect::<Vec<_>>());
+    assert_eq!((s.last_lot(at(1), 2, 7), s.last_lot(at(1), 3, 7)), (Some(8), None));
+    assert!(!s.saves(at(0), 3) && at(2) < Position { epoch: 2, ..Position::START });
+    assert_eq!(s.after(at(0), 3), Position { epoch: 2, ..Position::START });
+    s.shuffle = true;
+    assert_eq!(s.shuffled(), Some((0..42 * 3, 3)), "rows are shuffled, not features");
+    let (with, mut without) = (s.hash(), s);
+    without.extraction = None;
+    assert_ne!(with, without.hash());
+}
+
+#[test]
+fn features_that_make_no_sense_are_named() {
+    let said = |change: &dyn Fn(&mut RunSpec, &mut Extraction)| {
+        let mut s = on_features();
+        let mut e = s.extraction.take().unwrap();
+        change(&mut s, &mut e);
+        s.extraction = Some(e);
+        s.check(&declaration()).unwrap_err().to_string()
+    };
+    assert!(said(&|_, e| e.batch = 0).contains("rows of a batch of the extraction: 0"));
+    assert!(said(&|_, e| e.weights = vec![]).contains("1 weights, 0 states"));
+    assert!(said(&|_, e| e.weights = vec![9]).contains("weight f of the extraction: there is no state 9"));
+    assert!(said(&|_, e| e.weights = vec![0]).contains("shape [3, 2] at scale 16, but state 0 has [2]"));
+    assert!(said(&|s, _| s.metrics.push(1)).contains("state 1 changes in training"));
+    let store = |s: &mut RunSpec| {
+        let layer = "l".to_owned();
+        s.step.steps.push(Step { layer: layer.clone(), op: Op::State { slot: 1 } });
+        s.step.steps.push(Step { layer, op: Op::Store { slot: 1, x: 3 } });
+    };
+    assert!(said(&|s, _| store(s)).contains("state 1 changes in training"));
+    assert!(said(&|_, e| e.program.states = spec().step.states).contains("has states or public numbers"));
+    assert!(said(&|_, e| drop(e.program.steps.pop())).contains("must end in additive values of each row"));
+    let coins = Op::Pattern { shape: vec![2], keep: 9 };
+    assert!(
+        said(&|_, e| e.program.steps.insert(1, Step { layer: "l".into(), op: coins.clone() })).contains("extraction")
+    );
+    assert!(said(&|_, e| e.program.input_shape = vec![2]).contains("the program of the extraction"));
+    assert!(
+        said(&|s, _| s.step.input_shape = vec![1])
+            .contains("takes rows of 1 values with 16 fraction bits, the extraction")
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! it next goes back to the latest checkpoint that bob has as well.
 
 use super::*;
-use crate::runs::{Held, Live, Lot, Run, account, check_run, joint_seed, revealed_at, shuffled};
+use crate::runs::{Extracting, Held, Live, Lot, Run, account, check_run, joint_seed, revealed_at, shuffled, weights};
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
 use trefoil_mpc::masked::shuffle::shuffle_at_alice;
@@ -74,13 +74,16 @@ impl Lane<'_> {
         while run.is_served(self.core, live.at) {
             live.at = run.spec.after(live.at, 1);
         }
+        if let Some(at) = live.to_extract() {
+            return self.stretch(&run, live, at).map(|()| true);
+        }
         match live.at.phase {
             Part::Done => {
                 drop(guard);
                 self.finish(&run, notes.stopped).map(|()| false)
             }
             Part::Publish if run.spec.program(live.at).is_none() => self.publish(&run, live).map(|()| true),
-            _ => self.stretch(&run, live).map(|()| true),
+            _ => self.stretch(&run, live, live.at).map(|()| true),
         }
     }
 
@@ -125,7 +128,7 @@ impl Lane<'_> {
             None => (Position::START, run.first_states(self.core).map_err(Fault::Own)?),
         };
         let mut live = lock(&run.live);
-        let is_open = live.as_ref().map(|l| l.rows_lot);
+        let is_open = live.as_ref().and_then(Live::open_lot);
         let open = is_open.is_none() || [bob.rows, carol.rows] != [is_open; 2];
         let rows = match is_open {
             Some(lot) if !open => lot,
@@ -136,7 +139,8 @@ impl Lane<'_> {
         let seed = joint_seed(&seeds);
         self.agree_to_train(Training::Begin { run: run.number, at, rows, open, seeds })?;
         self.go(true)?;
-        let table = match (share, live.take()) {
+        let mut extracting = None;
+        let (table, first_row) = match (share, live.take()) {
             (Some(mut share), _) => {
                 let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
                 let source = session.source(Party::Carol, rows).map_err(evaluator)?;
@@ -146,13 +150,17 @@ impl Lane<'_> {
                     done.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
                 }
                 let opened = open_rows(Role::A, share, &source, self.bob.as_mut());
-                opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?
+                let opened = opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
+                self.bob.meter().take();
+                extracting = Extracting::begin(run, &states, Role::A, &source, self.bob.as_mut()).map_err(fatal)?;
+                account(run, Position { phase: Part::Extract, ..at }, self.bob.as_mut(), None);
+                (opened, 0)
             }
-            (None, Some(before)) => HeldRows { delta: before.delta, lambda: before.lambda },
+            (None, Some(before)) => (HeldRows { delta: before.delta, lambda: before.lambda }, before.first_row),
             (None, None) => return Err(Fault::Own("the data set is not open".into())),
         };
         let HeldRows { delta, lambda } = table;
-        *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
+        *live = Some(Live { rows_lot: rows, seed, extracting, first_row, delta, lambda, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
         run.taken_up(self.core)?;
         run.reached(at);
@@ -163,10 +171,9 @@ impl Lane<'_> {
     }
 
     /// Neighbouring parts of one kind; what is revealed or saved stands alone or at the end.
-    fn stretch(&mut self, run: &Run, live: &mut Live) -> Result<(), Fault> {
-        let first = live.at;
+    fn stretch(&mut self, run: &Run, live: &mut Live, first: Position) -> Result<(), Fault> {
         let most = match first.phase {
-            Part::Train | Part::Check => STRETCH,
+            Part::Extract | Part::Train | Part::Check => STRETCH,
             _ => 1,
         };
         let count = most.min(run.spec.places(first.phase) - first.index);
@@ -175,13 +182,13 @@ impl Lane<'_> {
         self.core.reached(Point::Burnt);
         self.bob.meter().take();
         self.go(true)?;
-        for number in (lot..).take(count as usize) {
+        for (index, number) in (first.index..).zip(lot..).take(count as usize) {
             let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Bob, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
             let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), dealt: None };
-            live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
+            live.part(self.core, run, Position { index, ..first }, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
         }
         account(run, first, self.bob.as_mut(), None);
         Ok(live.save(self.core, run, first, count)?)
@@ -199,7 +206,7 @@ impl Lane<'_> {
     fn publish_as(&mut self, run: &Run, live: &Live, epoch: u64) -> Result<(), Fault> {
         let Some(publication) = &run.spec.publish else { return Err(Fault::Own("nothing is to be published".into())) };
         let manifest = publication.manifest.clone();
-        let shares = live.weights(&run.spec, publication).map_err(Fault::Own)?;
+        let shares = weights(&run.spec, &live.states, &manifest.program, &publication.weights).map_err(Fault::Own)?;
         self.agree_to_train(Training::Publish { run: run.number, epoch })?;
         self.go(true)?;
         self.open_model(epoch, run.spec.owner.clone(), manifest, shares)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::lock;
-use crate::runs::{Live, Lot, Run, account, all_states, check_run, joint_seed, shuffled};
+use crate::runs::{Extracting, Live, Lot, Run, account, all_states, check_run, joint_seed, shuffled, weights};
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
 use trefoil_mpc::masked::shuffle::shuffle_at_bob;
@@ -121,7 +121,7 @@ impl Lane<'_> {
             None => return Err(refused(Refusal::Mismatch, format!("bob has no checkpoint at {at:?}"))),
         };
         let mut live = lock(&run.live);
-        if !open && live.as_ref().is_none_or(|l| l.rows_lot != rows) {
+        if !open && live.as_ref().and_then(Live::open_lot) != Some(rows) {
             return Err(refused(Refusal::Mismatch, format!("bob has not opened the data set under lot {rows}")));
         }
         let Some((_, session)) = &self.carol else {
@@ -139,7 +139,8 @@ impl Lane<'_> {
         if !self.agree_and_wait()? {
             return Ok(None);
         }
-        let table = match (share, live.take()) {
+        let mut extracting = None;
+        let (table, first_row) = match (share, live.take()) {
             (Some((mut share, source, alice)), _) => {
                 self.burn(rows)?;
                 if let Some((part, width)) = shuffled(&run.spec, &mut share)? {
@@ -148,15 +149,19 @@ impl Lane<'_> {
                     done.map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
                     dealt.meter().take();
                 }
-                open_rows(Role::B, share, &source, self.alice.as_mut())
-                    .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?
+                let opened = open_rows(Role::B, share, &source, self.alice.as_mut())
+                    .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
+                self.alice.meter().take();
+                extracting = Extracting::begin(run, &states, Role::B, &source, self.alice.as_mut()).map_err(fatal)?;
+                account(run, Position { phase: Part::Extract, ..at }, self.alice.as_mut(), None);
+                (opened, 0)
             }
-            (None, Some(before)) => HeldRows { delta: before.delta, lambda: before.lambda },
+            (None, Some(before)) => (HeldRows { delta: before.delta, lambda: before.lambda }, before.first_row),
             (None, None) => return Err(Fault::Own("the data set is not open".into())),
         };
         let HeldRows { delta, lambda } = table;
         let seed = joint_seed(seeds);
-        *live = Some(Live { rows_lot: rows, seed, delta, lambda, states, at, order: None });
+        *live = Some(Live { rows_lot: rows, seed, extracting, first_row, delta, lambda, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
         run.taken_up(self.core)?;
         run.reached(at);
@@ -174,7 +179,8 @@ impl Lane<'_> {
 
     /// Checks that `at` is due at bob, too.
     fn follows(&self, run: &Run, live: &Live, at: Position) -> Result<(), Fault> {
-        if run.may_follow(self.core, live.at, at) {
+        let due = at.phase == Part::Extract || run.may_follow(self.core, live.at, at);
+        if due && live.is_ready_for(at) {
             return Ok(());
         }
         Err(refused(Refusal::NotYet, format!("bob is at {:?} of the run, alice at {at:?}", live.at)))
@@ -196,14 +202,16 @@ impl Lane<'_> {
         }
         self.burn(last)?;
         self.alice.meter().take();
-        live.at = at;
-        for number in lot..=last {
+        if at.phase != Part::Extract {
+            live.at = at;
+        }
+        for (index, number) in (at.index..).zip(lot..=last) {
             let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("carol is gone".into())) };
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Alice, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
             let lot = Lot { number, carol, other, common, peer: self.alice.as_mut(), dealt: Some(link.as_mut()) };
-            live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Alice)))?;
+            live.part(self.core, run, Position { index, ..at }, lot).map_err(|e| fatal(e.fault(Party::Alice)))?;
         }
         let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);
         account(run, at, self.alice.as_mut(), dealt);
@@ -219,7 +227,8 @@ impl Lane<'_> {
         let Some(publication) = &run.spec.publish else {
             return Err(refused(Refusal::Denied, "the run publishes no model"));
         };
-        let shares = live.weights(&run.spec, publication).map_err(Fault::Own)?;
+        let program = &publication.manifest.program;
+        let shares = weights(&run.spec, &live.states, program, &publication.weights).map_err(Fault::Own)?;
         let Some((_, session)) = &self.carol else {
             return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
         };

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::core::lock;
-use crate::runs::{Live, Run, check_run, joint_seed};
+use crate::runs::{Extracting, Live, Run, check_run, joint_seed};
 use crate::store::Initial;
 use trefoil_mpc::masked::ProducerWeights;
 use trefoil_mpc::masked::rows::draw_row_masks;
 use trefoil_mpc::masked::shuffle::deal_shuffle;
 use trefoil_mpc::masked::training::{Batch, deal_step};
 use trefoil_proto::control::SecretSeed;
-use trefoil_proto::run::{Position, Training};
+use trefoil_proto::run::{Phase, Position, Training};
 use trefoil_ring::Words;
 
 impl Lane<'_> {
@@ -84,15 +84,16 @@ impl Lane<'_> {
         let info = self.core.sets.info(run.spec.set).filter(|i| i.is_complete());
         let info = info.ok_or_else(|| refused(Refusal::UnknownSet, "carol does not know the whole data set"))?;
         let mut live = lock(&run.live);
-        if !open && live.as_ref().is_none_or(|l| l.rows_lot != rows) {
+        if !open && live.as_ref().and_then(Live::open_lot) != Some(rows) {
             return Err(refused(Refusal::Mismatch, format!("carol has no masks of lot {rows}")));
         }
         let agreed = if open { self.agree_and_wait(rows, rows)? } else { self.agreed()? };
         if !agreed {
             return Ok(None);
         }
-        let lambda = match (open, live.take()) {
-            (false, Some(before)) => before.lambda,
+        let mut extracting = None;
+        let (lambda, first_row) = match (open, live.take()) {
+            (false, Some(before)) => (before.lambda, before.first_row),
             _ => {
                 let session = self.session()?;
                 let alice = session.source(Party::Alice, rows).map_err(evaluator)?;
@@ -103,11 +104,15 @@ impl Lane<'_> {
                     self.bob.meter().take();
                 }
                 let n = info.declaration.rows as usize * info.declaration.width();
-                draw_row_masks(n, &alice, &bob).map_err(|e| Fault::Own(e.to_string()))?
+                let own = |e: trefoil_mpc::MpcError| Fault::Own(e.to_string());
+                let lambda = draw_row_masks(n, &alice, &bob).map_err(own)?;
+                extracting = Extracting::begin_at_carol(run, &alice, &bob).map_err(own)?;
+                (lambda, 0)
             }
         };
         let (seed, delta) = (joint_seed(seeds), Words::default());
-        *live = Some(Live { rows_lot: rows, seed, delta, lambda, states: vec![], at, order: None });
+        let states = vec![];
+        *live = Some(Live { rows_lot: rows, seed, extracting, first_row, delta, lambda, states, at, order: None });
         run.reached(at);
         Ok(Some(Status::Ok))
     }
@@ -115,6 +120,12 @@ impl Lane<'_> {
     fn deal_stretch(&mut self, run: &Run, first: Position, count: u32, lot: u64) -> Result<(), Fault> {
         let mut guard = lock(&run.live);
         let live = guard.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "carol has not taken up the run"))?;
+        if !live.is_ready_for(first) {
+            return Err(refused(
+                Refusal::NotYet,
+                format!("carol's features are not as far as {first:?} takes them to be"),
+            ));
+        }
         let last = run.spec.last_lot(first, count, lot);
         let last =
             last.ok_or_else(|| refused(Refusal::Invalid, format!("{count} parts of a run from {first:?} on")))?;
@@ -123,10 +134,26 @@ impl Lane<'_> {
         }
         for (index, number) in (first.index..).zip(lot..=last) {
             let at = Position { index, ..first };
-            self.deal_part(run, live, at, number)?;
-            run.reached(run.spec.after(at, 1));
+            match at.phase {
+                Phase::Extract => self.deal_features(run, live, at, number)?,
+                _ => {
+                    self.deal_part(run, live, at, number)?;
+                    run.reached(run.spec.after(at, 1));
+                }
+            }
         }
         self.bob.meter().take();
+        Ok(())
+    }
+
+    fn deal_features(&mut self, run: &Run, live: &mut Live, at: Position, lot: u64) -> Result<(), Fault> {
+        let session = self.session()?;
+        let common = session.common(&live.seed, lot);
+        let alice = session.source(Party::Alice, lot).map_err(evaluator)?;
+        let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
+        let dealt = live.deal_features(run, at, [&alice, &bob, &common], self.bob.as_mut());
+        dealt.map_err(|e| Fault::Evaluator(e.to_string()))?;
+        self.core.reached(Point::Extracted);
         Ok(())
     }
 

@@ -5,11 +5,13 @@ use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_mpc::masked::rows::pick_rows;
 use trefoil_mpc::masked::training::{Batch, run_step};
+use trefoil_mpc::program::{Program, WeightSpec};
 use trefoil_prg::{Party, Seed, Source};
 use trefoil_proto::control::SecretSeed;
-use trefoil_proto::run::{Phase, Position, Publication, Revealed, RunSpec};
+use trefoil_proto::run::{Phase, Position, Revealed, RunSpec};
 use trefoil_ring::{Tensor, Words};
 
+use super::extract::Extracting;
 use super::order::drawn;
 use super::{Fault, Run, StoreError};
 use crate::core::{Core, nanos, peak_rss};
@@ -18,13 +20,17 @@ use crate::store::Checkpoint;
 
 /// A run while it goes on.
 pub(crate) struct Live {
-    /// The lot under which the data set was opened.
+    /// The lot under which the data set was opened; features that are made of it are under lots of their own.
     pub(crate) rows_lot: u64,
     /// What the three servers made together.
     pub(crate) seed: Seed,
-    /// The data set's deltas; none at the producer.
+    /// What is left to be done before steps can read the rows.
+    pub(crate) extracting: Option<Extracting>,
+    /// The row of the data set that the tables begin with: another than the first where they hold features.
+    pub(crate) first_row: u32,
+    /// The data set's deltas, or its features'; none at the producer.
     pub(crate) delta: Words,
-    /// Its masks: whole at the producer, own part at an evaluator.
+    /// Their masks: whole at the producer, own part at an evaluator.
     pub(crate) lambda: Words,
     /// Own shares; none at the producer.
     pub(crate) states: Vec<Words>,
@@ -85,16 +91,22 @@ impl Live {
 
     /// Deltas and masks of a batch; a program that reveals reads none and is given zeros.
     pub(crate) fn batch(&mut self, run: &Run, at: Position, width: usize) -> Result<(Words, Words), MpcError> {
-        if !matches!(at.phase, Phase::Train | Phase::Check) {
+        if at.phase > Phase::Check {
             return Ok((Words::zeros(width), Words::zeros(width)));
         }
-        let rows = self.rows(run, at);
+        let first = self.first_row as usize;
+        let rows: Vec<usize> = self.rows(run, at).into_iter().map(|r| r.wrapping_sub(first)).collect();
         let pick = |table: &Words| if table.is_empty() { Ok(Words::default()) } else { pick_rows(table, width, &rows) };
         Ok((pick(&self.delta)?, pick(&self.lambda)?))
     }
 
+    /// At an evaluator: does one part of the run with a lot of its own.
+    pub(crate) fn part(&mut self, core: &Core, run: &Run, at: Position, lot: Lot<'_>) -> Result<(), PartError> {
+        if at.phase == Phase::Extract { self.extract(core, run, at, lot) } else { self.advance(core, run, lot) }
+    }
+
     /// At an evaluator: does what is due, with a lot of its own. What is revealed is on disk when this returns.
-    pub(crate) fn advance(&mut self, core: &Core, run: &Run, lot: Lot<'_>) -> Result<(), PartError> {
+    fn advance(&mut self, core: &Core, run: &Run, lot: Lot<'_>) -> Result<(), PartError> {
         let (spec, at) = (&run.spec, self.at);
         let Some((program, size)) = spec.program(at) else {
             return Err(PartError::Nothing(at));
@@ -137,19 +149,23 @@ impl Live {
         core.reached(Point::Saved);
         Ok(())
     }
+}
 
-    /// The trained weights as the published model's program has them.
-    pub(crate) fn weights(&self, spec: &RunSpec, publication: &Publication) -> Result<Vec<Tensor>, String> {
-        let specs = publication.manifest.program.weights.iter().zip(&publication.weights);
-        let one = |(w, slot): (&trefoil_mpc::program::WeightSpec, &u32)| {
-            let slot = *slot as usize;
-            let (state, share) = spec.step.states.get(slot).zip(self.states.get(slot)).ok_or("no such state")?;
-            let factor = 1_u64 << w.scale.saturating_sub(state.scale).min(63);
-            let words = share.iter().map(|v| v.wrapping_mul(factor)).collect();
-            Tensor::new(w.shape.clone(), words).map_err(|e| e.to_string())
-        };
-        specs.map(one).collect()
-    }
+/// Shares of states as the weights of a program: `slots` names the state of each.
+pub(crate) fn weights(
+    spec: &RunSpec,
+    states: &[Words],
+    program: &Program,
+    slots: &[u32],
+) -> Result<Vec<Tensor>, String> {
+    let one = |(w, slot): (&WeightSpec, &u32)| {
+        let slot = *slot as usize;
+        let (state, share) = spec.step.states.get(slot).zip(states.get(slot)).ok_or("no such state")?;
+        let factor = 1_u64 << w.scale.saturating_sub(state.scale).min(63);
+        let words = share.iter().map(|v| v.wrapping_mul(factor)).collect();
+        Tensor::new(w.shape.clone(), words).map_err(|e| e.to_string())
+    };
+    program.weights.iter().zip(slots).map(one).collect()
 }
 
 /// A part of a run that failed at this evaluator.
@@ -187,7 +203,7 @@ fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), Sto
     Ok(())
 }
 
-/// Adds what the links carried in training to the run's account.
+/// Adds what the links carried in training or extraction to the run's account.
 pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Option<&mut dyn Link>) {
     let (mut rounds, mut online, mut offline) = (0, 0, 0);
     for ((phase, _), c) in peer.meter().take() {
@@ -204,13 +220,21 @@ pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Optio
         let taken = link.meter().take();
         offline += taken.iter().filter(|((p, _), _)| *p == LinkPhase::Offline).map(|(_, c)| c.received).sum::<u64>();
     }
-    if at.phase == Phase::Train {
-        run.count(|n| {
-            let m = &mut n.measured;
-            m.rounds += rounds;
-            m.online_bytes += online;
-            m.offline_bytes += offline;
-            m.peak_rss = peak_rss();
-        });
-    }
+    run.count(|n| {
+        let m = &mut n.measured;
+        match at.phase {
+            Phase::Train => {
+                m.rounds += rounds;
+                m.online_bytes += online;
+                m.offline_bytes += offline;
+            }
+            Phase::Extract => {
+                m.extracted.rounds += rounds;
+                m.extracted.online_bytes += online;
+                m.extracted.offline_bytes += offline;
+            }
+            _ => return,
+        }
+        m.peak_rss = peak_rss();
+    });
 }

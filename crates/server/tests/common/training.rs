@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use trefoil_client::{
-    Block, Check, Client, Content, Contribution, Declaration, Disclosure, InputEncoding, Order, Part, Publication,
-    RowRange, RunSpec, RunStatus, Stage, When,
+    Block, Check, Client, Content, Contribution, Declaration, Disclosure, Extraction, InputEncoding, Order, Part,
+    Publication, RowRange, RunSpec, RunStatus, Stage, When,
 };
 use trefoil_mpc::ideal;
 use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Step, WeightSpec, Window};
@@ -29,7 +29,8 @@ fn program(states: Vec<WeightSpec>, rates: usize, ops: Vec<Op>) -> Program {
 fn states() -> Vec<WeightSpec> {
     let state = |name: &str, shape: &[usize]| WeightSpec { name: name.into(), shape: shape.to_vec(), scale: 16 };
     let weights = |name: &str| state(name, &[FEATURES, 1]);
-    vec![weights("weights"), state("loss", &[1]), state("validation", &[1]), weights("served")]
+    let mix = state("mix", &[FEATURES, FEATURES]);
+    vec![weights("weights"), state("loss", &[1]), state("validation", &[1]), weights("served"), mix]
 }
 
 /// Error and its square over the batch: value 10 is the opened error, the last one the state plus the squares.
@@ -140,6 +141,7 @@ pub fn spec(owner: &mut Client, name: &str, epochs: u32) -> RunSpec {
         coordinator: "owner".into(),
         set: set.epoch,
         declaration: set.declaration.hash(),
+        extraction: None,
         step: step(),
         rates: vec![vec![-64]],
         training: RowRange { first: 0, end: TRAINING },
@@ -192,6 +194,36 @@ pub fn initial() -> Vec<Tensor> {
     states().iter().map(|s| Tensor::new(s.shape.clone(), vec![0; s.shape.iter().product()]).unwrap()).collect()
 }
 
+/// The same run on features: the mixed columns of each row, and its target.
+pub fn on_features(spec: RunSpec, batch: u32) -> RunSpec {
+    let ops = vec![
+        Op::Rows,
+        Op::Slice { x: 0, axis: 0, start: 0, len: FEATURES },
+        Op::Weight { index: 0 },
+        Op::Product { x: 1, y: 2, map: Bilinear::Dense },
+        Op::Open { x: 3 },
+        Op::Truncate { x: 4, shift: 16 },
+        Op::Slice { x: 0, axis: 0, start: FEATURES, len: 1 },
+        Op::Scale { x: 6, factor: 2, extra: 1 },
+        Op::Truncate { x: 7, shift: 1 },
+        Op::Concat { xs: vec![5, 8], axis: 0 },
+    ];
+    let weights = vec![states().remove(MIX)];
+    let program = Program { weights, ..program(vec![], 0, ops) };
+    RunSpec { extraction: Some(Extraction { program, weights: vec![MIX as u32], batch }), ..spec }
+}
+
+/// The state that mixes columns.
+const MIX: usize = 4;
+
+/// First values of the states of a run on features.
+pub fn initial_with_features() -> Vec<Tensor> {
+    let mut all = initial();
+    let mix = (0..FEATURES * FEATURES).map(|i| if i % (FEATURES + 1) == 0 { 3 << 14 } else { 1 << 13 });
+    all[MIX] = Tensor::new(vec![FEATURES, FEATURES], mix.collect()).unwrap();
+    all
+}
+
 /// Every owner reads the run and agrees.
 pub fn agree(clients: &mut [&mut Client], name: &str) {
     for client in clients {
@@ -227,9 +259,15 @@ pub fn ideal(spec: &RunSpec, epochs: u32) -> Ideal {
     let row = |r: usize| -> Vec<u64> {
         x[r * FEATURES..(r + 1) * FEATURES].iter().chain(&y[r..=r]).map(|v| fixed(*v)).collect()
     };
-    let rows = |list: &mut dyn Iterator<Item = usize>| list.flat_map(row).collect::<Vec<u64>>();
     let common = Source::new(&Seed::from_bytes([0; 32]), Pair::Common, [0; 32], 0);
-    let mut states: Vec<Words> = initial().into_iter().map(|t| t.into_vec().into()).collect();
+    let mut states: Vec<Words> = initial_with_features().into_iter().map(|t| t.into_vec().into()).collect();
+    let mut table: Vec<Vec<u64>> = (0..ROWS as usize).map(row).collect();
+    if let Some(e) = &spec.extraction {
+        let mix: &[u64] = &states[MIX].clone();
+        let all = ideal::step(&e.program, table.len(), &table.concat(), &[mix], &mut [], &[], &common).unwrap();
+        table = all.last().unwrap().chunks(FEATURES + 1).map(<[u64]>::to_vec).collect();
+    }
+    let rows = |list: &mut dyn Iterator<Item = usize>| list.flat_map(|r| table[r].clone()).collect::<Vec<u64>>();
     let Order::Fixed(order) = &spec.order else { panic!("a fixed order") };
     let mut out = Ideal { weights: vec![], losses: vec![], validation: vec![] };
     for epoch in 0..epochs as usize {

@@ -14,6 +14,7 @@ use crate::output;
 use crate::table::Table;
 use crate::training::data::{Columns, Records};
 use crate::training::description::{Description, Reveal};
+use crate::training::features::Features;
 use crate::training::private::{Watch, peak, start_trial, watch};
 use crate::trial::{Trial, TrialOptions};
 
@@ -115,6 +116,7 @@ pub(super) fn description(net: &str, batch: u32, name: String) -> anyhow::Result
         name,
         graph: bench_net(net, 1)?,
         spec,
+        features: Features::Steps,
         set: "bench".into(),
         source: None,
         rows: None,

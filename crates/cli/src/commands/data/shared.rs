@@ -9,6 +9,7 @@ use trefoil_client::{Content, Contribution, SetInfo};
 use trefoil_data::{Resize, Split, load_dir_as, load_input, load_labels};
 
 use super::declaration;
+use super::through::Through;
 use crate::access::Access;
 use crate::output;
 use crate::table::Table;
@@ -40,7 +41,9 @@ pub(super) struct Declare {
 #[command(after_help = "Example: numbers\n  \
     trefoil data contribute wards --part 0 --input scans.npy --identity keys/ward-1\n\n\
     Example: labels, which become one-hot here before they are shared\n  \
-    trefoil data contribute wards --part 2 --input labels.csv --labels --identity keys/laboratory")]
+    trefoil data contribute wards --part 2 --input labels.csv --labels --identity keys/laboratory\n\n\
+    Example: what public layers make of scans of 0 to 255, computed here\n  \
+    trefoil data contribute wards --part 0 --input scans.npy --through model.h5 --layer conv_2 --identity keys/ward-1")]
 pub(super) struct Contribute {
     /// The data set
     #[arg(value_name = "NAME")]
@@ -54,6 +57,8 @@ pub(super) struct Contribute {
     /// The file holds labels
     #[arg(long)]
     labels: bool,
+    #[command(flatten)]
+    through: Through,
     #[command(flatten)]
     access: Access,
     /// One JSON object instead of a line
@@ -181,6 +186,7 @@ pub(super) fn contribute(args: &Contribute) -> anyhow::Result<()> {
         let parts = set.declaration.parts.len();
         bail!("data set {} has no part {}: they are numbered 0 to {}", args.name, args.part, parts.saturating_sub(1));
     };
+    let through = args.through.load(&args.name, block)?;
     if args.labels != (block.content == Content::OneHot) {
         let (holds, advice) = if args.labels { ("numbers", "leave out") } else { ("labels", "add") };
         bail!("column {} holds {holds}: {advice} --labels", block.name);
@@ -192,14 +198,18 @@ pub(super) fn contribute(args: &Contribute) -> anyhow::Result<()> {
         has_rows(&args.input, labels.len(), rows, args.part)?;
         client.contribute(&set, args.part, Contribution::Labels(&labels))?;
     } else {
-        let wanted = [columns as usize];
+        let wanted = through.as_ref().map_or_else(|| vec![columns as usize], |t| t.input.clone());
         let samples = match args.input.is_dir() {
             true => load_dir_as(&args.input, Split::Train, &wanted, Resize::Exact),
             false => load_input(&args.input, &wanted, Resize::Exact),
         };
         let samples = samples.context("cannot read the rows")?;
         has_rows(&args.input, samples.len(), rows, args.part)?;
-        client.contribute(&set, args.part, Contribution::Values(&samples.data))?;
+        let values = match through {
+            Some(t) => t.features(rows, samples.data)?,
+            None => samples.data,
+        };
+        client.contribute(&set, args.part, Contribution::Values(&values))?;
     }
     let seconds = began.elapsed().as_secs_f64();
     if args.json {

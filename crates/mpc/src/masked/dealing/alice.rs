@@ -23,6 +23,8 @@ impl<'a> AliceDealing<'a> {
 }
 
 impl Dealing for AliceDealing<'_> {
+    const PUBLIC: u64 = u64::MAX;
+
     fn begin_step(&mut self, step: usize) {
         self.step = step;
         if let Some(bob) = &mut self.bob {

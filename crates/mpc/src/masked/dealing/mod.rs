@@ -78,6 +78,8 @@ pub(crate) trait Dealing {
     const COMPUTES: bool = true;
     /// Whether this party keeps what is dealt.
     const KEEPS: bool = true;
+    /// All ones at the evaluator that adds public terms to its shares.
+    const PUBLIC: u64 = 0;
 
     /// Begins a step: frames that follow carry its number.
     fn begin_step(&mut self, _step: usize) {}

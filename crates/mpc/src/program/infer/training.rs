@@ -12,6 +12,18 @@ impl Known<'_> {
     pub(super) fn result_in_training(&self, index: usize, op: &Op) -> Result<ValueInfo, String> {
         let states = &self.program.states;
         match op {
+            Op::Weight { index } => {
+                let w = self.program.weights.get(*index).ok_or_else(|| format!("weights {index} do not exist"))?;
+                if w.scale > limits::MAX_SCALE {
+                    return Err(format!(
+                        "weights {} of {} fraction bits: at most {}",
+                        w.name,
+                        w.scale,
+                        limits::MAX_SCALE
+                    ));
+                }
+                Ok(ValueInfo { shape: w.shape.clone(), scale: w.scale, form: Form::Masked, rows: Rows::One })
+            }
             Op::State { slot } => {
                 let s = states.get(*slot).ok_or_else(|| format!("state {slot} does not exist"))?;
                 Ok(ValueInfo { shape: s.shape.clone(), scale: s.scale, form: Form::Additive, rows: Rows::One })
