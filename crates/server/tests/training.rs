@@ -6,7 +6,8 @@ mod common;
 use common::{Trial, eventually, training};
 use training::{FEATURES, TRUTH, agree, close, contribute, finished, ideal, initial, publication, shown, spec};
 use trefoil_client::{Client, ClientError, Order, Reveal, RowRange, RunSpec, Stage};
-use trefoil_mpc::program::{Op, Step};
+use trefoil_mpc::cost::{StepCost, cost};
+use trefoil_mpc::program::{Op, Shown, Step};
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
 
@@ -163,7 +164,7 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
         let ops = [
             Op::Reshape { x: 1, shape: vec![FEATURES] },
             Op::Broadcast { x: 2, shape: vec![FEATURES], batch: true },
-            Op::Likelihoods { x: 3, shift },
+            Op::Likelihoods { x: 3, shift, shown: Shown::Alice },
         ];
         for (at, op) in (2..).zip(ops) {
             program.steps.insert(at, Step { layer: "leak".into(), op });
@@ -199,4 +200,27 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     said(owner.run_status("prices"), "which bob does not list");
     owner.drop_run("prices").unwrap();
     said(ann.run_status("prices"), "no run \"prices\"");
+}
+
+#[test]
+fn likelihoods_that_one_server_computes_are_those_of_the_ideal() {
+    for (transport, shown) in [(Transport::Tls, Shown::Carol), (Transport::Tcp, Shown::Alice)] {
+        let trial = Trial::start(transport, "lanes = 2");
+        let [mut owner, mut ann, mut bert] = clients(&trial);
+        contribute(&mut owner, &mut ann, &mut bert);
+        let mut run = spec(&mut owner, "prices", 12);
+        run.step = training::step_showing(shown);
+        owner.train(&run, &initial()).unwrap();
+        agree(&mut [&mut ann, &mut bert], "prices");
+        let last = finished(&mut owner, "prices");
+        let want = ideal(&run, 12);
+        close(&training::shown(&mut owner, "prices", 1)[0], &want.weights, 40);
+        close(&training::shown(&mut ann, "prices", 0).concat(), &want.losses, 2000);
+        // What was metered is what was predicted, at bob: he hears carol's answer.
+        let steps = u64::from(run.steps()) * 12;
+        let mut due = StepCost::default();
+        cost(&run.step, run.batch as usize).unwrap().iter().for_each(|c| due.add(c));
+        let got = (last.bob.rounds, last.bob.online_bytes, last.bob.offline_bytes);
+        assert_eq!(got, (steps * due.rounds, steps * due.online, steps * due.offline), "{shown:?}");
+    }
 }

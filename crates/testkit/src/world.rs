@@ -23,7 +23,7 @@ pub use training::{SharedRows, SharedStates};
 /// Counters of one link end by phase and step.
 pub type Metered = BTreeMap<(Phase, usize), Counter>;
 
-/// The links of a run: alice-bob and carol-bob, two ends each.
+/// The links of a run: alice-bob, carol-bob and alice-carol, two ends each.
 pub struct Links {
     /// Alice's end towards bob.
     pub alice: Box<dyn Link>,
@@ -33,6 +33,10 @@ pub struct Links {
     pub carol: Box<dyn Link>,
     /// Bob's end towards carol.
     pub dealt: Box<dyn Link>,
+    /// Alice's end towards carol.
+    pub shown: Box<dyn Link>,
+    /// Carol's end towards alice.
+    pub seen: Box<dyn Link>,
 }
 
 impl Links {
@@ -40,11 +44,13 @@ impl Links {
     pub fn memory() -> Self {
         let (alice, bob) = pair("alice", "bob");
         let (carol, dealt) = pair("carol", "bob");
+        let (shown, seen) = pair("alice", "carol");
         let end = |mut link: MemoryLink| -> Box<dyn Link> {
             link.set_timeout(Some(Duration::from_secs(60)));
             Box::new(link)
         };
-        Self { alice: end(alice), bob: end(bob), carol: end(carol), dealt: end(dealt) }
+        let [alice, bob, carol, dealt, shown, seen] = [alice, bob, carol, dealt, shown, seen].map(end);
+        Self { alice, bob, carol, dealt, shown, seen }
     }
 
     /// The same links, every end recording what it sees.
@@ -57,6 +63,8 @@ impl Links {
             bob: end(self.bob, &t.bob),
             carol: end(self.carol, &t.carol),
             dealt: end(self.dealt, &t.dealt),
+            shown: end(self.shown, &t.shown),
+            seen: end(self.seen, &t.seen),
         };
         (links, t)
     }
@@ -72,6 +80,8 @@ pub struct Answer {
     pub online: Metered,
     /// What carol's end of the link to bob counted.
     pub offline: Metered,
+    /// What carol's end of the link to alice counted.
+    pub seen: Metered,
 }
 
 impl Answer {
@@ -286,7 +296,7 @@ impl World {
                 let material = prepare(program, batch, weights, carol, peer, link, dealt)?;
                 evaluate(program, x, weights, material, link)
             };
-        let Links { alice, bob, carol, dealt } = links;
+        let Links { alice, bob, carol, dealt, .. } = links;
         let (alice, bob, online, offline) = thread::scope(|s| {
             let carol = s.spawn(|| {
                 deal(program, batch, &model.carol, &ca, &cb, carol.as_mut())?;
@@ -300,7 +310,7 @@ impl World {
             let (alice, online) = join(alice)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))
         })?;
-        Ok(Answer { alice, bob, online, offline })
+        Ok(Answer { alice, bob, online, offline, seen: Metered::new() })
     }
 }
 

@@ -10,4 +10,5 @@ mod method;
 pub(crate) mod private;
 pub(crate) mod report;
 mod section;
+mod shown;
 pub(crate) mod spec;

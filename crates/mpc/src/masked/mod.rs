@@ -28,6 +28,7 @@ mod material;
 mod online;
 pub mod output;
 mod pattern;
+mod permuted;
 mod piecewise;
 mod pool;
 mod prepare;

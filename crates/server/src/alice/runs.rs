@@ -9,6 +9,7 @@ use crate::runs::{Held, Live, Lot, Run, account, check_run, joint_seed, revealed
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
 use trefoil_mpc::masked::shuffle::shuffle_at_alice;
+use trefoil_mpc::masked::training::Seat;
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase as Part, Position, Resumed, Revealed, RunSpec, Training};
 
@@ -165,14 +166,18 @@ impl Lane<'_> {
         self.bob.meter().take();
         self.go(true)?;
         for number in (lot..).take(count as usize) {
-            let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+            let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Bob, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
-            let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), dealt: None };
+            let seat = Seat::Alice(Some(link.as_mut()));
+            let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), seat };
             live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
         }
         account(run, first, self.bob.as_mut(), None);
+        if let Some((link, _)) = &mut self.carol {
+            link.meter().take();
+        }
         Ok(live.save(self.core, run, first, count)?)
     }
 

@@ -6,6 +6,7 @@ use crate::runs::{Live, Lot, Run, account, all_states, check_run, joint_seed, sh
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
 use trefoil_mpc::masked::shuffle::shuffle_at_bob;
+use trefoil_mpc::masked::training::Seat;
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase as Part, Position, Training};
 
@@ -189,7 +190,7 @@ impl Lane<'_> {
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Alice, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
-            let lot = Lot { number, carol, other, common, peer: self.alice.as_mut(), dealt: Some(link.as_mut()) };
+            let lot = Lot { number, carol, other, common, peer: self.alice.as_mut(), seat: Seat::Bob(link.as_mut()) };
             live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Alice)))?;
         }
         let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);

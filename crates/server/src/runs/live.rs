@@ -4,7 +4,7 @@ use trefoil_link::{Link, Phase as LinkPhase};
 use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_mpc::masked::rows::pick_rows;
-use trefoil_mpc::masked::training::{Batch, run_step};
+use trefoil_mpc::masked::training::{Batch, Seat, run_step};
 use trefoil_prg::{Party, Seed, Source};
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase, Position, Publication, Revealed, RunSpec};
@@ -42,8 +42,8 @@ pub(crate) struct Lot<'a> {
     /// Of what all three servers may know.
     pub(crate) common: Source,
     pub(crate) peer: &'a mut dyn Link,
-    /// At bob: what carol deals.
-    pub(crate) dealt: Option<&'a mut dyn Link>,
+    /// Which evaluator this is, with its link to carol.
+    pub(crate) seat: Seat<'a>,
 }
 
 /// The run's seed out of what alice, bob and carol contribute to it.
@@ -107,8 +107,8 @@ impl Live {
         let batch = Batch { size: size as usize, lambda, rates: spec.rates_at(at), common: &lot.common };
         let weights = EvaluatorWeights::new(program, vec![])?;
         core.reached(Point::Begun);
-        let Lot { number, carol, other, peer, dealt, .. } = lot;
-        let outcome = run_step(program, batch, rows, &mut self.states, &weights, &carol, &other, peer, dealt)?;
+        let Lot { number, carol, other, peer, seat, .. } = lot;
+        let outcome = run_step(program, batch, rows, &mut self.states, &weights, &carol, &other, peer, seat)?;
         let (offline, online) = (nanos(outcome.offline), nanos(outcome.times.iter().sum()));
         core.reached(Point::Stepped);
         if let Some((index, _)) = spec.disclosure(at) {
@@ -187,7 +187,8 @@ fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), Sto
     Ok(())
 }
 
-/// Adds what the links carried in training to the run's account.
+/// Adds what the links carried in training to the run's account; what carol was shown is in bob's, with alice's message,
+/// which is as long as his.
 pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Option<&mut dyn Link>) {
     let (mut rounds, mut online, mut offline) = (0, 0, 0);
     for ((phase, _), c) in peer.meter().take() {
@@ -201,8 +202,16 @@ pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Optio
         }
     }
     if let Some(link) = dealt {
-        let taken = link.meter().take();
-        offline += taken.iter().filter(|((p, _), _)| *p == LinkPhase::Offline).map(|(_, c)| c.received).sum::<u64>();
+        for ((phase, _), c) in link.meter().take() {
+            match phase {
+                LinkPhase::Online => {
+                    rounds += c.rounds;
+                    online += 2 * c.sent + c.received;
+                }
+                LinkPhase::Offline => offline += c.received,
+                LinkPhase::Control => {}
+            }
+        }
     }
     if at.phase == Phase::Train {
         run.count(|n| {

@@ -5,7 +5,7 @@ use std::thread;
 use trefoil_mpc::masked::Role;
 use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks, open_rows, pick_rows};
 use trefoil_mpc::masked::shuffle::{deal_shuffle, shuffle_at_alice, shuffle_at_bob};
-use trefoil_mpc::masked::training::{Batch, deal_step, evaluate_step, prepare_step, run_step};
+use trefoil_mpc::masked::training::{Batch, Seat, evaluate_step, prepare_step, run_step, serve_step};
 
 use super::*;
 
@@ -65,7 +65,7 @@ impl World {
     ) -> Result<(Metered, Metered), MpcError> {
         let [ac, aab, bc, bab, ca, cb] = self.sources();
         let words = xa.len();
-        let Links { alice, bob, carol, dealt } = links;
+        let Links { alice, bob, carol, dealt, .. } = links;
         thread::scope(|s| {
             let carol = s.spawn(|| {
                 deal_shuffle(words, width, &ca, &cb, carol.as_mut())?;
@@ -126,28 +126,38 @@ impl World {
         let xb = pick_rows(&rows.bob.delta, size, indices)?;
         let in_step = self.in_step;
         let evaluator =
-            |batch, x, states: &mut [Words], weights, carol: &Source, peer: &Source, link: &mut dyn Link, dealt| {
+            |batch, x, states: &mut [Words], weights, carol: &Source, peer: &Source, link: &mut dyn Link, seat: Seat| {
                 if in_step {
-                    return run_step(program, batch, x, states, weights, carol, peer, link, dealt);
+                    return run_step(program, batch, x, states, weights, carol, peer, link, seat);
                 }
-                let material = prepare_step(program, batch, weights, carol, peer, link, dealt)?;
-                evaluate_step(program, x, states, weights, material, link)
+                let (material, carol) = match seat {
+                    Seat::Alice(shown) => {
+                        (prepare_step(program, batch, weights, carol, peer, link, None)?, shown)
+                    }
+                    Seat::Bob(dealt) => {
+                        let material = prepare_step(program, batch, weights, carol, peer, link, Some(&mut *dealt))?;
+                        (material, Some(dealt))
+                    }
+                };
+                evaluate_step(program, x, states, weights, material, link, carol)
             };
-        let Links { alice, bob, carol, dealt } = links;
+        let Links { alice, bob, carol, dealt, shown, seen } = links;
         let SharedStates { alice: states_a, bob: states_b } = states;
-        let (alice, bob, online, offline) = thread::scope(|s| {
+        let (alice, bob, online, (offline, seen)) = thread::scope(|s| {
             let carol = s.spawn(|| {
-                deal_step(program, batch_c, &model.carol, &ca, &cb, carol.as_mut())?;
-                Ok(carol.meter().take())
+                serve_step(program, batch_c, &model.carol, [&ca, &cb], [seen.as_mut(), carol.as_mut()], !in_step)?;
+                Ok((carol.meter().take(), seen.meter().take()))
             });
             let alice = s.spawn(|| {
-                let out = evaluator(batch_a, xa, states_a, &model.alice, &ac, &aab, alice.as_mut(), None)?;
+                let seat = Seat::Alice(Some(shown.as_mut()));
+                let out = evaluator(batch_a, xa, states_a, &model.alice, &ac, &aab, alice.as_mut(), seat)?;
                 Ok((out, alice.meter().take()))
             });
-            let bob = evaluator(batch_b, xb, states_b, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
+            let seat = Seat::Bob(dealt.as_mut());
+            let bob = evaluator(batch_b, xb, states_b, &model.bob, &bc, &bab, bob.as_mut(), seat)?;
             let (alice, online) = join(alice)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))
         })?;
-        Ok(Answer { alice, bob, online, offline })
+        Ok(Answer { alice, bob, online, offline, seen })
     }
 }

@@ -23,11 +23,13 @@ fn connected(caller: &Security, called: &Security, name: &str) -> (Connection, C
 fn links(security: impl Fn(&str) -> Security) -> Links {
     let (bob, alice) = connected(&security("bob"), &security("alice"), "alice");
     let (carol, dealt) = connected(&security("carol"), &security("bob"), "bob");
-    let mut links = Links { alice: alice.link, bob: bob.link, carol: carol.link, dealt: dealt.link };
-    for l in [&mut links.alice, &mut links.bob, &mut links.carol, &mut links.dealt] {
-        l.set_timeout(Some(LIMIT));
-    }
-    links
+    let (seen, shown) = connected(&security("carol"), &security("alice"), "alice");
+    let end = |mut connection: Connection| {
+        connection.link.set_timeout(Some(LIMIT));
+        connection.link
+    };
+    let [alice, bob, carol, dealt, shown, seen] = [alice, bob, carol, dealt, shown, seen].map(end);
+    Links { alice, bob, carol, dealt, shown, seen }
 }
 
 /// Links over TCP.

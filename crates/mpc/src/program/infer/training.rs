@@ -112,14 +112,14 @@ impl Known<'_> {
                 }
                 Ok(v.clone())
             }
-            Op::Likelihoods { x, shift } => {
+            Op::Likelihoods { x, shift, .. } => {
                 let v = self.of_form(*x, Form::Additive)?;
                 let f = self.program.fraction_bits;
                 let [n] = v.shape[..] else { return Err(format!("likelihoods of shape {:?}", v.shape)) };
                 if v.rows != Rows::Each || !(2..=MAX_CLASSES).contains(&n) {
                     return Err(format!("likelihoods of {n} classes, {:?}: 2 to {MAX_CLASSES} of each row", v.rows));
                 }
-                // Finer than that, alice would be shown the coins that earlier truncations tossed.
+                // Finer than that, the server would be shown the coins that earlier truncations tossed.
                 if v.scale.checked_sub(*shift).is_none_or(|left| left > f) {
                     return Err(format!("shift {shift} at scale {}: at most {f} fraction bits are shown", v.scale));
                 }
