@@ -9,9 +9,10 @@ use crate::program::{Op, Program, Shown, ValueInfo};
 /// The cost of one step for one batch. Bytes are of all parties together and count frame headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepCost {
-    /// Rounds between the evaluators; messages one after the other to carol and back, where she is shown likelihoods.
+    /// Rounds between the evaluators; messages one after the other to carol or the helper and back, where
+    /// one of them is shown likelihoods.
     pub rounds: u64,
-    /// Bytes between the evaluators, both directions; and those to carol and back.
+    /// Bytes between the evaluators, both directions; and those of these messages.
     pub online: u64,
     /// Bytes from both evaluators to the recipient of a reveal.
     pub revealed: u64,
@@ -52,7 +53,7 @@ pub(crate) fn step_cost(
     let frame = |payload: usize| 2 * (payload + HEADER) as u64;
     let exchanged = |(round, payload): (usize, &usize)| match program.steps[index].op {
         Op::Likelihoods { shown: Shown::Alice, .. } => (payload + 2 * HEADER) as u64,
-        Op::Likelihoods { shown: Shown::Carol, .. } if round > 0 => (payload + HEADER) as u64,
+        Op::Likelihoods { .. } if round > 0 => (payload + HEADER) as u64,
         _ => frame(*payload),
     };
     StepCost {

@@ -30,6 +30,9 @@ pub const MAX_RANK: usize = 8;
 /// Most public numbers that a step of training may have.
 pub const MAX_RATES: usize = 64;
 
+/// Most classes whose likelihoods one server may compute.
+pub(crate) const MAX_CLASSES: usize = 1 << 12;
+
 /// A value of the program: the output of the step with this index.
 pub type ValueId = usize;
 

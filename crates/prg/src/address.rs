@@ -74,12 +74,12 @@ pub enum Purpose {
     /// An evaluator's fresh share of rows that were permuted.
     RowShare = 31,
     /// What is added to all logits of a row before one server is shown their differences: an evaluator's part of it, or
-    /// all of it from the evaluators' own seed where carol is that server.
+    /// all of it from the evaluators' own seed where carol or the helper is that server.
     LogitOffset = 32,
     /// An evaluator's share of the likelihoods that one server computed: bob's of alice's, from the evaluators' own seed;
-    /// alice's of carol's, from the seed she shares with her.
+    /// alice's of carol's, from the seed she shares with her, and of the helper's, from a key drawn there.
     Likelihood = 33,
-    /// Swaps of a row's classes, from the evaluators' own seed, before carol is shown their likelihoods.
+    /// Swaps of a row's classes, from the evaluators' own seed, before carol or the helper is shown their likelihoods.
     ClassOrder = 34,
 }
 
@@ -96,6 +96,8 @@ pub enum Pair {
     OwnerAlice,
     /// All three servers: what they may know and nobody else.
     Common,
+    /// Alice and the helper, in one step.
+    AliceHelper,
 }
 
 /// Where in a lot a draw belongs. Neither `Copy` nor `Clone`: it is consumed by its draw.

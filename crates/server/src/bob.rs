@@ -42,6 +42,8 @@ struct Lane<'a> {
     carol: Option<(Box<dyn Link>, Session)>,
     /// No lot below this one is accepted on this lane.
     floor: u64,
+    /// To the helper, once a run needed it.
+    helper: Option<Box<dyn Link>>,
 }
 
 fn evaluator(e: LaneError) -> Fault {
@@ -61,10 +63,11 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
         let opening = Opening::Lane { party: core.party.name().into(), lane: number };
         let opened = say(link.as_mut(), tag::OPENING, &opening).map_err(evaluator);
         let alice = core.slowed(link, Party::Alice);
-        let mut lane = Lane { core, halves, number, alice, carol: None, floor };
+        let mut lane = Lane { core, halves, number, alice, carol: None, floor, helper: None };
         let ended = opened.and_then(|()| guarded(|| lane.run()));
         core.hang_up(Party::Alice, number);
         core.hang_up(Party::Carol, number);
+        core.leave_helper(number);
         if let (Err(fault), false) = (ended, core.draining()) {
             tracing::warn!(lane = number, reason = fault.refusal().1, "lane down");
         }

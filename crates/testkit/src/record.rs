@@ -126,6 +126,8 @@ pub struct Transcripts {
     pub shown: Transcript,
     /// Carol's end towards alice.
     pub seen: Transcript,
+    /// The helper's ends towards alice and bob.
+    pub helper: Transcript,
 }
 
 /// The frames of a transcript.

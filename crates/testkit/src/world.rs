@@ -23,7 +23,7 @@ pub use training::{SharedRows, SharedStates};
 /// Counters of one link end by phase and step.
 pub type Metered = BTreeMap<(Phase, usize), Counter>;
 
-/// The links of a run: alice-bob, carol-bob and alice-carol, two ends each.
+/// The links of a run, two ends each: alice-bob, carol-bob, alice-carol, and the helper's with alice and with bob.
 pub struct Links {
     /// Alice's end towards bob.
     pub alice: Box<dyn Link>,
@@ -37,6 +37,10 @@ pub struct Links {
     pub shown: Box<dyn Link>,
     /// Carol's end towards alice.
     pub seen: Box<dyn Link>,
+    /// Alice's and bob's ends towards the helper.
+    pub asking: [Box<dyn Link>; 2],
+    /// The helper's ends towards alice and bob.
+    pub helper: [Box<dyn Link>; 2],
 }
 
 impl Links {
@@ -50,7 +54,9 @@ impl Links {
             Box::new(link)
         };
         let [alice, bob, carol, dealt, shown, seen] = [alice, bob, carol, dealt, shown, seen].map(end);
-        Self { alice, bob, carol, dealt, shown, seen }
+        let [(a, to_a), (b, to_b)] = [pair("alice", "helper"), pair("bob", "helper")];
+        let (asking, helper) = ([end(a), end(b)], [end(to_a), end(to_b)]);
+        Self { alice, bob, carol, dealt, shown, seen, asking, helper }
     }
 
     /// The same links, every end recording what it sees.
@@ -65,6 +71,8 @@ impl Links {
             dealt: end(self.dealt, &t.dealt),
             shown: end(self.shown, &t.shown),
             seen: end(self.seen, &t.seen),
+            asking: self.asking,
+            helper: self.helper.map(|link| end(link, &t.helper)),
         };
         (links, t)
     }
@@ -82,6 +90,8 @@ pub struct Answer {
     pub offline: Metered,
     /// What carol's end of the link to alice counted.
     pub seen: Metered,
+    /// What alice's and bob's ends of the links to the helper counted.
+    pub asking: [Metered; 2],
 }
 
 impl Answer {
@@ -166,6 +176,8 @@ impl World {
             Pair::AliceBob => &mut self.alice_bob,
             Pair::OwnerAlice => &mut self.owner,
             Pair::Common => &mut self.common,
+            // Their key is drawn from alice's seed with carol.
+            Pair::AliceHelper => &mut self.alice_carol,
         };
         *held = held.derive("another", &seed.to_le_bytes());
         self
@@ -310,7 +322,7 @@ impl World {
             let (alice, online) = join(alice)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))
         })?;
-        Ok(Answer { alice, bob, online, offline, seen: Metered::new() })
+        Ok(Answer { alice, bob, online, offline, seen: Metered::new(), asking: Default::default() })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Likelihoods that carol computes, over every link: the same bits, and no deadlock however much is sent.
+//! Likelihoods that carol or the helper computes, over every link: the same bits, and no deadlock however much is sent.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod sockets;
@@ -12,7 +12,7 @@ use trefoil_testkit::{Random, World};
 const F: u32 = 16;
 
 /// Likelihoods with a comparison before and after them, both stored: the producer deals on each side of her answer.
-fn program(classes: usize) -> Program {
+fn program(classes: usize, shown: Shown) -> Program {
     let (window, compare) = (Window { lo: 0, k: 40 }, Compare::default());
     let ops = [
         Op::Rows,
@@ -22,7 +22,7 @@ fn program(classes: usize) -> Program {
         Op::State { slot: 0 },
         Op::Open { x: 4 },
         Op::Product { x: 3, y: 5, map: Bilinear::Elementwise },
-        Op::Likelihoods { x: 6, shift: F, shown: Shown::Carol },
+        Op::Likelihoods { x: 6, shift: F, shown },
         Op::Slice { x: 7, axis: 0, start: 0, len: 1 },
         Op::Open { x: 8 },
         Op::Sign { x: 9, window, compare },
@@ -36,8 +36,8 @@ fn program(classes: usize) -> Program {
 }
 
 /// What the state holds after a step on `batch` rows.
-fn stepped(classes: usize, batch: usize, in_step: bool, mut links: Links) -> Vec<u64> {
-    let p = program(classes);
+fn stepped(shown: Shown, (classes, batch): (usize, usize), in_step: bool, mut links: Links) -> Vec<u64> {
+    let p = program(classes, shown);
     let mut random = Random::new(3);
     let x: Vec<u64> = (0..batch * classes).map(|_| random.between(-(1 << 17), 1 << 17) as u64).collect();
     let clear: Vec<Words> = vec![vec![1 << F; classes].into()];
@@ -58,18 +58,24 @@ fn stepped(classes: usize, batch: usize, in_step: bool, mut links: Links) -> Vec
     got
 }
 
+const SERVERS: [Shown; 2] = [Shown::Carol, Shown::Helper];
+
 #[test]
 fn memory_tcp_and_tls_give_the_same_bits() {
-    let first = stepped(10, 128, false, Links::memory());
-    for links in [Links::memory, sockets::tcp, sockets::tls] {
-        assert_eq!(stepped(10, 128, true, links()), first);
+    for shown in SERVERS {
+        let first = stepped(shown, (10, 128), false, Links::memory());
+        for links in [Links::memory, sockets::tcp, sockets::tls] {
+            assert_eq!(stepped(shown, (10, 128), true, links()), first);
+        }
     }
 }
 
 /// More in flight each way than sockets buffer: six megabytes from each evaluator, twenty-five back.
 #[test]
 fn large_batches_do_not_deadlock() {
-    for links in [sockets::tcp, sockets::tls] {
-        stepped(1 << 12, 256, true, links());
+    for shown in SERVERS {
+        for links in [sockets::tcp, sockets::tls] {
+            stepped(shown, (1 << 12, 256), true, links());
+        }
     }
 }

@@ -118,12 +118,22 @@ fn they_die_while_publishing() {
 
 #[test]
 fn alice_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, None, Party::Alice, &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"]);
+    dies_in_a_run(
+        Transport::Tcp,
+        None,
+        Party::Alice,
+        &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"],
+    );
 }
 
 #[test]
 fn bob_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, None, Party::Bob, &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"]);
+    dies_in_a_run(
+        Transport::Tcp,
+        None,
+        Party::Bob,
+        &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"],
+    );
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use toml::{Table, Value};
+use trefoil_mpc::program::Shown;
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
-use trefoil_mpc::program::Shown;
 
 use super::data::Source;
 use super::layers;

@@ -10,13 +10,14 @@ use super::argmax::{and_opened, argmax, pairs, shifted_layout};
 use super::bilinear::apply;
 use super::bit::number;
 use super::compare::compare;
+use super::helper::{About, HEAD, ask_helper};
 use super::layout::Layout;
 use super::likelihood::{TABLE, likelihoods};
 use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
 use super::online::{Online, shorter};
 use super::output::{seal_bits, seal_values, value_bytes};
-use super::permuted::ask;
+use super::permuted::ask_carol;
 use super::piecewise::{Pieces, piecewise};
 use super::pool::{max_pool, rounds};
 use super::prepare::{check, last_uses, linear_step, reveal_words};
@@ -49,11 +50,11 @@ pub fn evaluate(
     peer: &mut dyn Link,
 ) -> Result<Outcome, MpcError> {
     program.check_prediction()?;
-    Ok(evaluate_given(program, input, &[], weights, material, peer, None)?.0)
+    Ok(evaluate_given(program, input, &[], weights, material, peer, [None, None])?.0)
 }
 
-/// Evaluates any program on its first value and on shares of its states, with a link to carol where it shows her
-/// likelihoods. Gives the states that it stores as well.
+/// Evaluates any program on its first value and on shares of its states, with links to carol and to the helper where
+/// it shows them likelihoods. Gives the states that it stores as well.
 pub(crate) fn evaluate_given(
     program: &Program,
     first: Words,
@@ -61,7 +62,7 @@ pub(crate) fn evaluate_given(
     weights: &EvaluatorWeights,
     material: Material,
     peer: &mut dyn Link,
-    mut carol: Option<&mut dyn Link>,
+    [mut carol, mut helper]: [Option<&mut dyn Link>; 2],
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
     let Material { role, batch, rates, steps: mut material, lot, program: prepared, .. } = material;
     let infos = check(program, batch)?;
@@ -71,7 +72,7 @@ pub(crate) fn evaluate_given(
     }
     check_first(&first, &infos, batch)?;
     let context = Context { program, infos: &infos, batch, rates: &rates };
-    let mut run = Run::new(Online::new(role, peer), context, weights, first, states);
+    let mut run = Run::new(Online::new(role, peer), shorter(&mut helper), context, weights, first, states);
     for (i, m) in material.drain(..).enumerate() {
         run.feed(i, m, shorter(&mut carol))?;
     }
@@ -96,6 +97,7 @@ fn openings(steps: &[Step]) -> usize {
 /// An evaluation under way: it is fed the material of one step after the other.
 pub(crate) struct Run<'a> {
     net: Online<'a>,
+    helper: Option<&'a mut dyn Link>,
     context: Context<'a>,
     weights: &'a EvaluatorWeights,
     /// The first value, until its step.
@@ -124,6 +126,7 @@ impl Operands for Run<'_> {
 impl<'a> Run<'a> {
     pub(crate) fn new(
         net: Online<'a>,
+        helper: Option<&'a mut dyn Link>,
         context: Context<'a>,
         weights: &'a EvaluatorWeights,
         first: Words,
@@ -132,6 +135,7 @@ impl<'a> Run<'a> {
         let steps = context.program.steps.len();
         Self {
             net,
+            helper,
             context,
             weights,
             first,
@@ -266,9 +270,15 @@ impl<'a> Run<'a> {
                 let logits = self.take(*x, i);
                 likelihoods(&mut self.net, rows, bits, logits, *m)
             }
+            (Op::Likelihoods { x, shift, shown: Shown::Helper }, StepMaterial::Permuted(m)) => {
+                let (classes, bits) = (infos[*x].elements(), (*shift, infos[*x].scale - shift, infos[i].scale));
+                let about = About { lot: m.lot, step: i, rows, classes, bits };
+                let helper = shorter(&mut self.helper).ok_or_else(|| no_link("the helper"))?;
+                ask_helper(role, helper, about, &self.values[*x], &m)
+            }
             (Op::Likelihoods { x, shift, .. }, StepMaterial::Permuted(m)) => {
-                let carol = carol.ok_or_else(|| MpcError::Material("likelihoods need a link to carol".into()))?;
-                ask(role, i, carol, (rows, *shift), self.read(*x), *m)
+                let carol = carol.ok_or_else(|| no_link("carol"))?;
+                ask_carol(role, i, carol, (rows, *shift), self.read(*x), *m)
             }
             (Op::Reveal { x, shift }, StepMaterial::Reveal(r)) => {
                 let share = self.take(*x, i);
@@ -288,12 +298,16 @@ impl<'a> Run<'a> {
     }
 }
 
+fn no_link(to: &str) -> MpcError {
+    MpcError::Material(format!("likelihoods need a link to {to}"))
+}
+
 fn unfit(step: usize, op: &Op) -> MpcError {
     MpcError::Material(format!("step {step} ({}) has material of another kind", op.name()))
 }
 
 /// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends (bob alone, where alice is
-/// shown likelihoods; both to carol and then she to bob, where she is), round by round; and the bytes it sends to the program's recipient. The first of neighbouring openings bears them all.
+/// shown likelihoods; both to carol or the helper, which then sends bob the second, where these are), round by round; and the bytes it sends to the program's recipient. The first of neighbouring openings bears them all.
 pub(crate) fn online_payloads(
     program: &Program,
     infos: &[ValueInfo],
@@ -338,8 +352,13 @@ pub(crate) fn online_payloads(
         }
         Op::Likelihoods { x, shift, shown } => {
             let n = infos[*x].count(batch);
-            let answer = (*shown == Shown::Carol).then_some(8 * TABLE * n);
-            (std::iter::once(value_bytes(n, *shift)).chain(answer).collect(), 0)
+            let (told, answered) = (value_bytes(n, *shift), 8 * TABLE * n);
+            let sent = match shown {
+                Shown::Alice => vec![told],
+                Shown::Carol => vec![told, answered],
+                Shown::Helper => vec![HEAD + told, answered],
+            };
+            (sent, 0)
         }
         Op::Reveal { x, shift } => {
             let words = reveal_words(&infos[*x], batch);

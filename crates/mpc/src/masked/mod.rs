@@ -19,6 +19,7 @@ mod compare;
 mod dcf;
 mod dealing;
 mod evaluate;
+pub mod helper;
 pub mod input;
 mod keyed;
 mod layout;

@@ -12,8 +12,9 @@ use super::bilinear::{LinearStep, OfflineWeights, deal_linear};
 use super::bit::deal_bit;
 use super::compare::deal_compare;
 use super::dealing::{AliceDealing, At, BobDealing, Counting, Dealing, Producer};
+use super::helper::KEY;
 use super::layout::Layout;
-use super::likelihood::deal_offsets;
+use super::likelihood::{TABLE, deal_offsets};
 use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
 use super::online::Role;
@@ -186,7 +187,10 @@ impl<W: OfflineWeights> Offline<'_, W> {
                 unmasked(StepMaterial::Likelihoods(Box::new(deal_offsets(d, at, rows)?)))
             }
             Op::Likelihoods { x, shown: Shown::Carol, .. } => {
-                unmasked(StepMaterial::Permuted(Box::new(deal_permuted(d, at, self.context.count(*x))?)))
+                unmasked(StepMaterial::Permuted(Box::new(deal_permuted(d, at, TABLE * self.context.count(*x))?)))
+            }
+            Op::Likelihoods { shown: Shown::Helper, .. } => {
+                unmasked(StepMaterial::Permuted(Box::new(deal_permuted(d, at, KEY)?)))
             }
             _ if infos[index].form != Form::Masked || !D::COMPUTES => unmasked(StepMaterial::Local),
             Op::Offset { x, .. } | Op::Reshape { x, .. } => Ok((StepMaterial::Local, masks.held[*x].clone())),
@@ -260,7 +264,7 @@ pub(crate) fn serve_given(
     weights.check(program)?;
     let context = Context { program, infos: &infos, batch, rates };
     let mut answer = |i: usize, m: &PermutedMaterial, to_bob: &mut dyn Link| {
-        let Op::Likelihoods { x, shift, .. } = program.steps[i].op else { return Ok(()) };
+        let Op::Likelihoods { x, shift, shown: Shown::Carol } = program.steps[i].op else { return Ok(()) };
         let size = (context.rows(x), infos[x].elements());
         answer(i, [&mut *to_alice, to_bob], size, (shift, infos[x].scale - shift, infos[i].scale), m)
     };

@@ -62,7 +62,7 @@ pub fn run(
     program.check_prediction()?;
     let given = Given { batch, ..Given::default() };
     let seat = dealt.map_or(Seat::Alice(None), Seat::Bob);
-    Ok(run_given(program, given, input, &[], weights, [carol, peer], link, seat)?.0)
+    Ok(run_given(program, given, input, &[], weights, [carol, peer], link, seat, None)?.0)
 }
 
 /// The same for any program on shares of its states. Gives the states that it stores as well.
@@ -76,6 +76,7 @@ pub(crate) fn run_given(
     [carol, peer]: [&Source; 2],
     link: &mut dyn Link,
     mut seat: Seat<'_>,
+    mut helper: Option<&mut dyn Link>,
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
     if program.is_prepared_first() {
         let dealt: Option<&mut dyn Link> = match &mut seat {
@@ -84,7 +85,9 @@ pub(crate) fn run_given(
         };
         let material = prepare_given(program, given, weights, [carol, peer], link, dealt)?;
         let offline = material.time();
-        let (outcome, stored) = evaluate_given(program, first, states, weights, material, link, seat.carol())?;
+        let mut to_carol = seat.carol();
+        let beside = [shorter(&mut to_carol), shorter(&mut helper)];
+        let (outcome, stored) = evaluate_given(program, first, states, weights, material, link, beside)?;
         return Ok((Outcome { offline, ..outcome }, stored));
     }
     let began = Instant::now();
@@ -93,7 +96,7 @@ pub(crate) fn run_given(
     weights.check(program)?;
     check_first(&first, &infos, batch)?;
     let context = Context { program, infos: &infos, batch, rates };
-    let mut run = Run::new(Online::new(seat.role(), link), context, weights, first, states);
+    let mut run = Run::new(Online::new(seat.role(), link), shorter(&mut helper), context, weights, first, states);
     let mut keep = |i, m, shown: Option<&mut dyn Link>| run.feed(i, with_output(&context, i, m, peer)?, shown);
     let offline = Offline { context, given, weights };
     match seat {

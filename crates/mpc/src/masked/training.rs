@@ -12,8 +12,8 @@ use trefoil_ring::Words;
 use super::evaluate::{Outcome, evaluate_given};
 use super::material::Material;
 use super::prepare::{Given, check, deal_given, prepare_given, serve_given};
-use super::run::run_given;
 pub use super::run::Seat;
+use super::run::run_given;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
 use crate::program::{Op, Program};
@@ -96,7 +96,7 @@ pub fn prepare_step(
 
 /// At an evaluator: one step of training on the deltas of the batch's rows, consuming the lot's material. `states` are
 /// this evaluator's additive shares: what the program stores is written to them only when the whole step has succeeded.
-/// `carol` is the link to her, which a program takes that shows her likelihoods.
+/// A program that shows carol or the helper likelihoods takes the link to that server.
 pub fn evaluate_step(
     program: &Program,
     rows: Words,
@@ -104,17 +104,17 @@ pub fn evaluate_step(
     weights: &EvaluatorWeights,
     material: Material,
     peer: &mut dyn Link,
-    carol: Option<&mut dyn Link>,
+    to_carol_and_helper: [Option<&mut dyn Link>; 2],
 ) -> Result<Outcome, MpcError> {
     check(program, material.batch)?;
     check_states(program, states)?;
-    let (outcome, stored) = evaluate_given(program, rows, states, weights, material, peer, carol)?;
+    let (outcome, stored) = evaluate_given(program, rows, states, weights, material, peer, to_carol_and_helper)?;
     store(states, stored);
     Ok(outcome)
 }
 
 /// At an evaluator: both phases of one step of training in step with each other, as [`run`](super::run()) does for
-/// predictions.
+/// predictions. A program that shows the helper likelihoods takes a link to it.
 #[expect(clippy::too_many_arguments, reason = "both phases' parties, and what they work on")]
 pub fn run_step(
     program: &Program,
@@ -126,10 +126,11 @@ pub fn run_step(
     peer: &Source,
     link: &mut dyn Link,
     seat: Seat<'_>,
+    helper: Option<&mut dyn Link>,
 ) -> Result<Outcome, MpcError> {
     let given = batch.given(program)?;
     check_states(program, states)?;
-    let (outcome, stored) = run_given(program, given, rows, states, weights, [carol, peer], link, seat)?;
+    let (outcome, stored) = run_given(program, given, rows, states, weights, [carol, peer], link, seat, helper)?;
     store(states, stored);
     Ok(outcome)
 }

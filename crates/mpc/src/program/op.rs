@@ -271,10 +271,11 @@ pub enum Op {
         compare: Compare,
     },
     /// Softmax of a row's logits, computed in the clear by one server: **it learns every row's class likelihoods**, carol
-    /// without knowing which class each belongs to; the others learn nothing. Additive to additive, at the program's
-    /// fraction bits. Only in training.
+    /// and the helper without knowing which class each belongs to; the others learn nothing. Additive to additive, at the
+    /// program's fraction bits. Only in training.
     ///
-    /// A row of the result is `[3, n]`: p, -ln p, and one where p is largest (at the first of several; at carol at any).
+    /// A row of the result is `[3, n]`: p, -ln p, and one where p is largest: the first of several, where alice computes
+    /// it; else any of them.
     Likelihoods {
         /// Operand: the logits, additive, `[n]` for each sample.
         x: ValueId,

@@ -14,6 +14,8 @@ pub enum Shown {
     Alice,
     /// Carol: she learns every row's likelihoods in an order of the classes that only alice and bob know.
     Carol,
+    /// A fourth server, the helper: it learns every row's likelihoods in such an order, and nothing else of a run.
+    Helper,
 }
 
 impl Program {

@@ -159,6 +159,7 @@ impl Lane<'_> {
             Part::Train | Part::Check => STRETCH,
             _ => 1,
         };
+        self.core.helper(&run.spec, self.number, &mut self.helper)?;
         let count = most.min(run.spec.places(first.phase) - first.index);
         let lot = self.core.store.take_lots(count)?;
         self.agree_to_train(Training::Stretch { run: run.number, at: first, count, lot })?;
@@ -171,13 +172,15 @@ impl Lane<'_> {
             let other = session.source(Party::Bob, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
             let seat = Seat::Alice(Some(link.as_mut()));
-            let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), seat };
+            let helper = self.core.helper(&run.spec, self.number, &mut self.helper)?;
+            let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), seat, helper };
             live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
         }
-        account(run, first, self.bob.as_mut(), None);
-        if let Some((link, _)) = &mut self.carol {
+        account(run, first, self.bob.as_mut(), [None, None]);
+        let carol = self.carol.as_mut().map(|(link, _)| link);
+        carol.into_iter().chain(&mut self.helper).for_each(|link| {
             link.meter().take();
-        }
+        });
         Ok(live.save(self.core, run, first, count)?)
     }
 

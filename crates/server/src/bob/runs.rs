@@ -179,6 +179,7 @@ impl Lane<'_> {
         if self.carol.is_none() {
             return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
         }
+        self.core.helper(&run.spec, self.number, &mut self.helper)?;
         if !self.agree_and_wait()? {
             return Ok(());
         }
@@ -190,11 +191,14 @@ impl Lane<'_> {
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Alice, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
-            let lot = Lot { number, carol, other, common, peer: self.alice.as_mut(), seat: Seat::Bob(link.as_mut()) };
+            let (peer, seat) = (self.alice.as_mut(), Seat::Bob(link.as_mut()));
+            let helper = self.core.helper(&run.spec, self.number, &mut self.helper)?;
+            let lot = Lot { number, carol, other, common, peer, seat, helper };
             live.advance(self.core, run, lot).map_err(|e| fatal(e.fault(Party::Alice)))?;
         }
         let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);
-        account(run, at, self.alice.as_mut(), dealt);
+        let helper = self.helper.as_mut().map(|link| link.as_mut() as &mut dyn Link);
+        account(run, at, self.alice.as_mut(), [dealt, helper]);
         Ok(live.save(self.core, run, at, count)?)
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Lot<'a> {
     pub(crate) peer: &'a mut dyn Link,
     /// Which evaluator this is, with its link to carol.
     pub(crate) seat: Seat<'a>,
+    /// Where the run shows it likelihoods.
+    pub(crate) helper: Option<&'a mut dyn Link>,
 }
 
 /// The run's seed out of what alice, bob and carol contribute to it.
@@ -107,8 +109,9 @@ impl Live {
         let batch = Batch { size: size as usize, lambda, rates: spec.rates_at(at), common: &lot.common };
         let weights = EvaluatorWeights::new(program, vec![])?;
         core.reached(Point::Begun);
-        let Lot { number, carol, other, peer, seat, .. } = lot;
-        let outcome = run_step(program, batch, rows, &mut self.states, &weights, &carol, &other, peer, seat)?;
+        let Lot { number, carol, other, peer, seat, helper, .. } = lot;
+        let states = &mut self.states;
+        let outcome = run_step(program, batch, rows, states, &weights, &carol, &other, peer, seat, helper)?;
         let (offline, online) = (nanos(outcome.offline), nanos(outcome.times.iter().sum()));
         core.reached(Point::Stepped);
         if let Some((index, _)) = spec.disclosure(at) {
@@ -187,9 +190,9 @@ fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), Sto
     Ok(())
 }
 
-/// Adds what the links carried in training to the run's account; what carol was shown is in bob's, with alice's message,
-/// which is as long as his.
-pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Option<&mut dyn Link>) {
+/// Adds what the links carried in training to the run's account; what carol or the helper was shown is in bob's, with
+/// alice's message, which is as long as his.
+pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, beside: [Option<&mut dyn Link>; 2]) {
     let (mut rounds, mut online, mut offline) = (0, 0, 0);
     for ((phase, _), c) in peer.meter().take() {
         match phase {
@@ -201,7 +204,7 @@ pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Optio
             LinkPhase::Control => {}
         }
     }
-    if let Some(link) = dealt {
+    for link in beside.into_iter().flatten() {
         for ((phase, _), c) in link.meter().take() {
             match phase {
                 LinkPhase::Online => {

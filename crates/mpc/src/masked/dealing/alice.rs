@@ -19,11 +19,7 @@ pub(crate) struct AliceDealing<'a> {
 }
 
 impl<'a> AliceDealing<'a> {
-    pub(crate) fn new(
-        carol: &'a Source,
-        bob: Option<&'a mut dyn Link>,
-        to_carol: Option<&'a mut dyn Link>,
-    ) -> Self {
+    pub(crate) fn new(carol: &'a Source, bob: Option<&'a mut dyn Link>, to_carol: Option<&'a mut dyn Link>) -> Self {
         Self { carol, bob, to_carol, step: 0 }
     }
 }

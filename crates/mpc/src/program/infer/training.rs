@@ -2,11 +2,10 @@
 
 use super::*;
 use crate::masked::TABLE;
+use crate::program::MAX_CLASSES;
 
 /// Most knots of a piecewise polynomial.
 const MAX_KNOTS: usize = 64;
-/// Most classes whose likelihoods one server may compute.
-const MAX_CLASSES: usize = 1 << 12;
 
 impl Known<'_> {
     pub(super) fn result_in_training(&self, index: usize, op: &Op) -> Result<ValueInfo, String> {
