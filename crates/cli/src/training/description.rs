@@ -224,10 +224,12 @@ fn privacy(mut s: Section) -> anyhow::Result<Option<Shown>> {
         None | Some("none") => None,
         Some("alice") => Some(Shown::Alice),
         Some("carol") => Some(Shown::Carol),
+        Some("helper") => Some(Shown::Helper),
         Some(other) => {
             let what = format!(
-                "{other:?} does not exist: \"none\", by which no server sees a likelihood, \"carol\", by which she sees every \
-                 row's without their classes, or \"alice\", by which she sees them with their classes"
+                "{other:?} does not exist: \"none\", by which no server sees a likelihood, \"helper\" or \"carol\", by which a \
+                 fourth server or she sees every row's without their classes, or \"alice\", by which she sees them with \
+                 their classes"
             );
             return Err(s.wrong("likelihoods", what));
         }

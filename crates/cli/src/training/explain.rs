@@ -211,6 +211,15 @@ mod tests {
         assert!(carol.servers_learn[1].contains("a fresh order of the classes that\nonly alice and bob know"));
         assert!(!carol.servers_learn[2].contains("likelihoods") && cheaper(&carol));
         assert_eq!(carol.step.rounds, alice.step.rounds + 1, "her answer comes back");
+        let helper = shown("helper");
+        assert!(helper.reveals.iter().zip(&carol.reveals).all(|(h, c)| h.split(": ").nth(1) == c.split(": ").nth(1)));
+        assert!(helper.reveals.iter().all(|r| r.starts_with("to helper (the fourth server): every ")));
+        assert!(helper.servers_learn[1].starts_with("The helper, a fourth server, learns every training row's"));
+        assert!(helper.servers_learn[1].contains("not which row it is"));
+        assert_eq!(helper.step.rounds, carol.step.rounds);
+        // Sixty-four bytes more of each evaluator, and no dealing.
+        assert_eq!(helper.step.bytes_online, carol.step.bytes_online + 128);
+        assert_eq!(helper.step.bytes_offline, carol.step.bytes_offline);
         let shuffled = explained_run("shuffle_rows = true").unwrap();
         assert!(shuffled.servers_learn[0].contains("no server knows whose a row is"));
     }
@@ -219,7 +228,7 @@ mod tests {
     fn modes_that_do_not_exist_are_refused() {
         for who in ["bob", "dave", "servers"] {
             let e = explained_run(&format!("[privacy]\nlikelihoods = {who:?}")).err().unwrap().to_string();
-            assert!(["does not exist", "\"alice\"", "\"carol\""].iter().all(|w| e.contains(w)), "{e}");
+            assert!(["does not exist", "\"alice\"", "\"carol\"", "\"helper\""].iter().all(|w| e.contains(w)), "{e}");
         }
     }
 }

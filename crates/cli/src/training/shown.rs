@@ -13,11 +13,13 @@ pub(super) fn reveals(spec: &RunSpec) -> Vec<String> {
 fn reveal(to: Shown, rows: &str) -> String {
     match to {
         Shown::Alice => format!("to alice (the server): every {rows} row's class likelihoods, each time it is used"),
-        Shown::Carol => format!(
-            "to carol (the server): every {rows} row's class likelihoods, in an order that hides which class is which, each \
-             time it is used"
-        ),
+        Shown::Carol => format!("to carol (the server): {}", hidden(rows)),
+        Shown::Helper => format!("to helper (the fourth server): {}", hidden(rows)),
     }
+}
+
+fn hidden(rows: &str) -> String {
+    format!("every {rows} row's class likelihoods, in an order that hides which class is which, each time it is used")
 }
 
 /// What they can tell from it.
@@ -31,6 +33,11 @@ pub(super) fn learnt(step: &Program) -> Vec<String> {
             "Carol, the server, learns every training row's class likelihoods each time it is used, in a fresh order of the \
              classes that\nonly alice and bob know: from them she can tell how sure the model is of a row and which rows are \
              alike and, where classes\nare of uneven size or difficulty, guess at labels."
+        }
+        Shown::Helper => {
+            "The helper, a fourth server, learns every training row's class likelihoods each time it is used, in a fresh \
+             order of the classes\nthat only alice and bob know, and not which row it is. It sees the batch and the number \
+             of classes, and nothing else: it can\ntell how sure the model is of a batch's rows, and how that changes."
         }
     };
     step.shown().into_iter().map(leak).map(String::from).collect()

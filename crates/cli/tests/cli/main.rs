@@ -6,4 +6,5 @@ mod common;
 mod plain;
 mod served;
 mod sets;
+mod shown;
 mod training;
