@@ -22,16 +22,23 @@ fn a_trial_shows_what_was_explained_to_whom_and_learns_the_same() {
     let (_dir, plain) = described("none");
     let clear = losses(&lines(&run(&["train", &plain, "--clear", "--json"])));
     let secret = lines(&run(&["explain", &plain, "--json"]))[0]["step"].clone();
-    for (who, link, title) in [("carol", "tcp", "carol (the server)"), ("helper", "tls", "helper (the fourth server)")] {
+    for (who, link, title) in [("carol", "tcp", "carol (the server)"), ("helper", "tls", "helper (the fourth server)")]
+    {
         let (_dir, file) = described(who);
         let explained = lines(&run(&["explain", &file, "--json"]))[0].clone();
         let reveals: Vec<&str> = explained["reveals"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
         for (said, rows) in reveals.iter().zip(["training", "validation"]) {
             let order = "in an order that hides which class is which";
-            assert_eq!(*said, format!("to {title}: every {rows} row's class likelihoods, {order}, each time it is used"));
+            assert_eq!(
+                *said,
+                format!("to {title}: every {rows} row's class likelihoods, {order}, each time it is used")
+            );
         }
         let dry = run(&["train", &file, "--dry-run"]);
-        assert!(reveals.iter().all(|r| dry.contains(r)) && dry.contains("guess") | dry.contains("nothing else"), "{dry}");
+        assert!(
+            reveals.iter().all(|r| dry.contains(r)) && dry.contains("guess") | dry.contains("nothing else"),
+            "{dry}"
+        );
         let private = lines(&run(&["train", &file, "--trial", "--link", link, "--json"]));
         let (report, step) = (of(&private, "report")[0], &explained["step"]);
         assert_eq!(report["reveals"], explained["reveals"]);
@@ -62,7 +69,8 @@ fn a_helper_has_an_identity_and_a_place_in_the_cluster_file_and_keeps_nothing() 
     with(&[&at("carol")], "is not helper's");
     fails(&["server", "--party", "dave", "--config", &config], "\"dave\" is no server: alice, bob, carol or helper");
     // Without a section of its own it cannot start.
-    let files = ["alice", "bob", "carol"].map(|p| format!("127.0.0.1:{}={}", 9000 + p.len() + usize::from(p.as_bytes()[0]), at(&format!("{p}.crt"))));
+    let servers = [("alice", 9001), ("bob", 9002), ("carol", 9003)];
+    let files = servers.map(|(p, port)| format!("127.0.0.1:{port}={}", at(&format!("{p}.crt"))));
     let [a, b, c] = &files;
     let bare = at("bare.toml");
     run(&["keygen", "cluster", "--alice", a, "--bob", b, "--carol", c, "--out", &bare]);

@@ -306,8 +306,9 @@ fn unfit(step: usize, op: &Op) -> MpcError {
     MpcError::Material(format!("step {step} ({}) has material of another kind", op.name()))
 }
 
-/// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends (bob alone, where alice is
-/// shown likelihoods; both to carol or the helper, which then sends bob the second, where these are), round by round; and the bytes it sends to the program's recipient. The first of neighbouring openings bears them all.
+/// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends, round by round; and the
+/// bytes it sends to the program's recipient. Where alice is shown likelihoods bob alone sends; where carol or the helper
+/// is, both send to that server, which answers bob alone. The first of neighbouring openings bears them all.
 pub(crate) fn online_payloads(
     program: &Program,
     infos: &[ValueInfo],

@@ -20,8 +20,8 @@
 //! theirs. Alice receives nothing. Bob receives p - t, which is uniform.
 //!
 //! **Cost.** Two messages one after the other, counted as two rounds: (64 - shift) bits a logit from each evaluator, then
-//! 3 n words from carol. Nothing is dealt. Dahl 2017 reveals likelihoods to one party; that it be the producer, and in an
-//! order drawn by the evaluators, keeps the classes from everyone.
+//! 3 n words a row from carol. No pattern has fewer: she must hear both, and someone must hear her. Nothing is dealt. Dahl
+//! 2017 has this mode.
 
 use trefoil_link::{Link, Phase, Tag};
 use trefoil_prg::{Purpose, Source};

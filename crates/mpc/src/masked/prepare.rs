@@ -263,7 +263,7 @@ pub(crate) fn serve_given(
     let infos = check(program, batch)?;
     weights.check(program)?;
     let context = Context { program, infos: &infos, batch, rates };
-    let mut answer = |i: usize, m: &PermutedMaterial, to_bob: &mut dyn Link| {
+    let mut serve = |i: usize, m: &PermutedMaterial, to_bob: &mut dyn Link| {
         let Op::Likelihoods { x, shift, shown: Shown::Carol } = program.steps[i].op else { return Ok(()) };
         let size = (context.rows(x), infos[x].elements());
         answer(i, [&mut *to_alice, to_bob], size, (shift, infos[x].scale - shift, infos[i].scale), m)
@@ -271,7 +271,7 @@ pub(crate) fn serve_given(
     let mut later = Vec::new();
     let mut dealing = Producer::new(alice, bob, to_bob);
     Offline { context, given, weights }.walk(&mut dealing, |d, i, m| match (m, d.shown()) {
-        (StepMaterial::Permuted(m), Some(to_bob)) if !first => answer(i, &m, to_bob),
+        (StepMaterial::Permuted(m), Some(to_bob)) if !first => serve(i, &m, to_bob),
         (StepMaterial::Permuted(m), _) => {
             later.push((i, m));
             Ok(())
@@ -279,7 +279,7 @@ pub(crate) fn serve_given(
         _ => Ok(()),
     })?;
     let Some(to_bob) = dealing.shown() else { return Ok(()) };
-    later.into_iter().try_for_each(|(i, m)| answer(i, &m, to_bob))
+    later.into_iter().try_for_each(|(i, m)| serve(i, &m, to_bob))
 }
 
 /// At an evaluator: prepares one lot. `carol` and `peer` are the lot's sources with the producer and with the other
