@@ -1,4 +1,4 @@
-//! A cluster on this host: alice, bob and carol as three processes of this binary, stopped with their owner.
+//! A cluster on this host: alice, bob, carol and perhaps a helper as processes of this binary, stopped with their owner.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use signal_hook::iterator::{Handle, Signals};
 use trefoil_client::{Client, ClientConfig, ClientError};
 use trefoil_link::Network;
 use trefoil_prg::Party;
-use trefoil_proto::cluster::Settings;
+use trefoil_proto::cluster::{HELPER, Settings};
 use trefoil_proto::{Cluster, Identity, Transport};
 
 use crate::commands::{trial, write_cluster};
@@ -41,9 +41,11 @@ pub(crate) struct TrialOptions {
     pub(crate) network: Option<Network>,
     /// Clients besides "owner" and "client".
     pub(crate) clients: Vec<String>,
+    /// Whether there is a helper.
+    pub(crate) helper: bool,
 }
 
-/// Three servers and their folder. Dropping it stops them.
+/// The servers and their folder. Dropping it stops them.
 pub(crate) struct Trial {
     children: Children,
     cluster: Cluster,
@@ -72,7 +74,7 @@ impl Trial {
         let children = Children::new(temporary.as_ref().map(|t| t.path().to_owned()))?;
         let mut tries = 1;
         loop {
-            let cluster = trial(&folder, options.transport, free_ports()?, &clients, settings.clone(), true)?;
+            let cluster = trial(&folder, options.transport, &free_ports(options)?, &clients, settings.clone(), true)?;
             write_cluster(&folder.join("cluster.toml"), &cluster, true)?;
             match launch(&folder, options, &children) {
                 Ok(()) => return Ok(Self { children, cluster, folder, _temporary: temporary }),
@@ -112,19 +114,19 @@ impl Trial {
 
     /// Peak resident memory of a server's process in bytes; 0 where it is not known.
     pub(crate) fn peak_rss(&self, party: Party) -> u64 {
-        let id = self.children.with(|c| c.iter().find(|(p, _)| *p == party).map(|(_, c)| c.id().to_string()));
+        let id = self.children.with(|c| c.iter().find(|(p, _)| *p == party.name()).map(|(_, c)| c.id().to_string()));
         id.map_or(0, |id| peak_rss(&id))
     }
 
     fn logs(&self) -> String {
-        let words = Party::ALL.map(|p| last_words(&self.folder, p)).concat();
-        format!("\nlast words of the servers:{words}")
+        let words: Vec<String> = self.children.with(|c| c.iter().map(|(p, _)| last_words(&self.folder, p)).collect());
+        format!("\nlast words of the servers:{}", words.concat())
     }
 }
 
-/// Three children that are stopped when they are dropped, or when this process is told to stop.
+/// Children that are stopped when they are dropped, or when this process is told to stop.
 struct Children {
-    all: Arc<Mutex<Vec<(Party, Child)>>>,
+    all: Arc<Mutex<Vec<(&'static str, Child)>>>,
     signals: Handle,
 }
 
@@ -147,7 +149,7 @@ impl Children {
         Ok(children)
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Vec<(Party, Child)>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut Vec<(&'static str, Child)>) -> T) -> T {
         f(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -160,7 +162,7 @@ impl Drop for Children {
 }
 
 /// Closes the children's standard input, which ends them, and kills those that linger.
-fn stop(children: &Mutex<Vec<(Party, Child)>>) {
+fn stop(children: &Mutex<Vec<(&'static str, Child)>>) {
     let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
     children.iter_mut().for_each(|(_, c)| drop(c.stdin.take()));
     let until = Instant::now() + STOP;
@@ -176,7 +178,7 @@ fn stop(children: &Mutex<Vec<(Party, Child)>>) {
 
 fn launch(folder: &Path, options: &TrialOptions, children: &Children) -> anyhow::Result<()> {
     let mut waiting = Vec::new();
-    for party in Party::ALL {
+    for party in Party::ALL.map(Party::name).into_iter().chain(options.helper.then_some(HELPER)) {
         let mut child = spawn(folder, party, options).with_context(|| format!("cannot start {party}"))?;
         waiting.push((party, child.stdout.take()));
         children.with(|c| c.push((party, child)));
@@ -191,13 +193,15 @@ fn launch(folder: &Path, options: &TrialOptions, children: &Children) -> anyhow:
     Ok(())
 }
 
-fn spawn(folder: &Path, party: Party, options: &TrialOptions) -> anyhow::Result<Child> {
+fn spawn(folder: &Path, party: &str, options: &TrialOptions) -> anyhow::Result<Child> {
     let at = |suffix: &str| folder.join(format!("{party}.{suffix}"));
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("server").arg("--party").arg(party.name());
+    command.arg("server").arg("--party").arg(party);
     command.arg("--config").arg(folder.join("cluster.toml"));
-    command.arg("--identity").arg(folder.join(party.name()));
-    command.arg("--store").arg(at("store")).arg("--store-key").arg(at("storekey"));
+    command.arg("--identity").arg(folder.join(party));
+    if party != HELPER {
+        command.arg("--store").arg(at("store")).arg("--store-key").arg(at("storekey"));
+    }
     command.arg("--pool-mb").arg(options.pool_mb.to_string()).arg("--until-stdin-closes");
     if let Some(network) = options.network {
         command.arg("--network").arg(network.to_string());
@@ -207,7 +211,7 @@ fn spawn(folder: &Path, party: Party, options: &TrialOptions) -> anyhow::Result<
 }
 
 /// The last line of a server's log, after a line break.
-fn last_words(folder: &Path, party: Party) -> String {
+fn last_words(folder: &Path, party: &str) -> String {
     let log = std::fs::read_to_string(folder.join(format!("{party}.log"))).unwrap_or_default();
     log.lines().last().map(|l| format!("\n  {party}: {l}")).unwrap_or_default()
 }
@@ -219,10 +223,9 @@ pub(crate) fn peak_rss(id: &str) -> u64 {
     line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kb| kb * 1024)
 }
 
-/// Three ports that nobody listens on now.
-fn free_ports() -> anyhow::Result<[u16; 3]> {
+/// A port for each server that nobody listens on now.
+fn free_ports(options: &TrialOptions) -> anyhow::Result<Vec<u16>> {
     let listen = || TcpListener::bind(("127.0.0.1", 0)).context("no free port on loopback");
-    let all = [listen()?, listen()?, listen()?];
-    let port = |l: &TcpListener| Ok::<u16, std::io::Error>(l.local_addr()?.port());
-    Ok([port(&all[0])?, port(&all[1])?, port(&all[2])?])
+    let all = (0..3 + usize::from(options.helper)).map(|_| listen()).collect::<anyhow::Result<Vec<_>>>()?;
+    all.iter().map(|l| Ok(l.local_addr()?.port())).collect()
 }

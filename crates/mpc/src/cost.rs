@@ -6,14 +6,15 @@ use crate::error::MpcError;
 use crate::masked::rows::PIECE;
 use crate::masked::weights::masked_weights;
 use crate::masked::{count_offline, online_payloads};
-use crate::program::{Op, Program, ValueInfo};
+use crate::program::{Op, Program, Shown, ValueInfo};
 
 /// The cost of one step for one batch. Bytes are of all parties together and count frame headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepCost {
-    /// Rounds between the evaluators.
+    /// Rounds between the evaluators; messages one after the other to carol or the helper and back, where
+    /// one of them is shown likelihoods.
     pub rounds: u64,
-    /// Bytes between the evaluators, both directions.
+    /// Bytes between the evaluators, both directions; and those of these messages.
     pub online: u64,
     /// Bytes from both evaluators to the recipient of a reveal.
     pub revealed: u64,
@@ -68,13 +69,14 @@ pub(crate) fn step_cost(
 ) -> StepCost {
     let (sent, revealed) = online_payloads(program, infos, index, batch);
     let frame = |payload: usize| 2 * (payload + HEADER) as u64;
-    let exchanged = |payload: usize| match program.steps[index].op {
-        Op::Likelihoods { .. } => (payload + 2 * HEADER) as u64,
-        _ => frame(payload),
+    let exchanged = |(round, payload): (usize, &usize)| match program.steps[index].op {
+        Op::Likelihoods { shown: Shown::Alice, .. } => (payload + 2 * HEADER) as u64,
+        Op::Likelihoods { .. } if round > 0 => (payload + HEADER) as u64,
+        _ => frame(*payload),
     };
     StepCost {
         rounds: sent.len() as u64,
-        online: sent.iter().map(|p| exchanged(*p)).sum(),
+        online: sent.iter().enumerate().map(exchanged).sum(),
         revealed: if revealed > 0 { frame(revealed) } else { 0 },
         offline,
         forwarded,

@@ -126,7 +126,7 @@ fn run(
                 let index = |row: &[u64]| (0..n).rev().max_by_key(|&i| row[i] as i64).unwrap_or(0) as u64;
                 out = values.0[*x].chunks_exact(n).map(index).collect::<Vec<_>>().into();
             }
-            Op::Likelihoods { x, shift } => {
+            Op::Likelihoods { x, shift, .. } => {
                 let (classes, bits) = (infos[*x].elements(), infos[*x].scale - shift);
                 for (row, out) in values.0[*x].chunks_exact(classes).zip(out.chunks_exact_mut(TABLE * classes)) {
                     let row: Vec<i64> = row.iter().map(|z| *z as i64 >> shift).collect();

@@ -10,12 +10,15 @@
 
 mod infer;
 mod op;
+mod shown;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trefoil_ring::geometry::Conv2d;
 
+use crate::compare::Compare;
 pub use op::Op;
+pub use shown::Shown;
 
 /// Version of the protocol and of this format: part of the hash that all parties compare.
 pub const PROTOCOL_VERSION: u32 = 4;
@@ -26,6 +29,9 @@ pub const MAX_ELEMENTS: usize = 1 << 28;
 pub const MAX_RANK: usize = 8;
 /// Most public numbers that a step of training may have.
 pub const MAX_RATES: usize = 64;
+
+/// Most classes whose likelihoods one server may compute.
+pub(crate) const MAX_CLASSES: usize = 1 << 12;
 
 /// A value of the program: the output of the step with this index.
 pub type ValueId = usize;
@@ -214,6 +220,12 @@ pub struct ProgramError {
 }
 
 impl Program {
+    /// Whether it compares by keys, whose correction words take the evaluators' own link: all of its material is prepared
+    /// before anything is evaluated.
+    pub(crate) fn is_prepared_first(&self) -> bool {
+        self.steps.iter().any(|s| s.op.compare() == Some(Compare::Keys))
+    }
+
     /// The program that ends by revealing `what` of the last value, which must be additive.
     ///
     /// `window` is the window of one value; a label's comparisons, being of differences, read one bit more. They are

@@ -73,10 +73,14 @@ pub enum Purpose {
     RowMask = 30,
     /// An evaluator's fresh share of rows that were permuted.
     RowShare = 31,
-    /// An evaluator's part of what is added to all logits of a row before one server is shown their differences.
+    /// What is added to all logits of a row before one server is shown their differences: an evaluator's part of it, or
+    /// all of it from the evaluators' own seed where carol or the helper is that server.
     LogitOffset = 32,
-    /// Bob's share of the likelihoods that alice computed, from the evaluators' own seed.
+    /// An evaluator's share of the likelihoods that one server computed: bob's of alice's, from the evaluators' own seed;
+    /// alice's of carol's, from the seed she shares with her, and of the helper's, from a key drawn there.
     Likelihood = 33,
+    /// Swaps of a row's classes, from the evaluators' own seed, before carol or the helper is shown their likelihoods.
+    ClassOrder = 34,
 }
 
 /// Which parties share a seed.
@@ -92,6 +96,8 @@ pub enum Pair {
     OwnerAlice,
     /// All three servers: what they may know and nobody else.
     Common,
+    /// Alice and the helper, in one step.
+    AliceHelper,
 }
 
 /// Where in a lot a draw belongs. Neither `Copy` nor `Clone`: it is consumed by its draw.

@@ -50,8 +50,8 @@ pub enum ClusterError {
     /// Plain TCP with an address of another host.
     #[error("transport = \"tcp\" is for trials on one host: {party}'s address {address} is not loopback")]
     NotLoopback {
-        /// The party.
-        party: Party,
+        /// The server.
+        party: &'static str,
         /// Its address.
         address: Address,
     },
@@ -152,7 +152,10 @@ pub enum Transport {
     Tcp,
 }
 
-/// One of the three servers.
+/// Name of the fourth server, which runs may show class likelihoods.
+pub const HELPER: &str = "helper";
+
+/// One of the servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
@@ -222,6 +225,9 @@ pub struct Cluster {
     pub bob: Server,
     /// The crypto producer.
     pub carol: Server,
+    /// The fourth server that runs may show class likelihoods, if there is one: of another organisation than these three.
+    #[serde(default)]
+    pub helper: Option<Server>,
     /// Settings of the servers.
     #[serde(default)]
     pub server: Settings,
@@ -256,11 +262,12 @@ impl Cluster {
         Party::ALL.map(|p| self.party(p).certificate.unwrap_or(Fingerprint::NONE))
     }
 
-    /// Every certificate trusted: the parties' and the clients', by name.
+    /// Every certificate trusted: the servers' and the clients', by name.
     pub fn trusted(&self) -> Vec<(String, Fingerprint)> {
         let parties = Party::ALL.map(|p| (p.name().to_owned(), self.party(p).certificate));
         let clients = self.client.iter().map(|c| (c.name.clone(), c.certificate));
-        parties.into_iter().chain(clients).filter_map(|(n, f)| Some((n, f?))).collect()
+        let helper = self.helper.iter().map(|h| (HELPER.to_owned(), h.certificate));
+        parties.into_iter().chain(helper).chain(clients).filter_map(|(n, f)| Some((n, f?))).collect()
     }
 
     /// The client of this name.
@@ -274,12 +281,12 @@ impl Cluster {
         let mut addresses = Distinct::new("address");
         let mut certificates = Distinct::new("certificate");
         let tls = self.transport == Transport::Tls;
-        let parties = Party::ALL.map(|p| (p.name(), self.party(p).certificate));
-        for p in Party::ALL {
-            let address = &self.party(p).address;
-            addresses.add(address.as_str().to_owned(), p.name())?;
+        let parties = Party::ALL.map(|p| (p.name(), self.party(p)));
+        let servers = || parties.into_iter().chain(self.helper.iter().map(|h| (HELPER, h)));
+        for (party, Server { address, .. }) in servers() {
+            addresses.add(address.as_str().to_owned(), party)?;
             if !tls && !address.is_loopback() {
-                return Err(ClusterError::NotLoopback { party: p, address: address.clone() });
+                return Err(ClusterError::NotLoopback { party, address: address.clone() });
             }
         }
         for c in &self.client {
@@ -289,7 +296,7 @@ impl Cluster {
             }
         }
         let clients = self.client.iter().map(|c| (c.name.as_str(), c.certificate));
-        for (name, certificate) in parties.into_iter().chain(clients) {
+        for (name, certificate) in servers().map(|(n, s)| (n, s.certificate)).chain(clients) {
             names.add(name.to_owned(), name)?;
             match certificate {
                 Some(f) => certificates.add(f, name)?,
@@ -312,6 +319,14 @@ impl Cluster {
             let (title, s) = (["evaluator A", "evaluator B", "the crypto producer"][p as usize], self.party(p));
             let _ = write!(t, "\n# {title}\n[{p}]\naddress = {:?}\n", s.address.as_str());
             write_certificate(&mut t, s.certificate);
+        }
+        if let Some(h) = &self.helper {
+            let _ = write!(
+                t,
+                "\n# the fourth server, which runs may show class likelihoods\n[{HELPER}]\naddress = {:?}\n",
+                h.address.as_str()
+            );
+            write_certificate(&mut t, h.certificate);
         }
         let Settings { lanes, queue, threads } = self.server;
         let _ = write!(
@@ -411,6 +426,25 @@ mod tests {
         assert!(e.contains("cluster.toml") && e.contains("colour"), "{e}");
         std::fs::write(&path, c.to_toml()).unwrap();
         assert_eq!(Cluster::load(&path).unwrap(), c);
+    }
+
+    #[test]
+    fn a_helper_is_a_server_of_its_own() {
+        let helper = |port: u16, pin: u8| {
+            let pin = Fingerprint([pin; 32]);
+            text("", "h") + &format!("[helper]\naddress = \"h:{port}\"\ncertificate = \"{pin}\"\n")
+        };
+        let c: Cluster = helper(9009, 9).parse().unwrap();
+        assert_eq!(c.to_toml().parse::<Cluster>().unwrap(), c);
+        assert!(c.trusted().contains(&("helper".into(), Fingerprint([9; 32]))) && c.client("helper").is_none());
+        assert!(refusal(&helper(9001, 9)).contains("alice and helper have the same address"));
+        assert!(refusal(&helper(9009, 2)).contains("bob and helper have the same certificate"));
+        let bare = text("", "h") + "[helper]\naddress = \"h:9009\"\n";
+        assert!(refusal(&bare).contains("helper has no certificate"));
+        let client = format!("[[client]]\nname = \"helper\"\ncertificate = \"{}\"\n", Fingerprint([4; 32]));
+        assert!(refusal(&(helper(9009, 9) + &client)).contains("helper and helper have the same name"));
+        let tcp = text("transport = \"tcp\"\n", "localhost") + "[helper]\naddress = \"10.0.0.1:9009\"\n";
+        assert!(refusal(&tcp).contains("helper's address 10.0.0.1:9009 is not loopback"));
     }
 
     #[test]

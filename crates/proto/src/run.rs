@@ -8,8 +8,10 @@ mod extraction;
 mod plan;
 mod status;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
-use trefoil_mpc::program::Program;
+use trefoil_mpc::program::{Program, Shown};
 
 use crate::control::{Manifest, encode};
 pub use check::RunError;
@@ -144,6 +146,12 @@ impl RunSpec {
     /// What the owners agree to and the servers compare.
     pub fn hash(&self) -> [u8; 32] {
         blake3::derive_key("trefoil 2026 training run", &encode(self))
+    }
+
+    /// The servers that learn likelihoods of its rows.
+    pub fn shows_likelihoods_to(&self) -> BTreeSet<Shown> {
+        let programs = std::iter::once(&self.step).chain(self.check.as_ref().map(|c| &c.program));
+        programs.flat_map(Program::shown).collect()
     }
 }
 

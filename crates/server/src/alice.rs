@@ -72,6 +72,8 @@ struct Lane<'a> {
     heard: Instant,
     /// The training run that this lane works on.
     training: Option<Held>,
+    /// To the helper, once a run needed it.
+    helper: Option<Box<dyn Link>>,
 }
 
 fn evaluator(e: LaneError) -> Fault {
@@ -98,11 +100,21 @@ pub(crate) fn serve(core: &Core, desk: &Desk, number: u32) {
         };
         let Connection { link, closer, .. } = connection;
         core.watch(Party::Bob, number, closer);
-        let mut lane =
-            Lane { core, desk, number, bob: link, carol: None, met: None, heard: Instant::now(), training: None };
+        let mut lane = Lane {
+            core,
+            desk,
+            number,
+            bob: link,
+            carol: None,
+            met: None,
+            heard: Instant::now(),
+            training: None,
+            helper: None,
+        };
         let ended = guarded(|| lane.run());
         core.hang_up(Party::Bob, number);
         core.hang_up(Party::Carol, number);
+        core.leave_helper(number);
         if let Err(fault) = ended {
             tracing::warn!(lane = number, reason = fault.refusal().1, "lane down");
         }

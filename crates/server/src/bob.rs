@@ -44,6 +44,8 @@ struct Lane<'a> {
     floor: u64,
     /// How long alice may be silent before her next command.
     patience: Duration,
+    /// To the helper, once a run needed it.
+    helper: Option<Box<dyn Link>>,
 }
 
 fn evaluator(e: LaneError) -> Fault {
@@ -63,10 +65,12 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
         let opening = Opening::Lane { party: core.party.name().into(), lane: number };
         let opened = say(link.as_mut(), tag::OPENING, &opening).map_err(evaluator);
         let alice = core.slowed(link, Party::Alice);
-        let mut lane = Lane { core, halves, number, alice, carol: None, floor, patience: core.silence + PATIENCE };
+        let mut lane =
+            Lane { core, halves, number, alice, carol: None, floor, patience: core.silence + PATIENCE, helper: None };
         let ended = opened.and_then(|()| guarded(|| lane.run()));
         core.hang_up(Party::Alice, number);
         core.hang_up(Party::Carol, number);
+        core.leave_helper(number);
         if let (Err(fault), false) = (ended, core.draining()) {
             tracing::warn!(lane = number, reason = fault.refusal().1, "lane down");
         }

@@ -1,6 +1,7 @@
 //! What all threads of one server share: configuration, store, models, arriving links, and who is at work.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -8,16 +9,21 @@ use std::time::{Duration, Instant};
 
 use trefoil_link::{Link, Network};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
+use trefoil_mpc::program::Shown;
 use trefoil_prg::Party;
+use trefoil_proto::cluster::HELPER;
+use trefoil_proto::control::{Opening, Refusal, tag};
+use trefoil_proto::run::RunSpec;
 use trefoil_proto::{Cluster, Fingerprint};
-use trefoil_transport::{Closer, Connection, Emulated, Security};
+use trefoil_transport::{Closer, Connection, Emulated, Security, connect};
 
 use crate::budget::Budget;
-use crate::error::Fault;
+use crate::error::{Fault, LaneError};
 use crate::models::{Model, Parts, Registry};
 use crate::pool::Pool;
 use crate::probe::{Point, Probe};
 use crate::runs::Runs;
+use crate::session::say;
 use crate::sets::DataSets;
 use crate::store::Store;
 
@@ -35,6 +41,7 @@ const PER_CLIENT: usize = 128;
 #[derive(PartialEq, Eq, Hash)]
 enum Line {
     Lane(Party, u32),
+    Helper(u32),
     Client(String, u64),
 }
 
@@ -169,6 +176,47 @@ impl Core {
         match self.network {
             Some(network) => Box::new(Emulated::new(link, party.name(), network)),
             None => link,
+        }
+    }
+
+    /// At an evaluator: its lane's link to the helper, if `run` needs it; a new one, unless the lane has it.
+    pub(crate) fn helper<'a>(
+        &self,
+        run: &RunSpec,
+        lane: u32,
+        link: &'a mut Option<Box<dyn Link>>,
+    ) -> Result<Option<&'a mut dyn Link>, Fault> {
+        if !run.shows_likelihoods_to().contains(&Shown::Helper) {
+            return Ok(None);
+        }
+        if link.is_none() {
+            let failed = |e: &dyn Display| Fault::Refused(Refusal::Unavailable, format!("{}: {e}", self.party));
+            *link = Some(self.call_helper(lane).map_err(|e| failed(&e))?);
+        }
+        Ok(match link {
+            Some(link) => Some(link.as_mut()),
+            None => None,
+        })
+    }
+
+    fn call_helper(&self, lane: u32) -> Result<Box<dyn Link>, LaneError> {
+        let none = || LaneError::Protocol("the cluster file has no [helper]".into());
+        let address = self.cluster.helper.as_ref().ok_or_else(none)?.address.as_str();
+        let call = connect(address, HELPER, &self.security, SETUP);
+        let Connection { mut link, closer, .. } = call.map_err(|e| LaneError::Protocol(e.to_string()))?;
+        lock(&self.closers).insert(Line::Helper(lane), closer);
+        say(link.as_mut(), tag::OPENING, &Opening::Lane { party: self.party.name().into(), lane })?;
+        if let Some(network) = self.network {
+            link = Box::new(Emulated::new(link, HELPER, network));
+        }
+        link.set_timeout(Some(self.silence));
+        Ok(link)
+    }
+
+    /// Ends a lane's link to the helper.
+    pub(crate) fn leave_helper(&self, lane: u32) {
+        if let Some(c) = lock(&self.closers).remove(&Line::Helper(lane)) {
+            c.close();
         }
     }
 

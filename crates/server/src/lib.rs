@@ -1,4 +1,4 @@
-//! One party as a server: evaluator (alice, bob) or producer (carol).
+//! One party as a server: evaluator (alice, bob), producer (carol), or the helper that runs may show class likelihoods.
 //!
 //! Between each two servers there are as many connections as lanes, each owned by the thread that runs one request at
 //! a time on it. Alice admits requests into a bounded queue, numbers lots and leads; bob and carol follow her commands
@@ -15,6 +15,7 @@ mod core;
 mod dial;
 mod error;
 mod halves;
+mod helper;
 mod jobs;
 mod models;
 mod pool;
@@ -45,6 +46,7 @@ use crate::core::{Core, IDLE, SETUP};
 use crate::halves::{Answered, Halves};
 use crate::session::hear;
 pub use error::ServerError;
+pub use helper::{Helper, HelperConfig};
 pub use seal::{KeySource, StoreKey};
 pub use sets::{SetError, SharedSet};
 use store::Store;

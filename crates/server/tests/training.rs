@@ -3,16 +3,21 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Trial, eventually, training};
 use training::{
     FEATURES, TRUTH, agree, close, contribute, finished, ideal, initial, initial_with_features, on_features,
     publication, shown, spec,
 };
 use trefoil_client::{Client, ClientError, Order, Reveal, RowRange, RunSpec, Stage};
-use trefoil_mpc::cost::{cost, opening_rows, opening_weights};
-use trefoil_mpc::program::{Op, Step};
+use trefoil_link::LinkError;
+use trefoil_mpc::cost::{StepCost, cost, opening_rows, opening_weights};
+use trefoil_mpc::program::{Op, Shown, Step};
 use trefoil_prg::Party;
-use trefoil_proto::Transport;
+use trefoil_proto::control::{Opening, encode, tag};
+use trefoil_proto::{Identity, Transport};
+use trefoil_transport::{Security, Tls, connect};
 
 fn clients(trial: &Trial) -> [Client; 3] {
     ["owner", "ann", "bert"].map(|n| trial.client(n))
@@ -218,13 +223,26 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
         let ops = [
             Op::Reshape { x: 1, shape: vec![FEATURES] },
             Op::Broadcast { x: 2, shape: vec![FEATURES], batch: true },
-            Op::Likelihoods { x: 3, shift },
+            Op::Likelihoods { x: 3, shift, shown: Shown::Alice },
         ];
         for (at, op) in (2..).zip(ops) {
             program.steps.insert(at, Step { layer: "leak".into(), op });
         }
     };
     refused(&shown, "shows likelihoods to a server");
+    let shown_at_last = |s: &mut RunSpec| {
+        let mut publish = publication("prices");
+        let program = publish.finish.as_mut().unwrap();
+        let ops = [
+            Op::Reshape { x: 1, shape: vec![FEATURES] },
+            Op::Broadcast { x: 6, shape: vec![FEATURES], batch: true },
+            Op::Likelihoods { x: 7, shift: 0, shown: Shown::Alice },
+        ];
+        program.steps.extend(ops.map(|op| Step { layer: "leak".into(), op }));
+        s.publish = Some(publish);
+    };
+    refused(&shown_at_last, "the published model's weights: shows likelihoods to a server");
+    refused(&|s| s.step = training::step_showing(Shown::Helper), "the cluster file has no [helper]");
     let overlapping = |s: &mut RunSpec| {
         s.shuffle = true;
         s.check.as_mut().unwrap().rows = RowRange { first: 36, end: 44 };
@@ -254,4 +272,95 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     said(owner.run_status("prices"), "which bob does not list");
     owner.drop_run("prices").unwrap();
     said(ann.run_status("prices"), "no run \"prices\"");
+}
+
+#[test]
+fn likelihoods_that_one_server_computes_are_those_of_the_ideal() {
+    let servers = [
+        (Transport::Tls, Shown::Carol),
+        (Transport::Tcp, Shown::Alice),
+        (Transport::Tls, Shown::Helper),
+        (Transport::Tcp, Shown::Helper),
+    ];
+    for (transport, to) in servers {
+        let trial = Trial::with_helper(transport, "lanes = 2");
+        let [mut owner, mut ann, mut bert] = clients(&trial);
+        contribute(&mut owner, &mut ann, &mut bert);
+        let mut run = spec(&mut owner, "prices", 12);
+        run.step = training::step_showing(to);
+        owner.train(&run, &initial()).unwrap();
+        agree(&mut [&mut ann, &mut bert], "prices");
+        let last = finished(&mut owner, "prices");
+        let want = ideal(&run, 12);
+        close(&shown(&mut owner, "prices", 1)[0], &want.weights, 40);
+        close(&shown(&mut ann, "prices", 0).concat(), &want.losses, 2000);
+        // What was metered is what was predicted, at bob: he hears the answer.
+        let steps = u64::from(run.steps()) * 12;
+        let mut due = StepCost::default();
+        cost(&run.step, run.batch as usize).unwrap().iter().for_each(|c| due.add(c));
+        let got = (last.bob.rounds, last.bob.online_bytes, last.bob.offline_bytes);
+        assert_eq!(got, (steps * due.rounds, steps * due.online, steps * due.offline), "{to:?}");
+    }
+}
+
+#[test]
+fn a_run_waits_for_its_helper_and_goes_on_when_it_is_back() {
+    let mut trial = Trial::with_helper(Transport::Tls, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let epochs = 200;
+    let mut run = spec(&mut owner, "prices", epochs);
+    run.step = training::step_showing(Shown::Helper);
+    trial.helper = None;
+    owner.train(&run, &initial()).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    for _ in 0..2 {
+        let mut reason = String::new();
+        eventually("the run says what it waits for", || {
+            reason = owner.run_status("prices").map_or_else(|e| e.to_string(), |s| s.note);
+            reason.contains("helper")
+        });
+        let stands = owner.run_status("prices").unwrap();
+        assert!(stands.stage == Stage::Running && stands.done < run.all_steps(), "{stands:?}");
+        trial.launch_helper();
+        eventually("it goes on", || owner.run_status("prices").is_ok_and(|s| s.done > stands.done + 20));
+        trial.helper = None;
+    }
+    trial.launch_helper();
+    finished(&mut owner, "prices");
+    let want = ideal(&run, epochs);
+    close(&shown(&mut owner, "prices", 1)[0], &want.weights, 200);
+    let losses = shown(&mut ann, "prices", 0);
+    assert_eq!(losses.len(), epochs as usize, "each epoch's loss is shown once");
+    close(&losses.concat(), &want.losses, 4000);
+}
+
+#[test]
+fn the_helper_hears_the_evaluators_alone() {
+    let trial = Trial::with_helper(Transport::Tls, "lanes = 1");
+    let address = trial.cluster.helper.as_ref().unwrap().address.as_str();
+    let call = |name: &str, opening: &Opening| {
+        let identity = Identity::load(trial.dir.path(), name).unwrap();
+        let security = Security::Tls(Tls::new(&identity, trial.cluster.trusted()).unwrap());
+        let limit = Duration::from_secs(5);
+        // Under TLS 1.3 a caller hears of its certificate's refusal when it reads.
+        let Ok(mut connection) = connect(address, "helper", &security, limit) else { return true };
+        connection.link.set_timeout(Some(Duration::from_millis(500)));
+        let said = connection.link.send(tag::OPENING, &[&encode(opening)]);
+        said.is_err()
+            || matches!(connection.link.recv(1, &mut [0; 8]), Err(e) if !matches!(e, LinkError::Timeout { .. }))
+    };
+    let lane = |party: &str, lane| Opening::Lane { party: party.into(), lane };
+    for (name, opening) in [
+        ("carol", lane("carol", 0)),
+        ("carol", lane("alice", 0)),
+        ("bob", lane("alice", 0)),
+        ("alice", lane("alice", 1)),
+        ("alice", Opening::Client { name: "alice".into() }),
+        ("owner", Opening::Client { name: "owner".into() }),
+        ("owner", lane("bob", 0)),
+    ] {
+        assert!(call(name, &opening), "{name} was heard as {opening:?}");
+    }
+    assert!(!call("alice", &lane("alice", 0)), "alice was not heard");
 }

@@ -28,6 +28,13 @@ impl DrawLog {
         self.len() == 0
     }
 
+    /// The addresses drawn, in their order.
+    pub fn draws(&self) -> Vec<DrawId> {
+        let mut draws: Vec<DrawId> = self.0.lock().map_or_else(|_| vec![], |l| l.keys().cloned().collect());
+        draws.sort_unstable();
+        draws
+    }
+
     /// The addresses drawn more than once.
     pub fn repeated(&self) -> Vec<DrawId> {
         self.0.lock().map_or_else(|_| vec![], |l| l.iter().filter(|(_, n)| **n > 1).map(|(d, _)| d.clone()).collect())

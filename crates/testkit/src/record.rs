@@ -122,6 +122,12 @@ pub struct Transcripts {
     pub carol: Transcript,
     /// Bob's end towards carol.
     pub dealt: Transcript,
+    /// Alice's end towards carol.
+    pub shown: Transcript,
+    /// Carol's end towards alice.
+    pub seen: Transcript,
+    /// The helper's ends towards alice and bob.
+    pub helper: Transcript,
 }
 
 /// The frames of a transcript.

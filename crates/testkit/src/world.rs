@@ -23,7 +23,7 @@ pub use training::{SharedRows, SharedStates};
 /// Counters of one link end by phase and step.
 pub type Metered = BTreeMap<(Phase, usize), Counter>;
 
-/// The links of a run: alice-bob and carol-bob, two ends each.
+/// The links of a run, two ends each: alice-bob, carol-bob, alice-carol, and the helper's with alice and with bob.
 pub struct Links {
     /// Alice's end towards bob.
     pub alice: Box<dyn Link>,
@@ -33,6 +33,14 @@ pub struct Links {
     pub carol: Box<dyn Link>,
     /// Bob's end towards carol.
     pub dealt: Box<dyn Link>,
+    /// Alice's end towards carol.
+    pub shown: Box<dyn Link>,
+    /// Carol's end towards alice.
+    pub seen: Box<dyn Link>,
+    /// Alice's and bob's ends towards the helper.
+    pub asking: [Box<dyn Link>; 2],
+    /// The helper's ends towards alice and bob.
+    pub helper: [Box<dyn Link>; 2],
 }
 
 impl Links {
@@ -40,11 +48,15 @@ impl Links {
     pub fn memory() -> Self {
         let (alice, bob) = pair("alice", "bob");
         let (carol, dealt) = pair("carol", "bob");
+        let (shown, seen) = pair("alice", "carol");
         let end = |mut link: MemoryLink| -> Box<dyn Link> {
             link.set_timeout(Some(Duration::from_secs(60)));
             Box::new(link)
         };
-        Self { alice: end(alice), bob: end(bob), carol: end(carol), dealt: end(dealt) }
+        let [alice, bob, carol, dealt, shown, seen] = [alice, bob, carol, dealt, shown, seen].map(end);
+        let [(a, to_a), (b, to_b)] = [pair("alice", "helper"), pair("bob", "helper")];
+        let (asking, helper) = ([end(a), end(b)], [end(to_a), end(to_b)]);
+        Self { alice, bob, carol, dealt, shown, seen, asking, helper }
     }
 
     /// The same links, every end recording what it sees.
@@ -57,6 +69,10 @@ impl Links {
             bob: end(self.bob, &t.bob),
             carol: end(self.carol, &t.carol),
             dealt: end(self.dealt, &t.dealt),
+            shown: end(self.shown, &t.shown),
+            seen: end(self.seen, &t.seen),
+            asking: self.asking,
+            helper: self.helper.map(|link| end(link, &t.helper)),
         };
         (links, t)
     }
@@ -72,6 +88,10 @@ pub struct Answer {
     pub online: Metered,
     /// What carol's end of the link to bob counted.
     pub offline: Metered,
+    /// What carol's end of the link to alice counted.
+    pub seen: Metered,
+    /// What alice's and bob's ends of the links to the helper counted.
+    pub asking: [Metered; 2],
 }
 
 impl Answer {
@@ -156,6 +176,8 @@ impl World {
             Pair::AliceBob => &mut self.alice_bob,
             Pair::OwnerAlice => &mut self.owner,
             Pair::Common => &mut self.common,
+            // Their key is drawn from alice's seed with carol.
+            Pair::AliceHelper => &mut self.alice_carol,
         };
         *held = held.derive("another", &seed.to_le_bytes());
         self
@@ -286,7 +308,7 @@ impl World {
                 let material = prepare(program, batch, weights, carol, peer, link, dealt)?;
                 evaluate(program, x, weights, material, link)
             };
-        let Links { alice, bob, carol, dealt } = links;
+        let Links { alice, bob, carol, dealt, .. } = links;
         let (alice, bob, online, offline) = thread::scope(|s| {
             let carol = s.spawn(|| {
                 deal(program, batch, &model.carol, &ca, &cb, carol.as_mut())?;
@@ -300,7 +322,7 @@ impl World {
             let (alice, online) = join(alice)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))
         })?;
-        Ok(Answer { alice, bob, online, offline })
+        Ok(Answer { alice, bob, online, offline, seen: Metered::new(), asking: Default::default() })
     }
 }
 

@@ -19,7 +19,7 @@ fn run(end: End, tamper: Tamper) -> MpcError {
     let p = network(Reveal::Label).unwrap();
     let mut world = World::new(21);
     let model = world.share(&p, &weights(&p, 0).unwrap()).unwrap();
-    let Links { mut alice, mut bob, mut carol, mut dealt } = Links::memory();
+    let Links { mut alice, mut bob, mut carol, mut dealt, shown, seen, asking, helper } = Links::memory();
     for link in [&mut alice, &mut bob, &mut carol, &mut dealt] {
         link.set_timeout(Some(Duration::from_millis(300)));
     }
@@ -30,7 +30,7 @@ fn run(end: End, tamper: Tamper) -> MpcError {
         End::Bob => bob = recorder(bob, tamper),
         End::Carol => carol = recorder(carol, tamper),
     }
-    let mut links = Links { alice, bob, carol, dealt };
+    let mut links = Links { alice, bob, carol, dealt, shown, seen, asking, helper };
     match world.run_over(&model, 1, &input(6, 0), &mut links) {
         Ok(_) => panic!("the tampered run went through"),
         Err(e) => e,

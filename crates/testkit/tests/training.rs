@@ -10,9 +10,10 @@ use cluster::{Processes, eventually, party, training};
 use rustix::process::Signal;
 use training::{
     TRUTH, agree, close, contribute, finished, ideal, initial, initial_with_features, on_features, publication, shown,
-    spec,
+    spec, step_showing,
 };
-use trefoil_client::{Client, ClientError, Reveal, RunStatus, Stage};
+use trefoil_client::{Client, ClientError, Reveal, RunSpec, RunStatus, Stage};
+use trefoil_mpc::program::Shown;
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
 use trefoil_testkit::Random;
@@ -25,12 +26,19 @@ fn party_process() {
     party::run();
 }
 
+/// A run, in which a server may be shown likelihoods.
+fn planned(owner: &mut Client, epochs: u32, to: Option<Shown>) -> RunSpec {
+    let mut run = spec(owner, "prices", epochs);
+    run.step = to.map_or(run.step, step_showing);
+    run
+}
+
 /// Servers with a run that everyone agreed to.
-fn begun(transport: Transport, epochs: u32) -> Processes {
+fn begun(transport: Transport, epochs: u32, to: Option<Shown>) -> Processes {
     let processes = Processes::start(transport, "lanes = 1", SILENCE);
     let [mut owner, mut ann, mut bert] = ["owner", "ann", "bert"].map(|n| processes.client(n));
     contribute(&mut owner, &mut ann, &mut bert);
-    owner.train(&spec(&mut processes.client("owner"), "prices", epochs), &initial()).unwrap();
+    owner.train(&planned(&mut processes.client("owner"), epochs, to), &initial()).unwrap();
     agree(&mut [&mut ann, &mut bert], "prices");
     processes
 }
@@ -41,10 +49,10 @@ fn status(client: &mut Client) -> Option<RunStatus> {
 }
 
 /// The run ends as planned: every step counts once, whatever was done twice.
-fn ends(processes: &Processes, epochs: u32, slack: i64) {
+fn ends(processes: &Processes, epochs: u32, to: Option<Shown>, slack: i64) {
     let (mut owner, mut ann) = (processes.client("owner"), processes.client("ann"));
     let last = finished(&mut owner, "prices");
-    let spec = spec(&mut owner, "prices", epochs);
+    let spec = planned(&mut owner, epochs, to);
     let want = ideal(&spec, epochs);
     assert_eq!((last.done, last.at.epoch), (spec.all_steps(), epochs));
     close(&shown(&mut owner, "prices", 1)[0], &want.weights, slack);
@@ -54,17 +62,17 @@ fn ends(processes: &Processes, epochs: u32, slack: i64) {
     Party::ALL.iter().for_each(|p| assert!(!processes.lots(*p).is_empty()));
 }
 
-fn dies_in_a_run(transport: Transport, dead: Party, points: &[&str]) {
+fn dies_in_a_run(transport: Transport, to: Option<Shown>, dead: Party, points: &[&str]) {
     let epochs = 250;
     for point in points {
-        let mut processes = begun(transport, epochs);
+        let mut processes = begun(transport, epochs, to);
         let mut ann = processes.client("ann");
         eventually("it has begun", || status(&mut ann).is_some_and(|s| s.done > 3));
         processes.kill(dead);
         processes.launch(dead, Some(point));
         assert_eq!(processes.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
         processes.launch(dead, None);
-        ends(&processes, epochs, 200);
+        ends(&processes, epochs, to, 200);
     }
 }
 
@@ -148,38 +156,62 @@ fn they_die_while_publishing() {
 
 #[test]
 fn alice_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Alice, &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"]);
+    dies_in_a_run(
+        Transport::Tcp,
+        None,
+        Party::Alice,
+        &["agreed:1", "burnt:2", "begun:5", "stepped:9", "saved:2", "shown:3"],
+    );
 }
 
 #[test]
 fn bob_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Bob, &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"]);
+    dies_in_a_run(
+        Transport::Tcp,
+        None,
+        Party::Bob,
+        &["agreed:2", "burnt:1", "begun:5", "stepped:9", "saved:2", "shown:3"],
+    );
 }
 
 #[test]
 fn carol_dies_in_a_run() {
-    dies_in_a_run(Transport::Tcp, Party::Carol, &["agreed:2", "burnt:2", "stepped:7"]);
+    dies_in_a_run(Transport::Tcp, None, Party::Carol, &["agreed:2", "burnt:2", "stepped:7"]);
 }
 
 #[test]
 fn they_die_in_a_run_over_tls() {
-    dies_in_a_run(Transport::Tls, Party::Alice, &["shown:1"]);
-    dies_in_a_run(Transport::Tls, Party::Bob, &["shown:1"]);
+    dies_in_a_run(Transport::Tls, None, Party::Alice, &["shown:1"]);
+    dies_in_a_run(Transport::Tls, None, Party::Bob, &["shown:1"]);
+}
+
+/// Each dies while another waits in the middle of a step: for logits that carol is to be shown, or for her answer.
+#[test]
+fn they_die_in_a_run_that_shows_carol_likelihoods() {
+    let to = Some(Shown::Carol);
+    dies_in_a_run(Transport::Tls, to, Party::Alice, &["begun:5"]);
+    dies_in_a_run(Transport::Tcp, to, Party::Bob, &["begun:5"]);
+    dies_in_a_run(Transport::Tcp, to, Party::Carol, &["burnt:2", "stepped:7"]);
+}
+
+fn killed_at_random(epochs: u32, to: Option<Shown>, victims: &[Party]) {
+    let mut processes = begun(Transport::Tls, epochs, to);
+    let mut random = Random::new(11);
+    for victim in victims {
+        std::thread::sleep(Duration::from_millis(100 + random.below(300)));
+        processes.kill(*victim);
+        processes.launch(*victim, None);
+    }
+    println!("killed {} times", victims.len());
+    ends(&processes, epochs, to, 200);
 }
 
 #[test]
 fn killed_at_random_moments_of_a_run() {
-    let epochs = 500;
-    let mut processes = begun(Transport::Tls, epochs);
-    let mut random = Random::new(11);
-    let mut kills = 0;
-    for round in 0..9 {
-        let victim = Party::ALL[round % 3];
-        std::thread::sleep(Duration::from_millis(100 + random.below(300)));
-        processes.kill(victim);
-        kills += 1;
-        processes.launch(victim, None);
-    }
-    println!("killed {kills} times");
-    ends(&processes, epochs, 200);
+    killed_at_random(500, None, &Party::ALL.repeat(3));
+}
+
+#[test]
+fn carol_is_killed_at_random_moments_while_she_is_shown_likelihoods() {
+    killed_at_random(400, Some(Shown::Carol), &[Party::Carol; 5]);
 }

@@ -104,6 +104,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         pool_mb: 256,
         network: args.network,
         clients: Vec::new(),
+        helper: false,
     };
     tell("Starting alice, bob and carol: three processes on this host, with fresh keys")?;
     let trial = Trial::start(&options)?;

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use trefoil_prg::{Party, Seed};
-use trefoil_proto::cluster::{Address, Client, Server, Settings};
+use trefoil_proto::cluster::{Address, Client, HELPER, Server, Settings};
 use trefoil_proto::identity::{DEFAULT_DAYS, Validity};
 use trefoil_proto::{Cluster, Fingerprint, Identity, Role, Transport};
 use zeroize::Zeroizing;
@@ -33,10 +33,10 @@ const MAX_CERTIFICATE: u64 = 64 << 10;
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,
-    /// alice, bob, carol, or a client's name
+    /// alice, bob, carol, helper, or a client's name
     #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
     name: Option<String>,
-    /// Folder for NAME.key and NAME.crt (a server's also gets NAME.storekey)
+    /// Folder for NAME.key and NAME.crt (alice, bob and carol also get NAME.storekey)
     #[arg(long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
     /// All identities and the cluster file in one folder, for a trial on this host
@@ -45,7 +45,10 @@ pub(crate) struct Args {
     /// With --all: a client, with :owner if it may share models (repeat it) [default: owner:owner and client]
     #[arg(long, value_name = "NAME[:owner]", requires = "all")]
     client: Vec<String>,
-    /// With --all: alice's port; bob and carol get the next two
+    /// With --all: a helper too, the fourth server that runs may show class likelihoods
+    #[arg(long, requires = "all")]
+    helper: bool,
+    /// With --all: alice's port; the others get the next ones
     #[arg(long, value_name = "PORT", default_value_t = 9600, value_parser = clap::value_parser!(u16).range(1..65533))]
     base_port: u16,
     /// With --all: plain TCP instead of TLS (loopback only, no keys)
@@ -80,6 +83,9 @@ struct ClusterArgs {
     /// Where carol listens, and her certificate
     #[arg(long, value_name = "HOST:PORT=CERTFILE")]
     carol: String,
+    /// Where the helper listens, and its certificate, if there is one
+    #[arg(long, value_name = "HOST:PORT=CERTFILE")]
+    helper: Option<String>,
     /// A client and its certificate, with :owner if it may share models (repeat it)
     #[arg(long, value_name = "NAME=CERTFILE[:owner]")]
     client: Vec<String>,
@@ -149,18 +155,25 @@ fn client_roles(text: &str) -> (&str, Vec<Role>) {
 fn everything(args: &Args, out: &Path) -> anyhow::Result<()> {
     let standard = ["owner:owner".to_owned(), "client".to_owned()];
     let clients = if args.client.is_empty() { &standard[..] } else { &args.client };
-    let ports = [0, 1, 2].map(|i| args.base_port + i);
+    let ports: Vec<u16> = (args.base_port..).take(3 + usize::from(args.helper)).collect();
     let transport = if args.tcp { Transport::Tcp } else { Transport::Tls };
-    let cluster = trial(out, transport, ports, clients, Settings::default(), args.force)?;
+    let cluster = trial(out, transport, &ports, clients, Settings::default(), args.force)?;
     write_cluster(&out.join("cluster.toml"), &cluster, args.force)?;
     let dir = out.display();
     let owner = clients.iter().map(|c| client_roles(c)).find(|(_, roles)| roles.contains(&Role::Owner));
-    output::line(format!("{dir}/cluster.toml and all keys are there: a trial on this host. In three terminals:"))?;
-    for p in Party::ALL {
-        let identity = if args.tcp { String::new() } else { format!(" --identity {dir}/{p}") };
-        output::line(format!(
-            "  trefoil server --party {p} --config {dir}/cluster.toml{identity} --store {dir}/{p}.store --store-key {dir}/{p}.storekey"
-        ))?;
+    let terminals = if args.helper { "four" } else { "three" };
+    output::line(format!(
+        "{dir}/cluster.toml and all keys are there: a trial on this host. In {terminals} terminals:"
+    ))?;
+    let command = |name: &str| {
+        let identity = if args.tcp { String::new() } else { format!(" --identity {dir}/{name}") };
+        format!("  trefoil server --party {name} --config {dir}/cluster.toml{identity}")
+    };
+    for p in Party::ALL.map(Party::name) {
+        output::line(format!("{} --store {dir}/{p}.store --store-key {dir}/{p}.storekey", command(p)))?;
+    }
+    if args.helper {
+        output::line(command(HELPER))?;
     }
     output::line(match owner {
         Some((owner, _)) => {
@@ -170,11 +183,12 @@ fn everything(args: &Args, out: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// Makes identities and a cluster on this host; nothing but store keys for plain TCP.
+/// Makes identities and a cluster on this host, with a helper where there are four `ports`; nothing but store keys for
+/// plain TCP.
 pub(crate) fn trial(
     out: &Path,
     transport: Transport,
-    ports: [u16; 3],
+    ports: &[u16],
     clients: &[String],
     server: Settings,
     force: bool,
@@ -188,8 +202,9 @@ pub(crate) fn trial(
             Transport::Tcp => Ok(None),
         }
     };
-    let party = |p: Party, port: u16| -> anyhow::Result<Server> {
-        Ok(Server { address: format!("127.0.0.1:{port}").parse()?, certificate: certificate(p.name())? })
+    let server_at = |name: &str, port: Option<&u16>| -> anyhow::Result<Server> {
+        let port = port.with_context(|| format!("no port for {name}"))?;
+        Ok(Server { address: format!("127.0.0.1:{port}").parse()?, certificate: certificate(name)? })
     };
     let client = |text: &String| -> anyhow::Result<Client> {
         let (name, roles) = client_roles(text);
@@ -197,9 +212,10 @@ pub(crate) fn trial(
     };
     let cluster = Cluster {
         transport,
-        alice: party(Party::Alice, ports[0])?,
-        bob: party(Party::Bob, ports[1])?,
-        carol: party(Party::Carol, ports[2])?,
+        alice: server_at("alice", ports.first())?,
+        bob: server_at("bob", ports.get(1))?,
+        carol: server_at("carol", ports.get(2))?,
+        helper: ports.get(3).map(|port| server_at(HELPER, Some(port))).transpose()?,
         server,
         client: clients.iter().map(client).collect::<anyhow::Result<_>>()?,
     };
@@ -225,12 +241,13 @@ fn cluster(args: &ClusterArgs) -> anyhow::Result<()> {
         alice: server("alice", &args.alice)?,
         bob: server("bob", &args.bob)?,
         carol: server("carol", &args.carol)?,
+        helper: args.helper.as_deref().map(|text| server(HELPER, text)).transpose()?,
         server: Settings::default(),
         client: args.client.iter().map(client).collect::<anyhow::Result<_>>()?,
     };
     cluster.validate()?;
     write_cluster(&args.out, &cluster, args.force)?;
-    output::line(format!("{}: the same file for all three servers and every client", args.out.display()))
+    output::line(format!("{}: the same file for all servers and every client", args.out.display()))
 }
 
 /// Writes the cluster file, unless one is there.

@@ -1,7 +1,10 @@
 //! `server`: one party, until it is told to stop.
 
+use std::fmt;
 use std::io::{IsTerminal, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,10 +14,11 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 use trefoil_link::Network;
 use trefoil_prg::Party;
+use trefoil_proto::cluster::HELPER;
 use trefoil_proto::identity::Validity;
-use trefoil_proto::{Identity, Transport};
+use trefoil_proto::{Cluster, Identity, Transport};
 use trefoil_server::seal::{KeySource, StoreKey};
-use trefoil_server::{Server, ServerConfig};
+use trefoil_server::{Helper, HelperConfig, Server, ServerConfig};
 
 use crate::access::{load_cluster, split};
 use crate::output;
@@ -32,9 +36,9 @@ const DRAIN: Duration = Duration::from_secs(30);
     --store /var/lib/trefoil --store-key keys/alice.storekey\n\n\
     Example: the store key from a key manager\n  trefoil server --party bob --identity keys/bob --store-key-command 'get-key bob'")]
 pub(crate) struct Args {
-    /// alice, bob or carol
+    /// alice, bob, carol, or helper: the fourth server, which runs may show class likelihoods and which keeps nothing
     #[arg(long, value_name = "NAME")]
-    party: Party,
+    party: Who,
     /// The cluster file
     #[arg(long, value_name = "FILE", default_value = "cluster.toml")]
     config: PathBuf,
@@ -70,6 +74,86 @@ pub(crate) struct Args {
     until_stdin_closes: bool,
 }
 
+/// Which server a process is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Who {
+    Party(Party),
+    Helper,
+}
+
+impl Who {
+    fn name(self) -> &'static str {
+        match self {
+            Who::Party(party) => party.name(),
+            Who::Helper => HELPER,
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        if s == HELPER {
+            return Ok(Who::Helper);
+        }
+        s.parse().map(Who::Party).map_err(|_| format!("{s:?} is no server: alice, bob, carol or {HELPER}"))
+    }
+}
+
+/// The server of this process.
+enum Running {
+    Party(Server),
+    /// It ends when it is dropped.
+    Helper(Helper),
+}
+
+impl Running {
+    fn start(args: &Args, cluster: Cluster, identity: Option<Identity>) -> anyhow::Result<Self> {
+        let network = args.network;
+        let party = match args.party {
+            Who::Party(party) => party,
+            Who::Helper => {
+                if args.store.is_some() || args.store_key.is_some() || args.store_key_command.is_some() {
+                    bail!("the helper keeps nothing: it takes no --store and no store key");
+                }
+                return Ok(Running::Helper(Helper::start(HelperConfig { cluster, identity, network })?));
+            }
+        };
+        let store = args.store.clone().unwrap_or_else(|| format!("{party}.store").into());
+        let source = match (&args.store_key_command, &args.store_key) {
+            (Some(command), _) => KeySource::Command(command.clone()),
+            (None, Some(file)) => KeySource::File(file.clone()),
+            (None, None) => KeySource::File(default_key(args.identity.as_deref(), party)?),
+        };
+        let key = StoreKey::load(&source, &store)?;
+        let pool_bytes = args.pool_mb.saturating_mul(1_000_000);
+        let silence = Duration::from_secs(args.silence);
+        let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence, network, probe: None };
+        Ok(Running::Party(Server::start(config)?))
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Running::Party(server) => server.address(),
+            Running::Helper(helper) => helper.address(),
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Running::Party(server) => server.drain(DRAIN),
+            Running::Helper(helper) => drop(helper),
+        }
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&args.log)?).with_writer(std::io::stderr);
     log.with_ansi(std::io::stderr().is_terminal()).init();
@@ -90,21 +174,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             Some(Identity::load(&dir, &name)?)
         }
     };
-    let store = args.store.unwrap_or_else(|| format!("{party}.store").into());
-    let source = match (args.store_key_command, args.store_key) {
-        (Some(command), _) => KeySource::Command(command),
-        (None, Some(file)) => KeySource::File(file),
-        (None, None) => KeySource::File(default_key(args.identity.as_deref(), party)?),
-    };
-    let key = StoreKey::load(&source, &store)?;
-    let pool_bytes = args.pool_mb.saturating_mul(1_000_000);
     let validity = identity.as_ref().map(Identity::validity);
-    let silence = Duration::from_secs(args.silence);
-    let network = args.network;
-    let config = ServerConfig { party, cluster, identity, store, key, pool_bytes, silence, network, probe: None };
     let (stop, stopped) = channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
-    let server = Server::start(config)?;
+    let server = Running::start(&args, cluster, identity)?;
     output::line(format!("trefoil: {party} ready on {}", server.address()))?;
     let by_signal = stop.clone();
     std::thread::spawn(move || {
@@ -136,7 +209,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     tracing::info!(party = %party, why, "stopping: requests under way are finished");
-    server.drain(DRAIN);
+    server.end();
     Ok(())
 }
 
@@ -145,7 +218,7 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 /// Warns of a certificate that expires within [`EXPIRY_DAYS`], and of one that has.
-fn warn_of_expiry(party: Party, validity: Validity) {
+fn warn_of_expiry(party: Who, validity: Validity) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let days = Duration::from_secs(validity.until).saturating_sub(now).as_secs() / DAY.as_secs();
     if days < EXPIRY_DAYS {

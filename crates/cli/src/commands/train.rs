@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use trefoil_client::{Client, Opened, RunSpec};
 use trefoil_data::write_npy;
 use trefoil_link::Network;
+use trefoil_mpc::program::Shown;
 
 use super::demo::Socket;
 use crate::access::Access;
@@ -142,8 +143,10 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
         pool_mb: 256,
         network: args.network,
         clients: records.owners(),
+        helper: d.spec.likelihoods == Some(Shown::Helper),
     };
-    tell("Starting alice, bob and carol: three processes on this host, with fresh keys")?;
+    let all = if options.helper { "alice, bob, carol and the helper: four" } else { "alice, bob and carol: three" };
+    tell(&format!("Starting {all} processes on this host, with fresh keys"))?;
     let trial = Trial::start(&options)?;
     let (rows, width) = (records.rows, records.width());
     tell(&format!("{} share(s) {rows} rows of {width} numbers among them, and agree(s)", records.owners().join(", ")))?;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use toml::{Table, Value};
+use trefoil_mpc::program::Shown;
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
-use trefoil_nn::train::loss::Likelihoods;
 
 use super::data::Source;
 use super::features::Features;
@@ -239,14 +239,17 @@ fn reveals(mut s: Section) -> anyhow::Result<Reveal> {
 }
 
 /// Class likelihoods stay secret unless the file says which server is to learn them.
-fn privacy(mut s: Section) -> anyhow::Result<Likelihoods> {
+fn privacy(mut s: Section) -> anyhow::Result<Option<Shown>> {
     let likelihoods = match s.text("likelihoods")?.as_deref() {
-        None | Some("none") => Likelihoods::Secret,
-        Some("alice") => Likelihoods::Alice,
+        None | Some("none") => None,
+        Some("alice") => Some(Shown::Alice),
+        Some("carol") => Some(Shown::Carol),
+        Some("helper") => Some(Shown::Helper),
         Some(other) => {
             let what = format!(
-                "{other:?} does not exist: \"none\", by which no server sees a likelihood, or \"alice\", by which she sees \
-                 every row's"
+                "{other:?} does not exist: \"none\", by which no server sees a likelihood, \"helper\" or \"carol\", by which a \
+                 fourth server or she sees every row's without their classes, or \"alice\", by which she sees them with \
+                 their classes"
             );
             return Err(s.wrong("likelihoods", what));
         }

@@ -216,22 +216,42 @@ mod tests {
         assert!(plain.reveals.is_empty());
         assert!(plain.servers_learn[0].ends_with("and the order of rows."));
         assert!(plain.servers_learn[1].contains("gradients and likelihoods stay shared"));
-        let shown = explained_run("[privacy]\nlikelihoods = \"alice\"").unwrap();
+        let shown = |who: &str| explained_run(&format!("[privacy]\nlikelihoods = {who:?}")).unwrap();
+        let cheaper = |e: &Explained| e.step.rounds + 10 < plain.step.rounds;
+        let alice = shown("alice");
         let reveal =
             |rows| format!("to alice (the server): every {rows} row's class likelihoods, each time it is used");
-        assert_eq!(shown.reveals, [reveal("training"), reveal("validation")]);
-        assert!(shown.servers_learn[1].starts_with("Alice, the server, learns every training row's class likelihoods"));
-        assert!(!shown.servers_learn[2].contains("likelihoods"));
-        assert!(shown.step.rounds + 10 < plain.step.rounds, "{} for {}", shown.step.rounds, plain.step.rounds);
+        assert_eq!(alice.reveals, [reveal("training"), reveal("validation")]);
+        assert!(alice.servers_learn[1].starts_with("Alice, the server, learns every training row's class likelihoods"));
+        assert!(!alice.servers_learn[2].contains("likelihoods") && cheaper(&alice));
+        let carol = shown("carol");
+        let reveal = |rows| {
+            let order = "in an order that hides which class is which";
+            format!("to carol (the server): every {rows} row's class likelihoods, {order}, each time it is used")
+        };
+        assert_eq!(carol.reveals, [reveal("training"), reveal("validation")]);
+        assert!(carol.servers_learn[1].starts_with("Carol, the server, learns every training row's class likelihoods"));
+        assert!(carol.servers_learn[1].contains("a fresh order of the classes that\nonly alice and bob know"));
+        assert!(!carol.servers_learn[2].contains("likelihoods") && cheaper(&carol));
+        assert_eq!(carol.step.rounds, alice.step.rounds + 1, "her answer comes back");
+        let helper = shown("helper");
+        assert!(helper.reveals.iter().zip(&carol.reveals).all(|(h, c)| h.split(": ").nth(1) == c.split(": ").nth(1)));
+        assert!(helper.reveals.iter().all(|r| r.starts_with("to helper (the fourth server): every ")));
+        assert!(helper.servers_learn[1].starts_with("The helper, a fourth server, learns every training row's"));
+        assert!(helper.servers_learn[1].contains("not which row it is"));
+        assert_eq!(helper.step.rounds, carol.step.rounds);
+        // Sixty-four bytes more of each evaluator, and no dealing.
+        assert_eq!(helper.step.bytes_online, carol.step.bytes_online + 128);
+        assert_eq!(helper.step.bytes_offline, carol.step.bytes_offline);
         let shuffled = explained_run("shuffle_rows = true").unwrap();
         assert!(shuffled.servers_learn[0].contains("no server knows whose a row is"));
     }
 
     #[test]
     fn modes_that_do_not_exist_are_refused() {
-        for who in ["carol", "bob", "dave"] {
+        for who in ["bob", "dave", "servers"] {
             let e = explained_run(&format!("[privacy]\nlikelihoods = {who:?}")).err().unwrap().to_string();
-            assert!(e.contains("does not exist") && e.contains("\"alice\""), "{e}");
+            assert!(["does not exist", "\"alice\"", "\"carol\"", "\"helper\""].iter().all(|w| e.contains(w)), "{e}");
         }
     }
 }

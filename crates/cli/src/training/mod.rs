@@ -12,4 +12,5 @@ pub(crate) mod private;
 pub(crate) mod report;
 mod section;
 pub(crate) mod served;
+mod shown;
 pub(crate) mod spec;

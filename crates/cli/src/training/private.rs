@@ -192,8 +192,8 @@ fn report(spec: &RunSpec, status: &RunStatus) -> Report {
         private: Some(Private {
             online_s: each(a.online),
             offline_s: each(a.offline),
-            rounds: a.rounds / steps,
-            bytes_online: a.online_bytes / steps,
+            rounds: b.rounds / b.steps.max(1),
+            bytes_online: b.online_bytes / b.steps.max(1),
             bytes_offline: b.offline_bytes / b.steps.max(1),
             peak_rss_bytes: a.peak_rss.max(b.peak_rss),
             resumed: a.resumed,

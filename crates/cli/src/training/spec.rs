@@ -18,6 +18,7 @@ use trefoil_ring::Tensor;
 use super::description::Description;
 use super::features::extracting;
 use super::served::{input, served};
+use super::shown;
 use crate::commands::manifest;
 use crate::output;
 use crate::plan::plan_for;
@@ -315,11 +316,7 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
     let when = |w| if w == When::AtEnd { "at the end" } else { "after each epoch" };
     let reveal =
         |d: &Disclosure| format!("to {}, {}: {} [{}]", d.recipient, when(d.when), d.purpose, computed(&d.program));
-    let shown = [("training", Some(&spec.step)), ("validation", spec.check.as_ref().map(|c| &c.program))];
-    let shown = shown.into_iter().filter(|(_, program)| program.is_some_and(shows_likelihoods));
-    let likelihoods =
-        |(rows, _)| format!("to alice (the server): every {rows} row's class likelihoods, each time it is used");
-    let mut all: Vec<String> = shown.map(likelihoods).collect();
+    let mut all = shown::reveals(spec);
     all.extend(spec.reveals.iter().map(reveal));
     if let Some(p) = &spec.publish {
         let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
@@ -342,20 +339,13 @@ pub(crate) fn learnt(spec: &RunSpec) -> Vec<String> {
             output::bytes(32 * words.len() as u64)
         ),
     };
-    if shows_likelihoods(&spec.step) {
-        let leak = "Alice, the server, learns every training row's class likelihoods each time it is used: from them she can \
-                    guess labels and\ntell which rows are alike.";
-        return vec![
-            order,
-            leak.into(),
-            "Rows, labels and gradients stay shared, and weights and losses unless listed.".into(),
-        ];
-    }
-    vec![order, "Rows, labels, gradients and likelihoods stay shared, and weights and losses unless listed.".into()]
-}
-
-fn shows_likelihoods(program: &Program) -> bool {
-    program.steps.iter().any(|s| matches!(s.op, Op::Likelihoods { .. }))
+    let leaks = shown::learnt(&spec.step);
+    let rest = if leaks.is_empty() {
+        "Rows, labels, gradients and likelihoods stay shared, and weights and losses unless listed."
+    } else {
+        "Rows, labels and gradients stay shared, and weights and losses unless listed."
+    };
+    std::iter::once(order).chain(leaks).chain([rest.into()]).collect()
 }
 
 #[cfg(test)]

@@ -7,4 +7,5 @@ mod features;
 mod plain;
 mod served;
 mod sets;
+mod shown;
 mod training;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::common::{Servers, fails, run, trefoil, write_npy};
 
-const TINY: &str = "name = \"tiny\"\n\
+pub(crate) const TINY: &str = "name = \"tiny\"\n\
     [model]\ninput = [28, 28, 1]\n\
     layers = [{ average_pool = 4 }, \"flatten\", { dense = 12, activation = \"relu\" }, { dense = 10 }]\n\
     [loss]\nname = \"cross-entropy\"\n\
@@ -16,11 +16,11 @@ const TINY: &str = "name = \"tiny\"\n\
     [reveal]\nmetrics = \"coordinator\"\nweights = \"owner\"\n\
     [data]\nset = \"digits\"\nrows = 100\n";
 
-fn lines(text: &str) -> Vec<Value> {
+pub(crate) fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
-fn of<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub(crate) fn of<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
     events.iter().filter(|e| e["event"] == kind).collect()
 }
 

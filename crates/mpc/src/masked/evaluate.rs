@@ -10,12 +10,14 @@ use super::argmax::{and_opened, argmax, pairs, shifted_layout};
 use super::bilinear::apply;
 use super::bit::number;
 use super::compare::compare;
+use super::helper::{About, HEAD, ask_helper};
 use super::layout::Layout;
-use super::likelihood::likelihoods;
+use super::likelihood::{TABLE, likelihoods};
 use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
-use super::online::Online;
+use super::online::{Online, shorter};
 use super::output::{seal_bits, seal_values, value_bytes};
+use super::permuted::ask_carol;
 use super::piecewise::{Pieces, piecewise};
 use super::pool::{max_pool, rounds};
 use super::prepare::{check, last_uses, linear_step, reveal_words};
@@ -25,7 +27,7 @@ use super::truncate::truncate;
 use super::weights::EvaluatorWeights;
 use crate::compare::Compare;
 use crate::error::MpcError;
-use crate::program::{Form, Op, Program, Step, ValueInfo};
+use crate::program::{Form, Op, Program, Shown, Step, ValueInfo};
 
 /// What an evaluator has after a run.
 pub struct Outcome {
@@ -48,10 +50,11 @@ pub fn evaluate(
     peer: &mut dyn Link,
 ) -> Result<Outcome, MpcError> {
     program.check_prediction()?;
-    Ok(evaluate_given(program, input, &[], weights, material, peer)?.0)
+    Ok(evaluate_given(program, input, &[], weights, material, peer, [None, None])?.0)
 }
 
-/// Evaluates any program on its first value and on shares of its states. Gives the states that it stores as well.
+/// Evaluates any program on its first value and on shares of its states, with links to carol and to the helper where
+/// it shows them likelihoods. Gives the states that it stores as well.
 pub(crate) fn evaluate_given(
     program: &Program,
     first: Words,
@@ -59,6 +62,7 @@ pub(crate) fn evaluate_given(
     weights: &EvaluatorWeights,
     material: Material,
     peer: &mut dyn Link,
+    [mut carol, mut helper]: [Option<&mut dyn Link>; 2],
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
     let Material { role, batch, rates, steps: mut material, lot, program: prepared, .. } = material;
     let infos = check(program, batch)?;
@@ -68,9 +72,9 @@ pub(crate) fn evaluate_given(
     }
     check_first(&first, &infos, batch)?;
     let context = Context { program, infos: &infos, batch, rates: &rates };
-    let mut run = Run::new(Online::new(role, peer), context, weights, first, states);
+    let mut run = Run::new(Online::new(role, peer), shorter(&mut helper), context, weights, first, states);
     for (i, m) in material.drain(..).enumerate() {
-        run.feed(i, m)?;
+        run.feed(i, m, shorter(&mut carol))?;
     }
     Ok(run.finish())
 }
@@ -93,6 +97,7 @@ fn openings(steps: &[Step]) -> usize {
 /// An evaluation under way: it is fed the material of one step after the other.
 pub(crate) struct Run<'a> {
     net: Online<'a>,
+    helper: Option<&'a mut dyn Link>,
     context: Context<'a>,
     weights: &'a EvaluatorWeights,
     /// The first value, until its step.
@@ -121,6 +126,7 @@ impl Operands for Run<'_> {
 impl<'a> Run<'a> {
     pub(crate) fn new(
         net: Online<'a>,
+        helper: Option<&'a mut dyn Link>,
         context: Context<'a>,
         weights: &'a EvaluatorWeights,
         first: Words,
@@ -129,6 +135,7 @@ impl<'a> Run<'a> {
         let steps = context.program.steps.len();
         Self {
             net,
+            helper,
             context,
             weights,
             first,
@@ -142,13 +149,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Evaluates step `i`, the next one; an opening waits for its neighbours.
-    pub(crate) fn feed(&mut self, i: usize, material: StepMaterial) -> Result<(), MpcError> {
+    /// Evaluates step `i`, the next one; an opening waits for its neighbours. `carol` is where a step may show her
+    /// likelihoods.
+    pub(crate) fn feed(
+        &mut self,
+        i: usize,
+        material: StepMaterial,
+        carol: Option<&mut dyn Link>,
+    ) -> Result<(), MpcError> {
         let began = Instant::now();
         match openings(&self.context.program.steps[i..]) {
             0 => {
                 self.net.begin_step(i);
-                let value = self.step(i, material)?;
+                let value = self.step(i, material, carol)?;
                 self.values.push(value);
                 self.forget(i);
             }
@@ -199,7 +212,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn step(&mut self, i: usize, material: StepMaterial) -> Result<Words, MpcError> {
+    fn step(&mut self, i: usize, material: StepMaterial, carol: Option<&mut dyn Link>) -> Result<Words, MpcError> {
         let Context { program, infos, .. } = self.context;
         let op = &program.steps[i].op;
         let role = self.net.role;
@@ -253,10 +266,20 @@ impl<'a> Run<'a> {
                 let (pieces, layout) = (Pieces::new(knots, pieces), Layout::new(*window, *compare));
                 piecewise(&mut self.net, &pieces, &layout, &self.values[*x], &m)
             }
-            (Op::Likelihoods { x, shift }, StepMaterial::Likelihoods(m)) => {
+            (Op::Likelihoods { x, shift, .. }, StepMaterial::Likelihoods(m)) => {
                 let bits = (*shift, infos[*x].scale - shift, infos[i].scale);
                 let logits = self.take(*x, i);
                 likelihoods(&mut self.net, rows, bits, logits, *m)
+            }
+            (Op::Likelihoods { x, shift, shown: Shown::Helper }, StepMaterial::Permuted(m)) => {
+                let (classes, bits) = (infos[*x].elements(), (*shift, infos[*x].scale - shift, infos[i].scale));
+                let about = About { lot: m.lot, step: i, rows, classes, bits };
+                let helper = shorter(&mut self.helper).ok_or_else(|| no_link("the helper"))?;
+                ask_helper(role, helper, about, &self.values[*x], &m)
+            }
+            (Op::Likelihoods { x, shift, .. }, StepMaterial::Permuted(m)) => {
+                let carol = carol.ok_or_else(|| no_link("carol"))?;
+                ask_carol(role, i, carol, (rows, *shift), self.read(*x), *m)
             }
             (Op::Reveal { x, shift }, StepMaterial::Reveal(r)) => {
                 let share = self.take(*x, i);
@@ -276,12 +299,17 @@ impl<'a> Run<'a> {
     }
 }
 
+fn no_link(to: &str) -> MpcError {
+    MpcError::Material(format!("likelihoods need a link to {to}"))
+}
+
 fn unfit(step: usize, op: &Op) -> MpcError {
     MpcError::Material(format!("step {step} ({}) has material of another kind", op.name()))
 }
 
-/// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends (bob alone, where alice is
-/// shown likelihoods), round by round; and the bytes it sends to the program's recipient. The first of neighbouring openings bears them all.
+/// The exchanges of step `index` of a checked program: payload bytes that each evaluator sends, round by round; and the
+/// bytes it sends to the program's recipient. Where alice is shown likelihoods bob alone sends; where carol or the helper
+/// is, both send to that server, which answers bob alone. The first of neighbouring openings bears them all.
 pub(crate) fn online_payloads(
     program: &Program,
     infos: &[ValueInfo],
@@ -324,7 +352,16 @@ pub(crate) fn online_payloads(
             sent.extend(and_opened(classes).iter().map(|planes| 8 * planes * rows.div_ceil(64)));
             (sent, 0)
         }
-        Op::Likelihoods { x, shift } => (vec![value_bytes(infos[*x].count(batch), *shift)], 0),
+        Op::Likelihoods { x, shift, shown } => {
+            let n = infos[*x].count(batch);
+            let (told, answered) = (value_bytes(n, *shift), 8 * TABLE * n);
+            let sent = match shown {
+                Shown::Alice => vec![told],
+                Shown::Carol => vec![told, answered],
+                Shown::Helper => vec![HEAD + told, answered],
+            };
+            (sent, 0)
+        }
         Op::Reveal { x, shift } => {
             let words = reveal_words(&infos[*x], batch);
             (vec![], if infos[*x].form == Form::Bits { 8 * words } else { value_bytes(words, *shift) })

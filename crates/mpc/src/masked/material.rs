@@ -9,6 +9,7 @@ use super::argmax::ArgmaxMaterial;
 use super::compare::CompareMaterial;
 use super::likelihood::LikelihoodMaterial;
 use super::online::Role;
+use super::permuted::PermutedMaterial;
 use super::piecewise::PiecewiseMaterial;
 use super::pool::MaxMaterial;
 use super::product::ProductMaterial;
@@ -36,6 +37,7 @@ pub(crate) enum StepMaterial {
     Bit(Words),
     Piecewise(Box<PiecewiseMaterial>),
     Likelihoods(Box<LikelihoodMaterial>),
+    Permuted(Box<PermutedMaterial>),
     /// Bits that all servers know.
     Pattern(Arc<Words>),
     /// What re-randomises an output.
@@ -53,6 +55,7 @@ impl StepMaterial {
             StepMaterial::Sign(m) => m.words(),
             StepMaterial::Select(m) => m.words(),
             StepMaterial::Likelihoods(m) => m.words(),
+            StepMaterial::Permuted(m) => m.words(),
             StepMaterial::Piecewise(m) => m.words(),
             StepMaterial::Truncate(m) => m.words(),
             StepMaterial::Relu(m) => m.words(),

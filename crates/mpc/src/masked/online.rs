@@ -38,6 +38,14 @@ pub(crate) fn forwarded(step: usize) -> Tag {
     step as Tag * EXCHANGES + EXCHANGES - 1
 }
 
+/// The same link for a while.
+pub(crate) fn shorter<'a>(link: &'a mut Option<&mut dyn Link>) -> Option<&'a mut dyn Link> {
+    match link {
+        Some(link) => Some(&mut **link),
+        None => None,
+    }
+}
+
 /// An evaluator's end of the link, numbering the exchanges of each step.
 pub(crate) struct Online<'a> {
     pub(crate) role: Role,

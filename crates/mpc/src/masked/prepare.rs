@@ -12,13 +12,15 @@ use super::bilinear::{LinearStep, OfflineWeights, deal_linear};
 use super::bit::deal_bit;
 use super::compare::deal_compare;
 use super::dealing::{AliceDealing, At, BobDealing, Counting, Dealing, Producer};
+use super::helper::KEY;
 use super::layout::Layout;
-use super::likelihood::deal_offsets;
+use super::likelihood::{TABLE, deal_offsets};
 use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
 use super::online::Role;
 use super::output;
 use super::pattern::pattern;
+use super::permuted::{PermutedMaterial, answer, deal_permuted};
 use super::piecewise::{Pieces, deal_piecewise};
 use super::pool::deal_max;
 use super::product::{ProductStep, deal_product};
@@ -26,7 +28,7 @@ use super::relu::{deal_relu, deal_select};
 use super::truncate::deal_truncate;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
-use crate::program::{Form, Op, Program, ValueInfo};
+use crate::program::{Form, Op, Program, Shown, ValueInfo};
 
 /// Checks a program together with a batch size.
 pub(crate) fn check(program: &Program, batch: usize) -> Result<Vec<ValueInfo>, MpcError> {
@@ -184,7 +186,15 @@ impl<W: OfflineWeights> Offline<'_, W> {
                 let m = deal_piecewise(d, at, n, &pieces, &layout, masks.held[*x].clone())?;
                 unmasked(StepMaterial::Piecewise(Box::new(m)))
             }
-            Op::Likelihoods { .. } => unmasked(StepMaterial::Likelihoods(Box::new(deal_offsets(d, at, rows)?))),
+            Op::Likelihoods { shown: Shown::Alice, .. } => {
+                unmasked(StepMaterial::Likelihoods(Box::new(deal_offsets(d, at, rows)?)))
+            }
+            Op::Likelihoods { x, shown: Shown::Carol, .. } => {
+                unmasked(StepMaterial::Permuted(Box::new(deal_permuted(d, at, TABLE * self.context.count(*x))?)))
+            }
+            Op::Likelihoods { shown: Shown::Helper, .. } => {
+                unmasked(StepMaterial::Permuted(Box::new(deal_permuted(d, at, KEY)?)))
+            }
             _ if infos[index].form != Form::Masked || !D::COMPUTES => unmasked(StepMaterial::Local),
             Op::Offset { x, .. } | Op::Reshape { x, .. } => Ok((StepMaterial::Local, masks.held[*x].clone())),
             _ => {
@@ -194,11 +204,11 @@ impl<W: OfflineWeights> Offline<'_, W> {
         }
     }
 
-    /// Walks the program; `keep` takes each step's material.
+    /// Walks the program; `keep` takes each step's material, with the dealing's end of the links.
     pub(crate) fn walk<D: Dealing>(
         &self,
         d: &mut D,
-        mut keep: impl FnMut(usize, StepMaterial) -> Result<(), MpcError>,
+        mut keep: impl FnMut(&mut D, usize, StepMaterial) -> Result<(), MpcError>,
     ) -> Result<(), MpcError> {
         let program = self.context.program;
         let mut masks = Masks { held: Vec::with_capacity(program.steps.len()), last: last_uses(program) };
@@ -208,7 +218,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
             d.end_step()?;
             masks.held.push(mask);
             masks.forget(i, &s.op);
-            keep(i, material)?;
+            keep(d, i, material)?;
         }
         Ok(())
     }
@@ -239,7 +249,40 @@ pub(crate) fn deal_given(
     let infos = check(program, batch)?;
     weights.check(program)?;
     let context = Context { program, infos: &infos, batch, rates };
-    Offline { context, given, weights }.walk(&mut Producer::new(alice, bob, link), |_, _| Ok(()))
+    Offline { context, given, weights }.walk(&mut Producer::new(alice, bob, link), |_, _, _| Ok(()))
+}
+
+/// At the producer: the same for a program that trains, computing what it shows her besides. `links` lead to alice and
+/// to bob. Where the evaluators prepare everything `first`, she deals everything before the first answer.
+pub(crate) fn serve_given(
+    program: &Program,
+    given: Given<'_>,
+    weights: &ProducerWeights,
+    [alice, bob]: [&Source; 2],
+    [to_alice, to_bob]: [&mut dyn Link; 2],
+    first: bool,
+) -> Result<(), MpcError> {
+    let Given { batch, rates, .. } = given;
+    let infos = check(program, batch)?;
+    weights.check(program)?;
+    let context = Context { program, infos: &infos, batch, rates };
+    let mut serve = |i: usize, m: &PermutedMaterial, to_bob: &mut dyn Link| {
+        let Op::Likelihoods { x, shift, shown: Shown::Carol } = program.steps[i].op else { return Ok(()) };
+        let size = (context.rows(x), infos[x].elements());
+        answer(i, [&mut *to_alice, to_bob], size, (shift, infos[x].scale - shift, infos[i].scale), m)
+    };
+    let mut later = Vec::new();
+    let mut dealing = Producer::new(alice, bob, to_bob);
+    Offline { context, given, weights }.walk(&mut dealing, |d, i, m| match (m, d.shown()) {
+        (StepMaterial::Permuted(m), Some(to_bob)) if !first => serve(i, &m, to_bob),
+        (StepMaterial::Permuted(m), _) => {
+            later.push((i, m));
+            Ok(())
+        }
+        _ => Ok(()),
+    })?;
+    let Some(to_bob) = dealing.shown() else { return Ok(()) };
+    later.into_iter().try_for_each(|(i, m)| serve(i, &m, to_bob))
 }
 
 /// At an evaluator: prepares one lot. `carol` and `peer` are the lot's sources with the producer and with the other
@@ -274,20 +317,21 @@ pub(crate) fn prepare_given(
     let role = if dealt.is_some() { Role::B } else { Role::A };
     let mut steps = Vec::with_capacity(infos.len());
     let context = Context { program, infos: &infos, batch, rates };
-    let keep = |i: usize, m: StepMaterial| {
+    let mut keep = |i: usize, m: StepMaterial| {
         steps.push(with_output(&context, i, m, peer)?);
         Ok(())
     };
     let offline = Offline { context, given, weights };
     match dealt {
-        Some(dealt) => offline.walk(&mut BobDealing::new(carol, dealt, Some(link)), keep)?,
-        None => offline.walk(&mut AliceDealing::new(carol, Some(link)), keep)?,
+        Some(dealt) => offline.walk(&mut BobDealing::new(carol, dealt, Some(link)), |_, i, m| keep(i, m))?,
+        None => offline.walk(&mut AliceDealing::new(carol, Some(link), None), |_, i, m| keep(i, m))?,
     }
     let (program, lot, rates) = (program.hash(), carol.lot(), rates.to_vec());
     Ok(Material { role, program, batch, lot, rates, steps, time: began.elapsed() })
 }
 
-/// A step's material with what re-randomises its output (or what alice is shown), where it has one: from the evaluators' own source `peer`.
+/// A step's material with what re-randomises its output (or what one server is shown), where it has one: from the
+/// evaluators' own source `peer`.
 pub(crate) fn with_output(
     context: &Context<'_>,
     index: usize,
@@ -298,6 +342,10 @@ pub(crate) fn with_output(
         (Op::Likelihoods { x, .. }, StepMaterial::Likelihoods(m)) => {
             let m = m.drawn(peer, At::step(index)?, context.count(*x))?;
             Ok(StepMaterial::Likelihoods(Box::new(m)))
+        }
+        (Op::Likelihoods { x, .. }, StepMaterial::Permuted(m)) => {
+            let m = m.drawn(peer, At::step(index)?, context.rows(*x), context.count(*x))?;
+            Ok(StepMaterial::Permuted(Box::new(m)))
         }
         (Op::Reveal { x, .. }, _) => {
             let words = reveal_words(&context.infos[*x], context.batch);

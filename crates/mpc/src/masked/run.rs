@@ -10,15 +10,38 @@ use trefoil_link::Link;
 use trefoil_prg::Source;
 use trefoil_ring::Words;
 
-use super::dealing::{AliceDealing, BobDealing};
+use super::dealing::{AliceDealing, BobDealing, Dealing};
 use super::evaluate::{Outcome, Run, check_first, evaluate_given};
 use super::local::Context;
-use super::online::{Online, Role};
+use super::online::{Online, Role, shorter};
 use super::prepare::{Given, Offline, check, prepare_given, with_output};
 use super::weights::EvaluatorWeights;
-use crate::compare::Compare;
 use crate::error::MpcError;
 use crate::program::Program;
+
+/// An evaluator, and its link to carol.
+pub enum Seat<'a> {
+    /// Alice: she needs the link where the program shows carol likelihoods.
+    Alice(Option<&'a mut dyn Link>),
+    /// Bob: on this link carol deals.
+    Bob(&'a mut dyn Link),
+}
+
+impl<'a> Seat<'a> {
+    fn role(&self) -> Role {
+        match self {
+            Seat::Alice(_) => Role::A,
+            Seat::Bob(_) => Role::B,
+        }
+    }
+
+    fn carol(self) -> Option<&'a mut dyn Link> {
+        match self {
+            Seat::Alice(link) => link,
+            Seat::Bob(link) => Some(link),
+        }
+    }
+}
 
 /// At an evaluator: prepares one lot and evaluates `program` on `input`, step by step. The parties' sources and links
 /// are those of [`prepare`](super::prepare()).
@@ -38,7 +61,8 @@ pub fn run(
 ) -> Result<Outcome, MpcError> {
     program.check_prediction()?;
     let given = Given { batch, ..Given::default() };
-    Ok(run_given(program, given, input, &[], weights, [carol, peer], link, dealt)?.0)
+    let seat = dealt.map_or(Seat::Alice(None), Seat::Bob);
+    Ok(run_given(program, given, input, &[], weights, [carol, peer], link, seat, None)?.0)
 }
 
 /// The same for any program on shares of its states. Gives the states that it stores as well.
@@ -51,12 +75,19 @@ pub(crate) fn run_given(
     weights: &EvaluatorWeights,
     [carol, peer]: [&Source; 2],
     link: &mut dyn Link,
-    dealt: Option<&mut dyn Link>,
+    mut seat: Seat<'_>,
+    mut helper: Option<&mut dyn Link>,
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
-    if program.steps.iter().any(|s| s.op.compare() == Some(Compare::Keys)) {
+    if program.is_prepared_first() {
+        let dealt: Option<&mut dyn Link> = match &mut seat {
+            Seat::Alice(_) => None,
+            Seat::Bob(dealt) => Some(&mut **dealt),
+        };
         let material = prepare_given(program, given, weights, [carol, peer], link, dealt)?;
         let offline = material.time();
-        let (outcome, stored) = evaluate_given(program, first, states, weights, material, link)?;
+        let mut to_carol = seat.carol();
+        let beside = [shorter(&mut to_carol), shorter(&mut helper)];
+        let (outcome, stored) = evaluate_given(program, first, states, weights, material, link, beside)?;
         return Ok((Outcome { offline, ..outcome }, stored));
     }
     let began = Instant::now();
@@ -64,14 +95,19 @@ pub(crate) fn run_given(
     let infos = check(program, batch)?;
     weights.check(program)?;
     check_first(&first, &infos, batch)?;
-    let role = if dealt.is_some() { Role::B } else { Role::A };
     let context = Context { program, infos: &infos, batch, rates };
-    let mut run = Run::new(Online::new(role, link), context, weights, first, states);
-    let keep = |i, m| run.feed(i, with_output(&context, i, m, peer)?);
+    let mut run = Run::new(Online::new(seat.role(), link), shorter(&mut helper), context, weights, first, states);
+    let mut keep = |i, m, shown: Option<&mut dyn Link>| run.feed(i, with_output(&context, i, m, peer)?, shown);
     let offline = Offline { context, given, weights };
-    match dealt {
-        Some(dealt) => offline.walk(&mut BobDealing::new(carol, dealt, None), keep)?,
-        None => offline.walk(&mut AliceDealing::new(carol, None), keep)?,
+    match seat {
+        Seat::Alice(mut link) => {
+            let mut dealing = AliceDealing::new(carol, None, shorter(&mut link));
+            offline.walk(&mut dealing, |d, i, m| keep(i, m, d.shown()))?;
+        }
+        Seat::Bob(dealt) => {
+            let mut dealing = BobDealing::new(carol, dealt, None);
+            offline.walk(&mut dealing, |d, i, m| keep(i, m, d.shown()))?;
+        }
     }
     let (outcome, stored) = run.finish();
     let offline = began.elapsed().saturating_sub(outcome.times.iter().sum());

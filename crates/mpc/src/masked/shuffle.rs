@@ -146,7 +146,7 @@ pub fn deal_shuffle(
 ) -> Result<(), MpcError> {
     let shape = Shape::new(words, width)?;
     for (pass, orders, masks) in [(BOBS, bob, alice), (ALICES, alice, bob)] {
-        let order = order(shape, draw(orders, pass, Purpose::RowOrder)?);
+        let order = order(shape.rows, draw(orders, pass, Purpose::RowOrder)?);
         let (mut mask, mut fresh) = (draw(masks, pass, Purpose::RowMask)?, draw(alice, pass, Purpose::RowShare)?);
         let mut corrections = Words::zeros(words.min(shape.piece()));
         let mut room = Words::zeros(corrections.len());
@@ -230,8 +230,8 @@ fn permute(share: &mut [u64], shape: Shape, stream: Stream) {
 }
 
 /// Which row comes where: that of number `order[i]` becomes number i.
-fn order(shape: Shape, stream: Stream) -> Zeroizing<Vec<u32>> {
-    let mut order = Zeroizing::new((0..shape.rows as u32).collect::<Vec<u32>>());
-    swaps(shape.rows, stream).for_each(|(i, j)| order.swap(i, j));
+pub(crate) fn order(rows: usize, stream: Stream) -> Zeroizing<Vec<u32>> {
+    let mut order = Zeroizing::new((0..rows as u32).collect::<Vec<u32>>());
+    swaps(rows, stream).for_each(|(i, j)| order.swap(i, j));
     order
 }

@@ -11,7 +11,8 @@ use trefoil_ring::Words;
 
 use super::evaluate::{Outcome, evaluate_given};
 use super::material::Material;
-use super::prepare::{Given, check, deal_given, prepare_given};
+use super::prepare::{Given, check, deal_given, prepare_given, serve_given};
+pub use super::run::Seat;
 use super::run::run_given;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
@@ -52,7 +53,7 @@ fn unfit(what: &str, expected: impl ToString, got: impl ToString) -> MpcError {
 }
 
 /// At the producer: deals one step of training to bob. `alice` and `bob` are the lot's sources; `weights` are those
-/// that the program does not train.
+/// that the program does not train. A program that shows carol likelihoods needs [`serve_step`].
 pub fn deal_step(
     program: &Program,
     batch: Batch<'_>,
@@ -62,6 +63,21 @@ pub fn deal_step(
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
     deal_given(program, batch.given(program)?, weights, [alice, bob], link)
+}
+
+/// At the producer: deals one step of training and computes the likelihoods that the program shows carol, if any. `links`
+/// lead to alice and to bob. The evaluators [run](run_step) the step, or [prepare](prepare_step) it `first` and then
+/// [evaluate](evaluate_step) it.
+pub fn serve_step(
+    program: &Program,
+    batch: Batch<'_>,
+    weights: &ProducerWeights,
+    [alice, bob]: [&Source; 2],
+    links: [&mut dyn Link; 2],
+    first: bool,
+) -> Result<(), MpcError> {
+    let first = first || program.is_prepared_first();
+    serve_given(program, batch.given(program)?, weights, [alice, bob], links, first)
 }
 
 /// At an evaluator: prepares one step of training; the parties' sources and links are those of
@@ -80,6 +96,7 @@ pub fn prepare_step(
 
 /// At an evaluator: one step of training on the deltas of the batch's rows, consuming the lot's material. `states` are
 /// this evaluator's additive shares: what the program stores is written to them only when the whole step has succeeded.
+/// A program that shows carol or the helper likelihoods takes the link to that server.
 pub fn evaluate_step(
     program: &Program,
     rows: Words,
@@ -87,16 +104,17 @@ pub fn evaluate_step(
     weights: &EvaluatorWeights,
     material: Material,
     peer: &mut dyn Link,
+    to_carol_and_helper: [Option<&mut dyn Link>; 2],
 ) -> Result<Outcome, MpcError> {
     check(program, material.batch)?;
     check_states(program, states)?;
-    let (outcome, stored) = evaluate_given(program, rows, states, weights, material, peer)?;
+    let (outcome, stored) = evaluate_given(program, rows, states, weights, material, peer, to_carol_and_helper)?;
     store(states, stored);
     Ok(outcome)
 }
 
 /// At an evaluator: both phases of one step of training in step with each other, as [`run`](super::run()) does for
-/// predictions.
+/// predictions. A program that shows the helper likelihoods takes a link to it.
 #[expect(clippy::too_many_arguments, reason = "both phases' parties, and what they work on")]
 pub fn run_step(
     program: &Program,
@@ -107,11 +125,12 @@ pub fn run_step(
     carol: &Source,
     peer: &Source,
     link: &mut dyn Link,
-    dealt: Option<&mut dyn Link>,
+    seat: Seat<'_>,
+    helper: Option<&mut dyn Link>,
 ) -> Result<Outcome, MpcError> {
     let given = batch.given(program)?;
     check_states(program, states)?;
-    let (outcome, stored) = run_given(program, given, rows, states, weights, [carol, peer], link, dealt)?;
+    let (outcome, stored) = run_given(program, given, rows, states, weights, [carol, peer], link, seat, helper)?;
     store(states, stored);
     Ok(outcome)
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trefoil_ring::geometry::{Pads, Pool2d};
 
-use super::{Bilinear, Linear, ValueId, Window};
+use super::{Bilinear, Linear, Shown, ValueId, Window};
 use crate::compare::Compare;
 
 /// One operation. `x` and the like name earlier steps.
@@ -275,15 +275,19 @@ pub enum Op {
         /// How they are compared.
         compare: Compare,
     },
-    /// Softmax of a row's logits, computed in the clear by alice: **she learns every row's class likelihoods**, bob and
-    /// carol nothing. Additive to additive, at the program's fraction bits. Only in training.
+    /// Softmax of a row's logits, computed in the clear by one server: **it learns every row's class likelihoods**, carol
+    /// and the helper without knowing which class each belongs to; the others learn nothing. Additive to additive, at the
+    /// program's fraction bits. Only in training.
     ///
-    /// A row of the result is `[3, n]`: p, -ln p, and one where p is largest (the first of several).
+    /// A row of the result is `[3, n]`: p, -ln p, and one where p is largest: the first of several, where alice computes
+    /// it; else any of them.
     Likelihoods {
         /// Operand: the logits, additive, `[n]` for each sample.
         x: ValueId,
-        /// Bits dropped before alice is shown anything.
+        /// Bits dropped before that server is shown anything.
         shift: u32,
+        /// Which server.
+        shown: Shown,
     },
     /// To the client alone: an additive value re-randomised and truncated by `shift`, or a label's bits re-randomised.
     Reveal {

@@ -84,15 +84,22 @@ pub(crate) fn run_on(seed: u64, p: &Program, batch: usize, x: &[u64], rates: &[i
     Ran { got, want, states: shared.values(), want_states }
 }
 
-/// What the meters counted is what was predicted, step by step.
+/// What the meters counted is what was predicted, step by step; what carol and the helper were shown and
+/// answered counts as online.
 #[track_caller]
 pub(crate) fn metered(p: &Program, batch: usize, answer: &Answer) {
     for (i, predicted) in cost(p, batch).unwrap().iter().enumerate() {
         let online = answer.online.get(&(Phase::Online, i)).copied().unwrap_or_default();
         let offline = answer.offline.get(&(Phase::Offline, i)).copied().unwrap_or_default();
         let forwarded = answer.online.get(&(Phase::Offline, i)).copied().unwrap_or_default();
+        let [seen, asked] = [&answer.seen, &answer.offline].map(|m| m.get(&(Phase::Online, i)).copied());
+        let (seen, asked) = (seen.unwrap_or_default(), asked.unwrap_or_default());
+        let [a, b] = answer.asking.each_ref().map(|m| m.get(&(Phase::Online, i)).copied().unwrap_or_default());
+        let rounds = online.rounds + asked.messages + u64::from(asked.received > 0) + b.rounds;
+        let shown = seen.received + asked.sent + asked.received + a.sent + b.sent + b.received;
+        let bytes = online.sent + online.received + shown;
         assert_eq!(
-            (online.rounds, online.sent + online.received, offline.sent, forwarded.received),
+            (rounds, bytes, offline.sent, forwarded.received),
             (predicted.rounds, predicted.online, predicted.offline, predicted.forwarded),
             "step {i} ({})",
             p.steps[i].op.name()

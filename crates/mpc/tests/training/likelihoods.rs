@@ -2,7 +2,7 @@
 
 use trefoil_link::frame::HEADER;
 use trefoil_mpc::cost::cost;
-use trefoil_mpc::program::{Op, Program};
+use trefoil_mpc::program::{Op, Program, Shown};
 use trefoil_prg::{Address, Pair, Purpose, Source};
 use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::unpack;
@@ -18,7 +18,7 @@ fn head() -> Program {
         Op::State { slot: 0 },
         Op::Open { x: 1 },
         Op::Product { x: 0, y: 2, map: trefoil_mpc::program::Bilinear::Elementwise },
-        Op::Likelihoods { x: 3, shift: F },
+        Op::Likelihoods { x: 3, shift: F, shown: Shown::Alice },
         Op::Open { x: 4 },
         Op::Truncate { x: 5, shift: 1 },
     ];
@@ -117,12 +117,12 @@ fn what_must_not_be_shown_is_refused() {
         let e = p.infer().unwrap_err().to_string();
         assert!(e.contains(what), "{e}");
     };
-    refused(vec![Op::Likelihoods { x: 0, shift: 0 }], "must be Additive");
-    refused(vec![Op::State { slot: 0 }, Op::Likelihoods { x: 1, shift: 0 }], "of each row");
+    refused(vec![Op::Likelihoods { x: 0, shift: 0, shown: Shown::Alice }], "must be Additive");
+    refused(vec![Op::State { slot: 0 }, Op::Likelihoods { x: 1, shift: 0, shown: Shown::Alice }], "of each row");
     let mut p = head();
-    p.steps[4].op = Op::Likelihoods { x: 3, shift: F - 1 };
+    p.steps[4].op = Op::Likelihoods { x: 3, shift: F - 1, shown: Shown::Alice };
     assert!(p.infer().unwrap_err().to_string().contains("fraction bits are shown"));
-    p.steps[4].op = Op::Likelihoods { x: 3, shift: 40 };
+    p.steps[4].op = Op::Likelihoods { x: 3, shift: 40, shown: Shown::Alice };
     assert!(p.infer().is_err());
     assert!(bare().check_prediction().is_err());
 }

@@ -6,6 +6,7 @@ mod kinds;
 mod likelihoods;
 mod local;
 mod network;
+mod permuted;
 mod random;
 mod refused;
 mod shuffle;

@@ -211,11 +211,11 @@ impl<'a> Visitor<'a> {
                 self.wires.number(&bits)
             }
             Op::Function { x, function } => self.function(*x, *function)?,
-            Op::Likelihoods { x } => {
+            Op::Likelihoods { x, shown } => {
                 let x = self.number(*x)?;
                 let shift = self.wires.scale(x).saturating_sub(FRACTION_BITS);
                 let x = self.wires.additive(x);
-                self.wires.emit(Step::Likelihoods { x, shift }, dims, FRACTION_BITS)
+                self.wires.emit(Step::Likelihoods { x, shift, shown: *shown }, dims, FRACTION_BITS)
             }
             Op::Sum { x, keep, batch } => moved(self, *x, Local::Sum { keep: *keep, batch: *batch })?,
             Op::Broadcast { x, shape, batch } => {

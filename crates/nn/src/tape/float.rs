@@ -168,7 +168,7 @@ impl<'a, T: Real> Machine<'a, T> {
                 let f = *function;
                 self.each(*x, id, |v| T::of(f.of(v.to_f64())))
             }
-            Op::Likelihoods { x } => moves::likelihoods(&self.values[*x], self.info(*x).elements()),
+            Op::Likelihoods { x, .. } => moves::likelihoods(&self.values[*x], self.info(*x).elements()),
             Op::Pattern { keep, .. } => {
                 let mut rng = SplitMix::new(self.batch.seed ^ (id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 let one = T::of(1.0);

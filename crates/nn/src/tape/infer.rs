@@ -73,7 +73,7 @@ impl Tape {
                 Ok((shape.clone(), Rows::Each, Kind::Pattern))
             }
             Op::Function { x, .. } => self.number(*x).map(like),
-            Op::Likelihoods { x } => {
+            Op::Likelihoods { x, .. } => {
                 let v = self.number(*x)?;
                 match v.shape[..] {
                     [n] if v.rows == Rows::Each => Ok(shaped(v, vec![3, n])),

@@ -1,5 +1,6 @@
 //! The operations of a tape.
 
+use trefoil_mpc::program::Shown;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
 use super::ValueId;
@@ -229,6 +230,8 @@ pub enum Op {
     Likelihoods {
         /// Operand: one row for each sample.
         x: ValueId,
+        /// Which server.
+        shown: Shown,
     },
     /// Random bits that all servers know, each one with probability `keep / 2^16`, fresh for every sample and step.
     Pattern {
@@ -262,7 +265,7 @@ impl Op {
             | Op::Offset { x, .. }
             | Op::Sign { x }
             | Op::Function { x, .. }
-            | Op::Likelihoods { x }
+            | Op::Likelihoods { x, .. }
             | Op::Sum { x, .. }
             | Op::Broadcast { x, .. }
             | Op::Window { x, .. }
@@ -291,7 +294,7 @@ impl Op {
             | Op::Offset { x, .. }
             | Op::Sign { x }
             | Op::Function { x, .. }
-            | Op::Likelihoods { x }
+            | Op::Likelihoods { x, .. }
             | Op::Sum { x, .. }
             | Op::Broadcast { x, .. }
             | Op::Window { x, .. }

@@ -1,6 +1,7 @@
 //! Losses, their derivatives, and when an answer counts as right.
 
 use serde::{Deserialize, Serialize};
+use trefoil_mpc::program::Shown;
 
 use crate::tape::{Function, Map, Op, Tape, TapeError, ValueId};
 
@@ -31,17 +32,6 @@ pub enum Loss {
         /// By how much the negative must be further away.
         margin: f64,
     },
-}
-
-/// Who computes the likelihoods of the classes, and so learns them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Likelihoods {
-    /// Nobody: softmax is computed on shares.
-    #[default]
-    Secret,
-    /// Alice, in the clear: she learns every row's class likelihoods each time the row is used. Cheaper.
-    Alice,
 }
 
 /// A loss on the tape.
@@ -85,13 +75,13 @@ impl Loss {
         tape: &mut Tape,
         outputs: &[ValueId],
         label: ValueId,
-        likelihoods: Likelihoods,
+        likelihoods: Option<Shown>,
     ) -> Result<Head, TapeError> {
         match *self {
-            Loss::SoftmaxCrossEntropy if likelihoods == Likelihoods::Alice => {
-                shown_cross_entropy(tape, outputs[0], label)
-            }
-            Loss::SoftmaxCrossEntropy => softmax_cross_entropy(tape, outputs[0], label),
+            Loss::SoftmaxCrossEntropy => match likelihoods {
+                Some(shown) => shown_cross_entropy(tape, outputs[0], label, shown),
+                None => softmax_cross_entropy(tape, outputs[0], label),
+            },
             Loss::BinaryCrossEntropy => binary_cross_entropy(tape, outputs[0], label),
             Loss::MeanSquaredError => mean_squared_error(tape, outputs[0], label),
             Loss::Contrastive { margin } => contrastive(tape, outputs[0], outputs[1], label, margin),
@@ -116,9 +106,9 @@ fn softmax_cross_entropy(tape: &mut Tape, z: ValueId, y: ValueId) -> Result<Head
 }
 
 /// The same from likelihoods that one server computes: products with the label are all that is left.
-fn shown_cross_entropy(tape: &mut Tape, z: ValueId, y: ValueId) -> Result<Head, TapeError> {
+fn shown_cross_entropy(tape: &mut Tape, z: ValueId, y: ValueId, shown: Shown) -> Result<Head, TapeError> {
     let n = tape.values[z].elements();
-    let table = tape.push(Op::Likelihoods { x: z })?;
+    let table = tape.push(Op::Likelihoods { x: z, shown })?;
     let row = |tape: &mut Tape, i: usize| {
         let row = tape.slice(table, 0, i, 1)?;
         tape.reshape(row, &[n])

@@ -1,9 +1,10 @@
 //! What training is: plain data, the same for training in the clear and on shares.
 
 use serde::{Deserialize, Serialize};
+use trefoil_mpc::program::Shown;
 
 use super::TrainError;
-use super::loss::{Likelihoods, Loss};
+use super::loss::Loss;
 use super::optimiser::Optimiser;
 use super::schedule::Schedule;
 
@@ -46,9 +47,10 @@ pub struct TrainSpec {
     /// Names of layers whose tensors stay as they are.
     #[serde(default)]
     pub frozen: Vec<String>,
-    /// Who learns the class likelihoods, for a loss that has them.
+    /// The server that computes the likelihoods of the classes in the clear, and so learns them: cheaper. None: softmax is
+    /// computed on shares.
     #[serde(default)]
-    pub likelihoods: Likelihoods,
+    pub likelihoods: Option<Shown>,
     /// Seed of the order of the samples.
     #[serde(default)]
     pub seed: u64,
@@ -68,7 +70,7 @@ impl TrainSpec {
             weight_decay: 0.0,
             decoupled_decay: false,
             frozen: Vec::new(),
-            likelihoods: Likelihoods::Secret,
+            likelihoods: None,
             seed: 1,
         }
     }
@@ -89,7 +91,7 @@ impl TrainSpec {
             Loss::Contrastive { margin } | Loss::Triplet { margin } => positive("margin", margin),
             _ => None,
         };
-        if self.likelihoods != Likelihoods::Secret && self.loss != Loss::SoftmaxCrossEntropy {
+        if self.likelihoods.is_some() && self.loss != Loss::SoftmaxCrossEntropy {
             return Err(TrainError::Likelihoods);
         }
         let rest = [

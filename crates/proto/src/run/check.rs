@@ -276,9 +276,7 @@ impl RunSpec {
         self.check_program(&d.program, &which, (1, RowRange { first: 0, end: 1 }), declaration)?;
         reveals(&d.program, &which, true)?;
         reads_no_rows(&d.program, &which)?;
-        if d.program.steps.iter().any(|s| matches!(s.op, Op::Likelihoods { .. })) {
-            return Err(unfit(&which, "shows likelihoods to a server: only steps and checks may"));
-        }
+        shows_nothing(&d.program, &which)?;
         if stores(&d.program).next().is_some() {
             return Err(unfit(&which, "stores a state"));
         }
@@ -295,6 +293,7 @@ impl RunSpec {
             self.check_program(finish, which, (1, RowRange { first: 0, end: 1 }), declaration)?;
             reveals(finish, which, false)?;
             reads_no_rows(finish, which)?;
+            shows_nothing(finish, which)?;
         }
         let (weights, specs) = (&p.weights, &p.manifest.program.weights);
         name("published model", &p.manifest.name)?;
@@ -350,6 +349,14 @@ fn reads_no_rows(program: &Program, which: &str) -> Result<(), RunError> {
     match program.steps.iter().any(|s| s.op.operands().contains(&0)) {
         true => Err(unfit(which, "reads rows: only what training made of them leaves it")),
         false => Ok(()),
+    }
+}
+
+/// Only steps and checks show a server likelihoods.
+fn shows_nothing(program: &Program, which: &str) -> Result<(), RunError> {
+    match program.shown().is_empty() {
+        true => Ok(()),
+        false => Err(unfit(which, "shows likelihoods to a server: only steps and checks may")),
     }
 }
 

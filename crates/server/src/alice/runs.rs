@@ -9,6 +9,7 @@ use crate::runs::{Extracting, Held, Live, Lot, Run, account, check_run, joint_se
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
 use trefoil_mpc::masked::shuffle::shuffle_at_alice;
+use trefoil_mpc::masked::training::Seat;
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase as Part, Position, Resumed, Revealed, RunSpec, Training};
 
@@ -153,7 +154,7 @@ impl Lane<'_> {
                 let opened = opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
                 self.bob.meter().take();
                 extracting = Extracting::begin(run, &states, Role::A, &source, self.bob.as_mut()).map_err(fatal)?;
-                account(run, Position { phase: Part::Extract, ..at }, self.bob.as_mut(), None);
+                account(run, Position { phase: Part::Extract, ..at }, self.bob.as_mut(), [None, None]);
                 (opened, 0)
             }
             (None, Some(before)) => (HeldRows { delta: before.delta, lambda: before.lambda }, before.first_row),
@@ -176,6 +177,7 @@ impl Lane<'_> {
             Part::Extract | Part::Train | Part::Check => STRETCH,
             _ => 1,
         };
+        self.core.helper(&run.spec, self.number, &mut self.helper)?;
         let count = most.min(run.spec.places(first.phase) - first.index);
         let lot = self.core.store.take_lots(count)?;
         self.agree_to_train(Training::Stretch { run: run.number, at: first, count, lot })?;
@@ -183,14 +185,20 @@ impl Lane<'_> {
         self.bob.meter().take();
         self.go(true)?;
         for (index, number) in (first.index..).zip(lot..).take(count as usize) {
-            let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+            let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Bob, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
-            let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), dealt: None };
+            let seat = Seat::Alice(Some(link.as_mut()));
+            let helper = self.core.helper(&run.spec, self.number, &mut self.helper)?;
+            let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), seat, helper };
             live.part(self.core, run, Position { index, ..first }, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
         }
-        account(run, first, self.bob.as_mut(), None);
+        account(run, first, self.bob.as_mut(), [None, None]);
+        let carol = self.carol.as_mut().map(|(link, _)| link);
+        carol.into_iter().chain(&mut self.helper).for_each(|link| {
+            link.meter().take();
+        });
         Ok(live.save(self.core, run, first, count)?)
     }
 

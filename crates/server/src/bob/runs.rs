@@ -6,6 +6,7 @@ use crate::runs::{Extracting, Live, Lot, Run, account, all_states, check_run, jo
 use crate::store::Initial;
 use trefoil_mpc::masked::rows::{HeldRows, open_rows};
 use trefoil_mpc::masked::shuffle::shuffle_at_bob;
+use trefoil_mpc::masked::training::Seat;
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase as Part, Position, Training};
 
@@ -153,7 +154,7 @@ impl Lane<'_> {
                     .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
                 self.alice.meter().take();
                 extracting = Extracting::begin(run, &states, Role::B, &source, self.alice.as_mut()).map_err(fatal)?;
-                account(run, Position { phase: Part::Extract, ..at }, self.alice.as_mut(), None);
+                account(run, Position { phase: Part::Extract, ..at }, self.alice.as_mut(), [None, None]);
                 (opened, 0)
             }
             (None, Some(before)) => (HeldRows { delta: before.delta, lambda: before.lambda }, before.first_row),
@@ -197,6 +198,7 @@ impl Lane<'_> {
         if self.carol.is_none() {
             return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
         }
+        self.core.helper(&run.spec, self.number, &mut self.helper)?;
         if !self.agree_and_wait()? {
             return Ok(());
         }
@@ -210,11 +212,14 @@ impl Lane<'_> {
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
             let other = session.source(Party::Alice, number).map_err(evaluator)?;
             let common = session.common(&live.seed, number);
-            let lot = Lot { number, carol, other, common, peer: self.alice.as_mut(), dealt: Some(link.as_mut()) };
+            let (peer, seat) = (self.alice.as_mut(), Seat::Bob(link.as_mut()));
+            let helper = self.core.helper(&run.spec, self.number, &mut self.helper)?;
+            let lot = Lot { number, carol, other, common, peer, seat, helper };
             live.part(self.core, run, Position { index, ..at }, lot).map_err(|e| fatal(e.fault(Party::Alice)))?;
         }
         let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);
-        account(run, at, self.alice.as_mut(), dealt);
+        let helper = self.helper.as_mut().map(|link| link.as_mut() as &mut dyn Link);
+        account(run, at, self.alice.as_mut(), [dealt, helper]);
         Ok(live.save(self.core, run, at, count)?)
     }
 

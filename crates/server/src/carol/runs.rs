@@ -7,10 +7,13 @@ use crate::store::Initial;
 use trefoil_mpc::masked::ProducerWeights;
 use trefoil_mpc::masked::rows::draw_row_masks;
 use trefoil_mpc::masked::shuffle::deal_shuffle;
-use trefoil_mpc::masked::training::{Batch, deal_step};
+use trefoil_mpc::masked::training::{Batch, serve_step};
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase, Position, Training};
 use trefoil_ring::Words;
+
+/// While the evaluators compute what they show her, carol waits so many times as long as for other messages.
+const PATIENCE: u32 = 10;
 
 impl Lane<'_> {
     pub(super) fn train(&mut self, training: Training) -> Result<Option<Status>, Fault> {
@@ -132,6 +135,9 @@ impl Lane<'_> {
         if !self.agree_and_wait(lot, last)? {
             return Ok(());
         }
+        for l in [&mut self.alice, &mut self.bob] {
+            l.set_timeout(Some(PATIENCE * self.core.silence));
+        }
         for (index, number) in (first.index..).zip(lot..=last) {
             let at = Position { index, ..first };
             match at.phase {
@@ -142,7 +148,10 @@ impl Lane<'_> {
                 }
             }
         }
-        self.bob.meter().take();
+        for l in [&mut self.alice, &mut self.bob] {
+            l.set_timeout(Some(self.core.silence));
+            l.meter().take();
+        }
         Ok(())
     }
 
@@ -167,7 +176,8 @@ impl Lane<'_> {
         let batch = Batch { size: size as usize, lambda, rates: run.spec.rates_at(at), common: &common };
         let alice = session.source(Party::Alice, lot).map_err(evaluator)?;
         let bob = session.source(Party::Bob, lot).map_err(evaluator)?;
-        deal_step(program, batch, &weights, &alice, &bob, self.bob.as_mut()).map_err(own)?;
+        let links: [&mut dyn Link; 2] = [self.alice.as_mut(), self.bob.as_mut()];
+        serve_step(program, batch, &weights, [&alice, &bob], links, false).map_err(own)?;
         self.core.reached(Point::Stepped);
         Ok(())
     }

@@ -7,7 +7,7 @@
 use trefoil_link::Link;
 use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks, open_rows};
-use trefoil_mpc::masked::training::{Batch, deal_step, run_step};
+use trefoil_mpc::masked::training::{Batch, Seat, deal_step, run_step};
 use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights, Role};
 use trefoil_prg::{Party, Source};
@@ -93,9 +93,9 @@ impl Live {
         };
         let batch = Batch { size: size as usize, lambda, rates: &[], common: &lot.common };
         core.reached(Point::Begun);
-        let Lot { carol, other, peer, dealt, .. } = lot;
-        let role = if dealt.is_some() { Role::B } else { Role::A };
-        let outcome = run_step(program, batch, rows, &mut [], weights, &carol, &other, peer, dealt)?;
+        let Lot { carol, other, peer, seat, .. } = lot;
+        let role = if matches!(seat, Seat::Bob(_)) { Role::B } else { Role::A };
+        let outcome = run_step(program, batch, rows, &mut [], weights, &carol, &other, peer, seat, None)?;
         let HeldRows { delta, lambda } = open_rows(role, outcome.share, &carol, peer)?;
         self.keep(run, at, &delta, &lambda);
         core.reached(Point::Extracted);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use trefoil_mpc::program::Shown;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::Role;
 use trefoil_proto::control::{MAX_BULK, Refusal};
@@ -36,6 +37,9 @@ pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
     let recipients = spec.reveals.iter().map(|d| d.recipient.as_str());
     if let Some(name) = recipients.chain([spec.coordinator.as_str()]).find(|n| client(n).is_none()) {
         return invalid(format!("the cluster file names no client {name:?}"));
+    }
+    if core.cluster.helper.is_none() && spec.shows_likelihoods_to().contains(&Shown::Helper) {
+        return invalid("the run shows class likelihoods to the helper: the cluster file has no [helper]".into());
     }
     if all_states(spec).is_none() {
         return invalid(format!("more than {} elements in all states", MAX_BULK / 8));

@@ -4,7 +4,7 @@ use trefoil_link::{Link, Phase as LinkPhase};
 use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_mpc::masked::rows::pick_rows;
-use trefoil_mpc::masked::training::{Batch, run_step};
+use trefoil_mpc::masked::training::{Batch, Seat, run_step};
 use trefoil_mpc::program::{Program, WeightSpec};
 use trefoil_prg::{Party, Seed, Source};
 use trefoil_proto::control::SecretSeed;
@@ -48,8 +48,10 @@ pub(crate) struct Lot<'a> {
     /// Of what all three servers may know.
     pub(crate) common: Source,
     pub(crate) peer: &'a mut dyn Link,
-    /// At bob: what carol deals.
-    pub(crate) dealt: Option<&'a mut dyn Link>,
+    /// Which evaluator this is, with its link to carol.
+    pub(crate) seat: Seat<'a>,
+    /// Where the run shows it likelihoods.
+    pub(crate) helper: Option<&'a mut dyn Link>,
 }
 
 /// The run's seed out of what alice, bob and carol contribute to it.
@@ -119,8 +121,9 @@ impl Live {
         let batch = Batch { size: size as usize, lambda, rates: spec.rates_at(at), common: &lot.common };
         let weights = EvaluatorWeights::new(program, vec![])?;
         core.reached(Point::Begun);
-        let Lot { number, carol, other, peer, dealt, .. } = lot;
-        let outcome = run_step(program, batch, rows, &mut self.states, &weights, &carol, &other, peer, dealt)?;
+        let Lot { number, carol, other, peer, seat, helper, .. } = lot;
+        let states = &mut self.states;
+        let outcome = run_step(program, batch, rows, states, &weights, &carol, &other, peer, seat, helper)?;
         let (offline, online) = (nanos(outcome.offline), nanos(outcome.times.iter().sum()));
         core.reached(Point::Stepped);
         if let Some((index, _)) = spec.disclosure(at) {
@@ -203,8 +206,9 @@ fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), Sto
     Ok(())
 }
 
-/// Adds what the links carried in training or extraction to the run's account.
-pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Option<&mut dyn Link>) {
+/// Adds what the links carried in training or extraction to the run's account; what carol or the helper was shown is in bob's, with
+/// alice's message, which is as long as his.
+pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, beside: [Option<&mut dyn Link>; 2]) {
     let (mut rounds, mut online, mut offline) = (0, 0, 0);
     for ((phase, _), c) in peer.meter().take() {
         match phase {
@@ -216,9 +220,17 @@ pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, dealt: Optio
             LinkPhase::Control => {}
         }
     }
-    if let Some(link) = dealt {
-        let taken = link.meter().take();
-        offline += taken.iter().filter(|((p, _), _)| *p == LinkPhase::Offline).map(|(_, c)| c.received).sum::<u64>();
+    for link in beside.into_iter().flatten() {
+        for ((phase, _), c) in link.meter().take() {
+            match phase {
+                LinkPhase::Online => {
+                    rounds += c.rounds;
+                    online += 2 * c.sent + c.received;
+                }
+                LinkPhase::Offline => offline += c.received,
+                LinkPhase::Control => {}
+            }
+        }
     }
     run.count(|n| {
         let m = &mut n.measured;

@@ -17,9 +17,9 @@ use trefoil_nn::compile::{CompileOptions, Compiled, compile};
 use trefoil_nn::graph::{Array, Graph, Layer, Node, Post};
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::control::{Ahead, Grant, InputEncoding, Manifest, ModelInfo};
-use trefoil_proto::{Cluster, Identity, Transport};
+use trefoil_proto::{Cluster, Identity, Transport, cluster};
 use trefoil_server::probe::Probe;
-use trefoil_server::{Server, ServerConfig, StoreKey};
+use trefoil_server::{Helper, HelperConfig, Server, ServerConfig, StoreKey};
 
 pub struct Trial {
     pub dir: TempDir,
@@ -27,6 +27,7 @@ pub struct Trial {
     pub servers: BTreeMap<Party, Server>,
     pub probes: BTreeMap<Party, Arc<dyn Probe>>,
     pub network: Option<Network>,
+    pub helper: Option<Helper>,
 }
 
 const CLIENTS: [&str; 3] = ["owner", "ann", "bert"];
@@ -42,6 +43,26 @@ impl Trial {
         Party::ALL.iter().for_each(|p| trial.launch(*p));
         trial.wait();
         trial
+    }
+
+    /// Four servers: the helper is up as well.
+    pub fn with_helper(transport: Transport, settings: &str) -> Self {
+        let mut trial = Self::new(transport, settings);
+        let identity = Identity::generate("helper", 100).unwrap();
+        identity.write(trial.dir.path(), false).unwrap();
+        let address = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+        let certificate = (transport == Transport::Tls).then(|| identity.fingerprint());
+        trial.cluster.helper = Some(cluster::Server { address, certificate });
+        Party::ALL.iter().for_each(|p| trial.launch(*p));
+        trial.launch_helper();
+        trial.wait();
+        trial
+    }
+
+    pub fn launch_helper(&mut self) {
+        let identity = Some(Identity::load(self.dir.path(), "helper").unwrap());
+        let config = HelperConfig { cluster: self.cluster.clone(), identity, network: self.network };
+        self.helper = Some(Helper::start(config).unwrap());
     }
 
     /// A cluster whose servers have not started.
@@ -68,7 +89,7 @@ impl Trial {
             text += &format!("[[client]]\nname = \"{name}\"\nroles = {roles}\n{}", pin(name));
         }
         let cluster = text.parse().unwrap();
-        Self { dir, cluster, servers: BTreeMap::new(), probes: BTreeMap::new(), network: None }
+        Self { dir, cluster, servers: BTreeMap::new(), probes: BTreeMap::new(), network: None, helper: None }
     }
 
     pub fn launch(&mut self, party: Party) {

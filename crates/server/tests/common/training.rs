@@ -7,7 +7,7 @@ use trefoil_client::{
     Publication, RowRange, RunSpec, RunStatus, Stage, When,
 };
 use trefoil_mpc::ideal;
-use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Shown, Step, WeightSpec, Window};
 use trefoil_nn::graph::Post;
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_proto::control::{Grant, Manifest};
@@ -82,6 +82,29 @@ pub fn step_with_dropout() -> Program {
         Op::Truncate { x: 22, shift: 26 },
         Op::Add { x: 3, y: 23 },
         Op::Store { slot: 0, x: 24 },
+    ]);
+    program(states(), 1, ops)
+}
+
+/// The same, where one server computes the likelihoods of features as if they were logits: the loss counts -ln p of all.
+pub fn step_showing(shown: Shown) -> Program {
+    let mut ops = forward(1);
+    ops.pop();
+    ops.extend([
+        Op::Reshape { x: 3, shape: vec![FEATURES] },
+        Op::Open { x: 17 },
+        Op::Product { x: 1, y: 18, map: Bilinear::Elementwise },
+        Op::Likelihoods { x: 19, shift: 16, shown },
+        Op::Slice { x: 20, axis: 0, start: 1, len: 1 },
+        Op::Sum { x: 21, keep: 0, batch: true },
+        Op::Add { x: 16, y: 22 },
+        Op::Store { slot: 1, x: 23 },
+        Op::Product { x: 1, y: 10, map: Bilinear::DenseWeights },
+        Op::Rate { x: 25, rate: 0, extra: 10 },
+        Op::Open { x: 26 },
+        Op::Truncate { x: 27, shift: 26 },
+        Op::Add { x: 3, y: 28 },
+        Op::Store { slot: 0, x: 29 },
     ]);
     program(states(), 1, ops)
 }

@@ -3,11 +3,13 @@
 use std::thread;
 
 use trefoil_mpc::masked::Role;
+use trefoil_mpc::masked::helper::help;
 use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks, open_rows, pick_rows};
 use trefoil_mpc::masked::shuffle::{deal_shuffle, shuffle_at_alice, shuffle_at_bob};
-use trefoil_mpc::masked::training::{Batch, deal_step, evaluate_step, prepare_step, run_step};
+use trefoil_mpc::masked::training::{Batch, Seat, evaluate_step, prepare_step, run_step, serve_step};
 
 use super::*;
+use trefoil_mpc::program::{Op, Shown};
 
 /// A data set as the three parties hold it.
 pub struct SharedRows {
@@ -65,7 +67,7 @@ impl World {
     ) -> Result<(Metered, Metered), MpcError> {
         let [ac, aab, bc, bab, ca, cb] = self.sources();
         let words = xa.len();
-        let Links { alice, bob, carol, dealt } = links;
+        let Links { alice, bob, carol, dealt, .. } = links;
         thread::scope(|s| {
             let carol = s.spawn(|| {
                 deal_shuffle(words, width, &ca, &cb, carol.as_mut())?;
@@ -125,29 +127,54 @@ impl World {
         let xa = pick_rows(&rows.alice.delta, size, indices)?;
         let xb = pick_rows(&rows.bob.delta, size, indices)?;
         let in_step = self.in_step;
-        let evaluator =
-            |batch, x, states: &mut [Words], weights, carol: &Source, peer: &Source, link: &mut dyn Link, dealt| {
-                if in_step {
-                    return run_step(program, batch, x, states, weights, carol, peer, link, dealt);
+        let evaluator = |batch,
+                         x,
+                         states: &mut [Words],
+                         weights,
+                         carol: &Source,
+                         peer: &Source,
+                         link: &mut dyn Link,
+                         seat: Seat,
+                         helper: &mut dyn Link| {
+            if in_step {
+                return run_step(program, batch, x, states, weights, carol, peer, link, seat, Some(helper));
+            }
+            let (material, to_carol): (_, Option<&mut dyn Link>) = match seat {
+                Seat::Alice(shown) => {
+                    let material = prepare_step(program, batch, weights, carol, peer, link, None)?;
+                    (material, shown.map(|link| -> &mut dyn Link { link }))
                 }
-                let material = prepare_step(program, batch, weights, carol, peer, link, dealt)?;
-                evaluate_step(program, x, states, weights, material, link)
+                Seat::Bob(dealt) => {
+                    let material = prepare_step(program, batch, weights, carol, peer, link, Some(&mut *dealt))?;
+                    (material, Some(dealt))
+                }
             };
-        let Links { alice, bob, carol, dealt } = links;
+            evaluate_step(program, x, states, weights, material, link, [to_carol, Some(helper)])
+        };
+        let asked =
+            program.steps.iter().filter(|s| matches!(s.op, Op::Likelihoods { shown: Shown::Helper, .. })).count();
+        let Links { alice, bob, carol, dealt, shown, seen, asking: [asking_a, asking_b], helper: [to_a, to_b] } = links;
         let SharedStates { alice: states_a, bob: states_b } = states;
-        let (alice, bob, online, offline) = thread::scope(|s| {
+        let (alice, bob, online, (offline, seen)) = thread::scope(|s| {
+            let helper = s.spawn(|| (0..asked).try_for_each(|_| help(to_a.as_mut(), to_b.as_mut())));
             let carol = s.spawn(|| {
-                deal_step(program, batch_c, &model.carol, &ca, &cb, carol.as_mut())?;
-                Ok(carol.meter().take())
+                serve_step(program, batch_c, &model.carol, [&ca, &cb], [seen.as_mut(), carol.as_mut()], !in_step)?;
+                Ok((carol.meter().take(), seen.meter().take()))
             });
             let alice = s.spawn(|| {
-                let out = evaluator(batch_a, xa, states_a, &model.alice, &ac, &aab, alice.as_mut(), None)?;
+                let seat = Seat::Alice(Some(shown.as_mut()));
+                let (link, helper) = (alice.as_mut(), asking_a.as_mut());
+                let out = evaluator(batch_a, xa, states_a, &model.alice, &ac, &aab, link, seat, helper)?;
                 Ok((out, alice.meter().take()))
             });
-            let bob = evaluator(batch_b, xb, states_b, &model.bob, &bc, &bab, bob.as_mut(), Some(dealt.as_mut()))?;
+            let seat = Seat::Bob(dealt.as_mut());
+            let (link, to_helper) = (bob.as_mut(), asking_b.as_mut());
+            let bob = evaluator(batch_b, xb, states_b, &model.bob, &bc, &bab, link, seat, to_helper)?;
             let (alice, online) = join(alice)?;
+            join(helper)?;
             Ok::<_, MpcError>((alice, bob, online, join(carol)?))
         })?;
-        Ok(Answer { alice, bob, online, offline })
+        let asking = [asking_a.meter().take(), asking_b.meter().take()];
+        Ok(Answer { alice, bob, online, offline, seen, asking })
     }
 }

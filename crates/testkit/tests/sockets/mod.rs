@@ -23,11 +23,16 @@ fn connected(caller: &Security, called: &Security, name: &str) -> (Connection, C
 fn links(security: impl Fn(&str) -> Security) -> Links {
     let (bob, alice) = connected(&security("bob"), &security("alice"), "alice");
     let (carol, dealt) = connected(&security("carol"), &security("bob"), "bob");
-    let mut links = Links { alice: alice.link, bob: bob.link, carol: carol.link, dealt: dealt.link };
-    for l in [&mut links.alice, &mut links.bob, &mut links.carol, &mut links.dealt] {
-        l.set_timeout(Some(LIMIT));
-    }
-    links
+    let (seen, shown) = connected(&security("carol"), &security("alice"), "alice");
+    let [(asking_a, helper_a), (asking_b, helper_b)] =
+        ["alice", "bob"].map(|name| connected(&security(name), &security("helper"), "helper"));
+    let end = |mut connection: Connection| {
+        connection.link.set_timeout(Some(LIMIT));
+        connection.link
+    };
+    let [alice, bob, carol, dealt, shown, seen] = [alice, bob, carol, dealt, shown, seen].map(end);
+    let (asking, helper) = ([asking_a, asking_b].map(end), [helper_a, helper_b].map(end));
+    Links { alice, bob, carol, dealt, shown, seen, asking, helper }
 }
 
 /// Links over TCP.
@@ -37,7 +42,7 @@ pub fn tcp() -> Links {
 
 /// Links over TLS.
 pub fn tls() -> Links {
-    let identities = ["alice", "bob", "carol"].map(|name| Identity::generate(name, 2).unwrap());
+    let identities = ["alice", "bob", "carol", "helper"].map(|name| Identity::generate(name, 2).unwrap());
     let trusted: Vec<_> = identities.iter().map(|i| (i.name().to_owned(), i.fingerprint())).collect();
     links(|name| {
         Security::Tls(Tls::new(identities.iter().find(|i| i.name() == name).unwrap(), trusted.clone()).unwrap())

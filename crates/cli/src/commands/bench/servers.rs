@@ -29,6 +29,7 @@ pub(super) fn measure(case: &Case, args: &Args, transport: Transport, bar: &Prog
         pool_mb: POOL_MB,
         network: args.network,
         clients: Vec::new(),
+        helper: false,
     })?;
     let mut owner = trial.client("owner")?;
     let live = case.manifest("live", 0);

@@ -155,7 +155,8 @@ fn servers(
     bar: &ProgressBar,
 ) -> anyhow::Result<(Vec<Step>, u64)> {
     let (pool_mb, network) = (256, args.network);
-    let options = TrialOptions { transport, lanes: 1, keep: None, pool_mb, network, clients: Vec::new() };
+    let options =
+        TrialOptions { transport, lanes: 1, keep: None, pool_mb, network, clients: Vec::new(), helper: false };
     let trial = Trial::start(&options)?;
     let link = network.unwrap_or(Network::LOOPBACK);
     let records = records(net, STEPS * batch as usize)?;

@@ -9,7 +9,7 @@ use trefoil_link::{Meter, Network, Phase};
 use trefoil_mpc::masked::Role;
 use trefoil_mpc::masked::input::{alice_share, bob_share};
 use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks, open_rows};
-use trefoil_mpc::masked::training::{Batch, deal_step, evaluate_step, prepare_step, run_step};
+use trefoil_mpc::masked::training::{Batch, Seat, deal_step, evaluate_step, prepare_step, run_step};
 use trefoil_nn::lower::{FRACTION_BITS, encode};
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_ring::Words;
@@ -111,10 +111,10 @@ impl Trainer {
                 t.spawn(move || deal_step(program, batch_c, &h.carol, &s.alice_carol, &s.bob_carol, carol.as_mut()));
             let other = t.spawn(move || {
                 let (own, both) = (&s.alice_carol, &s.alice_bob);
-                run_step(program, batch_a, a.delta, sa, &h.alice, own, both, alice.as_mut(), None)
+                run_step(program, batch_a, a.delta, sa, &h.alice, own, both, alice.as_mut(), Seat::Alice(None), None)
             });
             let (own, both) = (&s.bob_carol, &s.alice_bob);
-            run_step(program, batch_b, b.delta, sb, &h.bob, own, both, bob.as_mut(), Some(dealt.as_mut()))?;
+            run_step(program, batch_b, b.delta, sb, &h.bob, own, both, bob.as_mut(), Seat::Bob(dealt.as_mut()), None)?;
             join(dealing)??;
             join(other)??;
             Ok::<_, anyhow::Error>(())
@@ -149,8 +149,8 @@ impl Trainer {
         let began = Instant::now();
         thread::scope(|t| {
             let link = alice.as_mut();
-            let other = t.spawn(move || evaluate_step(program, a.delta, sa, &h.alice, for_alice, link));
-            evaluate_step(program, b.delta, sb, &h.bob, for_bob, bob.as_mut())?;
+            let other = t.spawn(move || evaluate_step(program, a.delta, sa, &h.alice, for_alice, link, [None, None]));
+            evaluate_step(program, b.delta, sb, &h.bob, for_bob, bob.as_mut(), [None, None])?;
             join(other)??;
             Ok::<_, anyhow::Error>(())
         })?;

@@ -4,7 +4,7 @@ use trefoil_link::{Link, Phase};
 use trefoil_prg::{Purpose, Source};
 use trefoil_ring::Words;
 
-use super::super::online::forwarded;
+use super::super::online::{forwarded, shorter};
 use super::{At, Dealing, Draw, fill, next, no_peer};
 use crate::error::MpcError;
 
@@ -13,12 +13,14 @@ pub(crate) struct AliceDealing<'a> {
     carol: &'a Source,
     /// None where the program publishes nothing.
     bob: Option<&'a mut dyn Link>,
+    /// None where the program shows carol nothing, and where everything is prepared first.
+    to_carol: Option<&'a mut dyn Link>,
     step: usize,
 }
 
 impl<'a> AliceDealing<'a> {
-    pub(crate) fn new(carol: &'a Source, bob: Option<&'a mut dyn Link>) -> Self {
-        Self { carol, bob, step: 0 }
+    pub(crate) fn new(carol: &'a Source, bob: Option<&'a mut dyn Link>, to_carol: Option<&'a mut dyn Link>) -> Self {
+        Self { carol, bob, to_carol, step: 0 }
     }
 }
 
@@ -30,6 +32,10 @@ impl Dealing for AliceDealing<'_> {
         if let Some(bob) = &mut self.bob {
             bob.meter().enter(Phase::Offline, step);
         }
+    }
+
+    fn shown(&mut self) -> Option<&mut dyn Link> {
+        shorter(&mut self.to_carol)
     }
 
     fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {

@@ -55,6 +55,10 @@ impl Dealing for BobDealing<'_> {
         }
     }
 
+    fn shown(&mut self) -> Option<&mut dyn Link> {
+        Some(&mut *self.link)
+    }
+
     fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
         Ok(Draw { alice: None, bob: Some(at.stream(self.carol, purpose)?) })
     }

@@ -10,6 +10,7 @@ mod bob;
 mod counting;
 mod producer;
 
+use trefoil_link::Link;
 use trefoil_prg::{Address, Purpose, Source, Stream};
 use trefoil_ring::Words;
 
@@ -120,6 +121,11 @@ pub(crate) trait Dealing {
         out: &mut Words,
         value: impl FnOnce(&mut [u64]),
     ) -> Result<(), MpcError>;
+
+    /// This party's end of the link that a program takes which shows carol likelihoods: to carol, at carol to bob.
+    fn shown(&mut self) -> Option<&mut dyn Link> {
+        None
+    }
 
     /// Room for `n` words of material at a party that keeps it.
     fn room(n: usize) -> Words {

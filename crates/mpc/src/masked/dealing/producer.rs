@@ -101,6 +101,10 @@ impl Dealing for Producer<'_> {
         self.link.meter().enter(Phase::Offline, step);
     }
 
+    fn shown(&mut self) -> Option<&mut dyn Link> {
+        Some(&mut *self.link)
+    }
+
     fn open_mask(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError> {
         Ok(Draw { alice: Some(at.stream(self.alice, purpose)?), bob: Some(at.stream(self.bob, purpose)?) })
     }

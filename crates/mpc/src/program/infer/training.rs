@@ -2,11 +2,10 @@
 
 use super::*;
 use crate::masked::TABLE;
+use crate::program::MAX_CLASSES;
 
 /// Most knots of a piecewise polynomial.
 const MAX_KNOTS: usize = 64;
-/// Most classes whose likelihoods one server may compute.
-const MAX_CLASSES: usize = 1 << 12;
 
 impl Known<'_> {
     pub(super) fn result_in_training(&self, index: usize, op: &Op) -> Result<ValueInfo, String> {
@@ -124,14 +123,14 @@ impl Known<'_> {
                 }
                 Ok(v.clone())
             }
-            Op::Likelihoods { x, shift } => {
+            Op::Likelihoods { x, shift, .. } => {
                 let v = self.of_form(*x, Form::Additive)?;
                 let f = self.program.fraction_bits;
                 let [n] = v.shape[..] else { return Err(format!("likelihoods of shape {:?}", v.shape)) };
                 if v.rows != Rows::Each || !(2..=MAX_CLASSES).contains(&n) {
                     return Err(format!("likelihoods of {n} classes, {:?}: 2 to {MAX_CLASSES} of each row", v.rows));
                 }
-                // Finer than that, alice would be shown the coins that earlier truncations tossed.
+                // Finer than that, the server would be shown the coins that earlier truncations tossed.
                 if v.scale.checked_sub(*shift).is_none_or(|left| left > f) {
                     return Err(format!("shift {shift} at scale {}: at most {f} fraction bits are shown", v.scale));
                 }
