@@ -4,6 +4,20 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// What has not happened after this will not: far more than a loaded machine needs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+
+/// Waits until something holds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A call of the binary.
 pub(crate) fn trefoil(args: &[&str]) -> Command {
@@ -74,7 +88,7 @@ impl Servers {
     pub(crate) fn launch(&mut self, party: &str) {
         let at = |suffix: &str| self.dir.path().join(format!("{party}{suffix}"));
         let log = std::fs::OpenOptions::new().append(true).create(true).open(at(".log")).unwrap();
-        let mut child = trefoil(&["server", "--party", party, "--log", "debug"])
+        let mut child = trefoil(&["server", "--party", party, "--log", "debug", "--silence", "3600"])
             .arg("--config")
             .arg(self.dir.path().join("cluster.toml"))
             .arg("--identity")
@@ -125,14 +139,15 @@ impl Servers {
     pub(crate) fn settled(&self, who: &str, args: &[&str]) -> String {
         let all = self.with(who, args);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        for _ in 0..100 {
+        let until = Instant::now() + LIMIT;
+        loop {
             let out = trefoil(&all).output().unwrap();
             if out.status.success() {
                 return text(&out.stdout);
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(Instant::now() < until, "{}", words(&all, &out));
+            std::thread::sleep(Duration::from_millis(100));
         }
-        run(&all)
     }
 
     /// Runs as `who` to failure.

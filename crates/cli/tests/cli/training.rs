@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{Servers, fails, run, trefoil, write_npy};
+use crate::common::{Servers, eventually, fails, run, trefoil, write_npy};
 
 const TINY: &str = "name = \"tiny\"\n\
     [model]\ninput = [28, 28, 1]\n\
@@ -174,14 +174,11 @@ fn owners_agree_on_a_cluster() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let training = trefoil(&args).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let runs = |who: &str| lines(&s.settled(who, &["runs", "--json"]))[0].clone();
-    let mut listed = runs("owner");
-    for _ in 0..100 {
-        if listed[0]["missing"].as_array().is_some_and(|m| m.len() == 2) {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+    let mut listed = Value::Null;
+    eventually("the run is listed", || {
         listed = runs("owner");
-    }
+        listed[0]["missing"].as_array().is_some_and(|m| m.len() == 2)
+    });
     assert_eq!((&listed[0]["state"], listed[0]["steps_done"].as_u64()), (&Value::from("waiting"), Some(0)));
     s.fails("client", &["agree", "risk"], "nobody is there to be asked");
     let said = s.run("client", &["agree", "risk", "--yes"]);

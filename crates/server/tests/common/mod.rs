@@ -29,6 +29,9 @@ pub struct Trial {
     pub network: Option<Network>,
 }
 
+/// What has not happened after this will not: far more than a loaded machine needs.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
 const CLIENTS: [&str; 3] = ["owner", "ann", "bert"];
 
 fn free_port() -> u16 {
@@ -80,7 +83,7 @@ impl Trial {
             store: self.store(party),
             key: StoreKey::from_seed(Seed::from_bytes([party as u8 + 1; 32])),
             pool_bytes: 1 << 28,
-            silence: Duration::from_secs(20),
+            silence: LIMIT,
             network: self.network,
             probe: self.probes.get(&party).cloned(),
         };
@@ -88,7 +91,7 @@ impl Trial {
     }
 
     pub fn stop(&mut self, party: Party) {
-        self.servers.remove(&party).unwrap().drain(Duration::from_secs(5));
+        self.servers.remove(&party).unwrap().drain(LIMIT);
     }
 
     pub fn store(&self, party: Party) -> std::path::PathBuf {
@@ -97,7 +100,7 @@ impl Trial {
 
     pub fn wait(&self) {
         for (party, s) in &self.servers {
-            assert!(s.wait_connected(Duration::from_secs(20)), "{party} is not connected");
+            assert!(s.wait_connected(LIMIT), "{party} is not connected");
         }
     }
 
@@ -170,7 +173,7 @@ pub fn compare(graph: &Graph, batch: usize, x: &[f32], logits: &[f32]) {
 }
 
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + LIMIT;
     while !holds() {
         assert!(Instant::now() < until, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
