@@ -4,6 +4,8 @@
 
 mod common;
 mod plain;
+mod reveals;
 mod served;
 mod sets;
+mod tapped;
 mod training;
