@@ -79,10 +79,13 @@ impl Tap {
         let mut out = vec![];
         for c in self.opened(|o| matches!(o, Opening::Lane { party, .. } if party == caller)) {
             let frames = c.lock().unwrap();
-            // Tags below hold dealt values that are passed on, and rows on their way to be shuffled.
+            // Tags below are those of rows on their way to be shuffled; each step's last is that of what is dealt and passed
+            // on.
             let steps = |called| {
-                let of_steps =
-                    |f: &&Frame| f.called == called && (0x1000..tag::OPENING).contains(&f.tag) && !f.payload.is_empty();
+                let of_steps = |f: &&Frame| {
+                    let step = (0x1000..tag::OPENING).contains(&f.tag) && f.tag & 0xfff != 0xfff;
+                    f.called == called && step && !f.payload.is_empty()
+                };
                 frames.iter().filter(of_steps).map(|f| (f.tag, f.payload.len())).collect::<Vec<_>>()
             };
             let mut own = steps(false);
