@@ -3,12 +3,14 @@
 
 mod cluster;
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cluster::{LIMIT, PATIENT, Processes, check, compare, compiled, eventually, inputs, manifest, network, party};
 use cluster::{recovers, share, within};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use trefoil_mpc::Reveal;
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
@@ -19,6 +21,40 @@ use trefoil_testkit::Random;
 #[ignore = "the body of the other tests' servers"]
 fn party_process() {
     party::run();
+}
+
+const HOLDER: &str = "TREFOIL_TEST_HOLDER";
+
+#[test]
+#[ignore = "started and killed by another test"]
+fn holder() {
+    if std::env::var_os(HOLDER).is_none() {
+        println!("skipped: another test starts this one and kills it");
+        return;
+    }
+    let processes = Processes::start(Transport::Tcp, "lanes = 1", PATIENT);
+    println!("\nservers {:?}", processes.ids());
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn servers_end_with_whoever_started_them() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "holder", "--ignored", "--nocapture"]).env(HOLDER, "1").stdout(Stdio::piped());
+        let mut holder = command.spawn().unwrap();
+        let lines = BufReader::new(holder.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let ids = lines.filter_map(|l| l.strip_prefix("servers ").map(str::to_owned)).next().unwrap();
+        let ids: Vec<&str> = ids.trim_matches(['[', ']']).split(", ").collect();
+        assert_eq!(ids.len(), 3);
+        kill_process(Pid::from_child(&holder), signal).unwrap();
+        holder.wait().unwrap();
+        // One that nobody waits for stays as a zombie.
+        let ended = |id: &&str| std::fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |s| s.contains(") Z"));
+        eventually("its servers end", || ids.iter().all(ended));
+    }
 }
 
 /// How often each party has said in its log that a lane, or the session with carol, ended.

@@ -66,7 +66,8 @@ impl Processes {
         if let Some(crash) = crash {
             command.env(party::CRASH, crash);
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        // It ends when this process does, however that comes about: its standard input closes then.
+        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
         self.children.insert(party, command.spawn().unwrap());
         let address = self.trial.cluster.party(party).address.as_str().to_owned();
         // One that is to die may have done so before it is called.
@@ -112,6 +113,11 @@ impl Processes {
     pub fn kill(&mut self, party: Party) {
         self.signal(party, Signal::KILL);
         self.ended(party);
+    }
+
+    /// The processes' ids.
+    pub fn ids(&self) -> Vec<u32> {
+        self.children.values().map(Child::id).collect()
     }
 
     pub fn alive(&mut self, party: Party) -> bool {
