@@ -80,6 +80,42 @@ fn wrong_descriptions_are_told_in_one_line() {
     fails(&["train", dir.path().join("none.toml").to_str().unwrap(), "--dry-run"], "none.toml");
 }
 
+#[test]
+fn damaged_descriptions_are_understood_or_told_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let whole = format!("{TINY}[privacy]\nlikelihoods = \"alice\"\n[quick]\nrows = 50\n");
+    let mut state = 1_u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % n
+    };
+    let mut understood = 0;
+    for kind in 0..60 {
+        let mut lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+        let (a, b) = (below(lines.len()), below(lines.len()));
+        match kind % 4 {
+            0 => drop(lines.remove(a)),
+            1 => lines.swap(a, b),
+            2 => lines.insert(a, lines[b].clone()),
+            _ => {
+                let at = below(lines[a].len());
+                let with = ["[", "]", "\"", "=", "{", "-", "\u{e9}", "\0", ",", "."][below(10)];
+                lines[a].replace_range(at..=at, with);
+            }
+        }
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let out = trefoil(&["train", file.to_str().unwrap(), "--dry-run", "--json"]).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        match out.status.code() {
+            Some(0) => understood += 1,
+            Some(1) => assert_eq!(said.lines().count(), 1, "{said}\n{}", lines.join("\n")),
+            code => panic!("{code:?}: {said}\n{}", lines.join("\n")),
+        }
+    }
+    assert!((5..55).contains(&understood), "{understood} of 60 understood");
+}
+
 /// The numbers of an .npy file.
 fn numbers(path: &Path) -> Vec<f32> {
     let bytes = std::fs::read(path).unwrap();
