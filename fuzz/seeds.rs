@@ -11,6 +11,8 @@ use trefoil_nn::graph::Post;
 use trefoil_proto::control::{
     Ahead, Command, Grant, InputEncoding, Manifest, ModelInfo, Opening, Refusal, Reply, Request, Status, Terms, encode,
 };
+use trefoil_proto::dataset::{Block, Content, Declaration, Part};
+use trefoil_proto::run::{Check, Disclosure, Order, Position, Resumed, RowRange, RunSpec, Training, When};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -66,6 +68,63 @@ fn programs() -> Vec<Program> {
     vec![program(vec![4, 4, 1], shapes, image), program(vec![2, 2, 1], vec![], local)]
 }
 
+/// A run on the declaration, with every kind of thing that one may have but a publication.
+fn run(declaration: &Declaration) -> RunSpec {
+    let states = vec![WeightSpec { name: "w".into(), shape: vec![2], scale: 16 }];
+    let program = |ops: Vec<Op>| {
+        let steps = ops.into_iter().map(|op| Step { layer: "l".into(), op }).collect();
+        Program { fraction_bits: 16, input_shape: vec![3], weights: vec![], states: states.clone(), rates: 0, steps }
+    };
+    let learn = || program(vec![Op::Rows, Op::State { slot: 0 }, Op::Store { slot: 0, x: 1 }]);
+    let show = program(vec![Op::Rows, Op::State { slot: 0 }, Op::Reveal { x: 1, shift: 0 }]);
+    let reveal = |when| Disclosure { program: show.clone(), recipient: "eve".into(), purpose: "to see".into(), when };
+    RunSpec {
+        name: "run".into(),
+        owner: "owner".into(),
+        coordinator: "ann".into(),
+        set: 1,
+        declaration: declaration.hash(),
+        step: learn(),
+        rates: vec![],
+        training: RowRange { first: 0, end: 42 },
+        epochs: 3,
+        batch: 10,
+        order: Order::Fixed((0..40).collect()),
+        shuffle: false,
+        metrics: vec![0],
+        check: Some(Check { program: learn(), rows: RowRange { first: 42, end: 50 }, batch: 4 }),
+        reveals: vec![reveal(When::EachEpoch), reveal(When::AtEnd)],
+        publish: None,
+        checkpoint: 3,
+    }
+}
+
+/// What is said about data sets and runs.
+fn training() -> Vec<(u8, Vec<u8>)> {
+    let part = Part { owner: "ann".into(), block: 0, first: 0, end: 50 };
+    let block = Block { name: "b".into(), width: 3, content: Content::OneHot };
+    let declaration =
+        Declaration { name: "set".into(), rows: 50, fraction_bits: 16, blocks: vec![block], parts: vec![part] };
+    let spec = Box::new(run(&declaration));
+    let drawn = Box::new(RunSpec { order: Order::Drawn, shuffle: true, ..*spec.clone() });
+    let (id, hash, seed) = ([2; 16], declaration.hash(), || vec![3; 32].into());
+    let declare = Request::Declare { declaration: Box::new(declaration.clone()) };
+    let command = |t| encode(&Command::Training(Box::new(t)));
+    let resumed =
+        Resumed { seed: seed(), rows: Some(4), checkpoints: vec![Position::START], revealed: vec![], done: None };
+    vec![
+        (1, encode(&declare)),
+        (1, encode(&Request::Contribute { id, set: 1, declaration: hash, part: 0, seed: seed() })),
+        (1, encode(&Request::Train { id, spec: spec.clone(), seed: seed() })),
+        (1, encode(&Request::Train { id, spec: drawn, seed: seed() })),
+        (2, encode(&Reply::Spec(spec.clone()))),
+        (3, encode(&Command::Declare { epoch: 1, coordinator: "ann".into(), declaration: Box::new(declaration) })),
+        (3, command(Training::Stage { id, run: 5, hash, spec: Some(spec) })),
+        (3, command(Training::Begin { run: 5, at: Position::START, rows: 4, open: true, seeds: vec![seed(); 3] })),
+        (4, encode(&Status::Resumed(Box::new(resumed)))),
+    ]
+}
+
 fn control() -> Vec<Vec<u8>> {
     let window = Window { lo: 16, k: 32 };
     let mut all = vec![(0, encode(&Opening::Client { name: "ann".into() }))];
@@ -85,13 +144,17 @@ fn control() -> Vec<Vec<u8>> {
             ahead: vec![Ahead { batch: 1, reveal: Reveal::Label, count: 2 }],
         };
         all.push((5, encode(&manifest)));
-        all.push((1, encode(&Request::Share { id: [2; 16], manifest: Box::new(manifest.clone()), seed: vec![3; 32] })));
+        all.push((
+            1,
+            encode(&Request::Share { id: [2; 16], manifest: Box::new(manifest.clone()), seed: vec![3; 32].into() }),
+        ));
         let info = ModelInfo { epoch: 4, owner: "owner".into(), manifest, ready: 0 };
         all.push((2, encode(&Reply::Models(vec![info]))));
         let program = Some(Box::new((program, window)));
         let upload = Command::Upload { id: [1; 16], owner: "owner".into(), epoch: 4, manifest_hash: [5; 32], program };
         all.push((3, encode(&upload)));
     }
+    all.extend(training());
     all.push((6, [vec![1], vec![9; 96]].concat()));
     all.into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
 }

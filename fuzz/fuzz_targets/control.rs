@@ -13,7 +13,7 @@ use trefoil_mpc::program::{Program, Reveal, Window};
 use trefoil_proto::agreement::Hello;
 use trefoil_proto::control::{Command, Manifest, Opening, Reply, Request, Status, decode, encode};
 use trefoil_proto::dataset::{Block, Content, Declaration, Part, pieces};
-use trefoil_proto::run::{Phase, Position, RunSpec};
+use trefoil_proto::run::{Phase, Position, RunSpec, Training};
 
 /// Decodes; what decodes must survive being sent on.
 fn read<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) -> Option<T> {
@@ -92,16 +92,22 @@ fuzz_target!(|data: &[u8]| {
             Some(Request::Train { spec, .. }) => run(&spec, &small_set()),
             _ => {}
         },
-        2 => {
-            if let Some(Reply::Models(models)) = read(bytes) {
-                models.iter().for_each(|m| manifest(&m.manifest));
+        2 => match read(bytes) {
+            Some(Reply::Models(models)) => models.iter().for_each(|m| manifest(&m.manifest)),
+            Some(Reply::Sets(sets)) => sets.iter().for_each(|s| declaration(&s.declaration)),
+            Some(Reply::Spec(spec)) => run(&spec, &small_set()),
+            _ => {}
+        },
+        3 => match read(bytes) {
+            Some(Command::Upload { program: Some(p), .. }) => program(&p.0, p.1),
+            Some(Command::Declare { declaration: d, .. }) => declaration(&d),
+            Some(Command::Training(training)) => {
+                if let Training::Stage { spec: Some(spec), .. } = *training {
+                    run(&spec, &small_set());
+                }
             }
-        }
-        3 => {
-            if let Some(Command::Upload { program: Some(p), .. }) = read(bytes) {
-                program(&p.0, p.1);
-            }
-        }
+            _ => {}
+        },
         4 => drop(read::<Status>(bytes)),
         5 => {
             if let Some(m) = read::<Manifest>(bytes) {

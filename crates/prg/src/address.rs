@@ -114,6 +114,16 @@ impl Address {
     pub fn new(training_step: u32, wire: u32, part: u32, purpose: Purpose) -> Self {
         Self { training_step, wire, part, purpose }
     }
+
+    /// What is hashed of it.
+    fn block(&self) -> [u8; 13] {
+        let mut block = [0; 13];
+        block[..4].copy_from_slice(&self.training_step.to_le_bytes());
+        block[4..8].copy_from_slice(&self.wire.to_le_bytes());
+        block[8..12].copy_from_slice(&self.part.to_le_bytes());
+        block[12] = self.purpose as u8;
+        block
+    }
 }
 
 /// The full name of a draw, for ledgers: it says nothing about the values drawn.
@@ -195,19 +205,23 @@ impl Source {
         self.lot
     }
 
+    /// A number for the draw at `address` that is no other draw's: no secret, and the same for all pairs of the epoch and
+    /// lot. It uses nothing up.
+    pub fn public(&self, address: &Address) -> [u8; 32] {
+        let mut h = blake3::Hasher::new_derive_key("trefoil 2026 public number of a draw");
+        h.update(&self.epoch).update(&self.lot.to_le_bytes()).update(&address.block());
+        *h.finalize().as_bytes()
+    }
+
     /// The stream at `address`, which is thereby used up.
     pub fn draw(&self, address: Address) -> Stream {
+        let block = address.block();
         let Address { training_step, wire, part, purpose } = address;
         let (pair, epoch, lot) = (self.pair, self.epoch, self.lot);
         let id = DrawId { pair, epoch, lot, training_step, wire, part, purpose };
         if let Some(ledger) = &self.ledger {
             ledger.record(id.clone());
         }
-        let mut block = [0; 13];
-        block[..4].copy_from_slice(&training_step.to_le_bytes());
-        block[4..8].copy_from_slice(&wire.to_le_bytes());
-        block[8..12].copy_from_slice(&part.to_le_bytes());
-        block[12] = purpose as u8;
         let mut hash = blake3::keyed_hash(self.key.expose(), &block);
         let stream = Stream::new(*hash.as_bytes());
         hash.zeroize();
@@ -241,6 +255,25 @@ mod tests {
             &Source::new(&Seed::from_bytes([2; 32]), Pair::AliceCarol, [0; 32], 5),
             Address::new(0, 0, 0, Purpose::Lambda),
         );
+    }
+
+    #[test]
+    fn public_numbers_are_of_epoch_lot_and_address_alone() {
+        let source = |seed: u8, pair, epoch, lot| Source::new(&Seed::from_bytes([seed; 32]), pair, [epoch; 32], lot);
+        let at = |step, wire, part, purpose| Address::new(step, wire, part, purpose);
+        let base = source(1, Pair::AliceCarol, 0, 5).public(&at(0, 0, 0, Purpose::KeyRoot));
+        assert_eq!(base, source(2, Pair::BobCarol, 0, 5).public(&at(0, 0, 0, Purpose::KeyRoot)));
+        let mut seen = HashSet::from([base]);
+        for (epoch, lot, address) in [
+            (1, 5, at(0, 0, 0, Purpose::KeyRoot)),
+            (0, 6, at(0, 0, 0, Purpose::KeyRoot)),
+            (0, 5, at(1, 0, 0, Purpose::KeyRoot)),
+            (0, 5, at(0, 1, 0, Purpose::KeyRoot)),
+            (0, 5, at(0, 0, 1, Purpose::KeyRoot)),
+            (0, 5, at(0, 0, 0, Purpose::Lambda)),
+        ] {
+            assert!(seen.insert(source(1, Pair::AliceCarol, epoch, lot).public(&address)));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use common::{Trial, check, compiled, eventually, manifest, network};
+use common::{LIMIT, Trial, check, compiled, eventually, manifest, network};
 use trefoil_link::Link;
 use trefoil_mpc::Reveal;
 use trefoil_mpc::masked::input::bob_share;
@@ -15,8 +15,6 @@ use trefoil_proto::Transport;
 use trefoil_proto::control::{Ahead, MAX_CONTROL, Opening, Refusal, Reply, Request, decode, encode, tag};
 use trefoil_server::probe::{Point, Probe};
 use trefoil_transport::{Security, connect};
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Holds bob where a model is staged until both uploads are there.
 struct Meet(Barrier);

@@ -174,23 +174,26 @@ fn two_runs_go_on_at_once_beside_predictions() {
     owner.share(&common::manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
     let model = ann.model("m").unwrap();
     for name in ["one", "two"] {
-        let spec = spec(&mut owner, name, 60);
+        let spec = spec(&mut owner, name, 2000);
         owner.train(&spec, &initial()).unwrap();
         said(owner.train(&spec, &initial()), "drop it first");
     }
     for name in ["one", "two"] {
         agree(&mut [&mut ann, &mut bert], name);
     }
-    let mut both = false;
-    for i in 0..20 {
-        common::check(&mut ann, &model, &graph, 2, i);
-        both |= ann.runs().unwrap().iter().all(|r| r.stage == Stage::Running && r.done > 0);
-    }
-    assert!(both, "one after the other");
-    let want = ideal(&spec(&mut owner, "one", 60), 60);
+    let mut seed = 0;
+    eventually("both go on", || {
+        common::check(&mut ann, &model, &graph, 2, seed);
+        seed += 1;
+        let runs = ann.runs().unwrap();
+        assert!(runs.iter().all(|r| r.stage != Stage::Done), "one after the other");
+        runs.iter().all(|r| r.done > 0)
+    });
     for name in ["one", "two"] {
-        finished(&mut owner, name);
-        close(&shown(&mut owner, name, 1)[0], &want.weights, 100);
+        owner.stop(name).unwrap();
+        let over = finished(&mut owner, name);
+        let want = ideal(&spec(&mut owner, name, 2000), over.at.epoch);
+        close(&shown(&mut owner, name, 1)[0], &want.weights, 200);
     }
 }
 

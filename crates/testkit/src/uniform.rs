@@ -93,6 +93,22 @@ impl Samples {
         self.columns.iter_mut().zip(words).for_each(|(c, w)| c.push(*w));
     }
 
+    /// The same words without the bits that fill up frames: of the positions' high bits, exactly `bits` are never set.
+    ///
+    /// # Panics
+    ///
+    /// If others are never set, or some of those are.
+    pub fn unpadded(mut self, bits: u32) -> Self {
+        let mut unset = 0;
+        for (place, column) in self.places.iter_mut().zip(&self.columns) {
+            let used = 64 - column.iter().fold(0, |all, w| all | w).leading_zeros();
+            unset += place.width - used;
+            place.width = used;
+        }
+        assert_eq!(unset, bits, "high bits that are never set");
+        self
+    }
+
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
         self.reference.len()

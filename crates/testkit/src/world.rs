@@ -183,7 +183,7 @@ impl World {
         self
     }
 
-    /// From now on every server's draw is seen, and may be replaced, by `interceptor`.
+    /// From now on every draw, of servers and owners, is seen, and may be replaced, by `interceptor`.
     pub fn intercept(&mut self, interceptor: Arc<dyn Interceptor>) {
         self.interceptor = Some(interceptor);
     }
@@ -241,7 +241,8 @@ impl World {
     pub fn split(&mut self, values: &[u64]) -> (Words, Words) {
         self.split += 1;
         let owner = self.owner.derive("owner", &self.split.to_le_bytes());
-        let source = Source::new(&owner, Pair::OwnerAlice, self.epoch, self.split);
+        let source =
+            Source::new(&owner, Pair::OwnerAlice, self.epoch, self.split).with_interceptor(self.interceptor.clone());
         let mut a = Words::zeros(values.len());
         source.draw(Address::new(0, 0, 0, Purpose::Share)).fill(&mut a);
         let b: Vec<u64> = values.iter().zip(a.iter()).map(|(v, a)| v.wrapping_sub(*a)).collect();
@@ -264,6 +265,16 @@ impl World {
                 );
             }
         }
+        self.open_weights_over(program, (to_alice, to_bob), links)
+    }
+
+    /// Opens a model's weights of which these are alice's and bob's shares.
+    pub fn open_weights_over(
+        &mut self,
+        program: &Program,
+        (to_alice, to_bob): (Vec<Tensor>, Vec<Tensor>),
+        links: &mut Links,
+    ) -> Result<Shared, MpcError> {
         let [ac, _, bc, _, ca, cb] = self.sources();
         thread::scope(|s| {
             let alice = s.spawn(|| open_weights(Role::A, program, to_alice, &ac, links.alice.as_mut()));

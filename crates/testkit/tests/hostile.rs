@@ -6,8 +6,8 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::wire::{CLOSED, Wire};
-use cluster::{Processes, check, compiled, eventually, manifest, network, party, recovers, share};
+use cluster::wire::Wire;
+use cluster::{PATIENT, Processes, check, compiled, eventually, manifest, network, party, recovers, share};
 use trefoil_client::{Client, ModelInfo};
 use trefoil_link::frame::encode as frame;
 use trefoil_mpc::Compare;
@@ -36,7 +36,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let processes = Processes::start(Transport::Tcp, "lanes = 2", Duration::from_secs(20));
+        let processes = Processes::start(Transport::Tcp, "lanes = 2", PATIENT);
         let graph = network(1);
         let model = share(&processes, &graph);
         let ann = processes.client("ann");
@@ -132,7 +132,6 @@ fn silent_connections_are_closed_and_disturb_nobody() {
     stage.serves();
     // More than a server holds: the last are refused, and it serves again when the silent ones have been closed.
     let flood: Vec<Wire> = (0..1500).map(|_| Wire::open(&addresses[0])).collect();
-    std::thread::sleep(CLOSED);
     for (i, wire) in silent.into_iter().chain(flood).enumerate() {
         wire.hangs_up(&format!("silent connection {i}"));
     }
@@ -195,14 +194,21 @@ fn an_id_of_somebody_else_gives_nothing_away() {
     let mut stage = Stage::new();
     let request = stage.predict(9);
     // Bert sends bob a half under the id that ann will use: he cannot take her place, nor learn her answer.
-    let mut thief = Wire::client(&stage.address(Party::Bob), "bert");
     let mut labels = request.clone();
     if let Request::Predict { reveal, seed, .. } = &mut labels {
         (*reveal, *seed) = (Reveal::Label, vec![].into());
     }
-    thief.message(tag::REQUEST, &labels);
-    thief.frame(tag::SHARES, &[0; 48]);
-    std::thread::sleep(Duration::from_millis(200));
+    // Sent twice: whichever comes second is refused, and then the first is there.
+    let mut halves = [0, 1].map(|_| {
+        let mut wire = Wire::client(&stage.address(Party::Bob), "bert");
+        wire.message(tag::REQUEST, &labels);
+        wire.frame(tag::SHARES, &[0; 48]);
+        wire
+    });
+    eventually("a half is there", || halves.iter().any(Wire::is_answered));
+    halves.sort_by_key(Wire::is_answered);
+    let [mut thief, mut second] = halves;
+    assert_eq!(second.refused().0, Refusal::Busy);
     let mut bob = Wire::client(&stage.address(Party::Bob), "ann");
     bob.message(tag::REQUEST, &request);
     bob.frame(tag::SHARES, &[0; 48]);
@@ -306,9 +312,7 @@ fn an_upload_with_shares_of_another_size_leaves_nothing() {
     bob.hangs_up("a share of 8 bytes");
     // Alice asks bob, who has no half, and gives up.
     let mut alice = Wire::client(&stage.address(Party::Alice), "owner");
-    alice.0.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
     alice.message(tag::REQUEST, &request(vec![1; 32].into()));
-    std::thread::sleep(Duration::from_secs(4));
     let (why, reason) = alice.refused();
     assert!(why == Refusal::Unavailable && reason.contains("half"), "{reason}");
     // Another manifest to bob than to alice.

@@ -6,10 +6,9 @@ mod cluster;
 use std::fs;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cluster::wire::Wire;
-use cluster::{Processes, check, eventually, inputs, network, party, recovers, share, within};
+use cluster::{LIMIT, PATIENT, Processes, check, eventually, inputs, network, party, recovers, share, within};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -29,12 +28,12 @@ fn party_process() {
 /// Calls a server with the certificate of `identity`.
 fn call(cluster: &Cluster, party: Party, identity: &Identity) -> Result<Connection, TransportError> {
     let security = Security::Tls(Tls::new(identity, cluster.trusted()).unwrap());
-    connect(cluster.party(party).address.as_str(), party.name(), &security, Duration::from_secs(5))
+    connect(cluster.party(party).address.as_str(), party.name(), &security, LIMIT)
 }
 
 /// Whether the server hangs up after this opening, instead of answering a request.
 fn hangs_up(mut c: Connection, opening: &Opening) -> bool {
-    c.link.set_timeout(Some(Duration::from_secs(3)));
+    c.link.set_timeout(Some(LIMIT));
     let asked = c.link.send(tag::OPENING, &[&encode(opening)]);
     let asked = asked.and_then(|()| c.link.send(tag::REQUEST, &[&encode(&Request::Models)]));
     asked.is_err() || matches!(c.link.recv_any(tag::REPLY, MAX_CONTROL), Err(trefoil_link::LinkError::Closed { .. }))
@@ -88,7 +87,7 @@ fn anonymous(address: &str) -> std::io::Result<usize> {
     let mut config = config.with_no_client_auth();
     config.alpn_protocols = vec![b"trefoil/1".to_vec()];
     let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(7))).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
     let name = ServerName::try_from("alice").unwrap();
     let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
     Stream::new(&mut connection, &mut socket).read(&mut [0; 1])
@@ -96,7 +95,7 @@ fn anonymous(address: &str) -> std::io::Result<usize> {
 
 #[test]
 fn callers_without_the_right_certificate_are_refused() {
-    let mut processes = Processes::start(Transport::Tls, "lanes = 2", Duration::from_secs(20));
+    let mut processes = Processes::start(Transport::Tls, "lanes = 2", PATIENT);
     let graph = network(1);
     let model = share(&processes, &graph);
     let mut ann = processes.client("ann");
@@ -140,7 +139,7 @@ fn callers_without_the_right_certificate_are_refused() {
 
 #[test]
 fn a_server_with_another_certificate_is_not_let_in() {
-    let mut processes = Processes::start(Transport::Tls, "lanes = 1", Duration::from_secs(20));
+    let mut processes = Processes::start(Transport::Tls, "lanes = 1", PATIENT);
     let graph = network(2);
     let model = share(&processes, &graph);
     let mut ann = processes.client("ann");
@@ -159,7 +158,7 @@ fn a_server_with_another_certificate_is_not_let_in() {
     processes.launch(Party::Bob, None);
     eventually("bob is told so", || processes.log(Party::Bob).contains("cannot connect to alice"));
     let x = inputs(1, 1);
-    let e = within(cluster::PROMPT, "a forged bob", || ann.predict(&model, Reveal::Logits, &x, 1)).unwrap_err();
+    let e = within("a forged bob", || ann.predict(&model, Reveal::Logits, &x, 1)).unwrap_err();
     assert!(e.to_string().contains("bob"), "{e}");
     processes.kill(Party::Bob);
     fs::write(file("cluster.toml"), old).unwrap();

@@ -136,6 +136,16 @@ impl Interceptor for All {
     }
 }
 
+/// Root seeds of comparison keys that bob could guess: given his own, the correction words follow from the masks alone.
+#[test]
+fn roots_of_alices_keys_that_bob_knows() {
+    let words =
+        (0..32).map(|word| Clear { wire: 4, purpose: Purpose::KeyRoot, word, keep: 0, pairs: &[Pair::AliceCarol] });
+    let s = Sessions::keyed_given(96, Pair::AliceCarol, Some(Arc::new(All(words.collect()))));
+    // After shares of five kinds: the correction of the first key's first seed.
+    caught(&s.check_received(true), "repeated word", "received with tag 0x4, word 56");
+}
+
 /// A mask of bob's that alice could compute. Only what is opened, given her own randomness, shows it.
 struct Known;
 

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use cluster::wire::Wire;
-use cluster::{BACK, Processes, Trial, eventually, party, within};
+use cluster::{LIMIT, PATIENT, Processes, Trial, eventually, party, within};
 use rustix::process::Signal;
 use trefoil_client::{Block, Content, Contribution, Declaration, InputEncoding, Part};
 use trefoil_prg::Party;
@@ -16,7 +16,6 @@ use trefoil_proto::control::{Refusal, Reply, Request, SecretSeed, tag};
 use trefoil_proto::dataset::pieces;
 use trefoil_testkit::uniform::{Place, Report, Samples};
 
-const SILENCE: Duration = Duration::from_secs(2);
 const WIDTH: u32 = 60_000;
 
 #[test]
@@ -51,7 +50,7 @@ const WHOLE: [[usize; 3]; 3] = [[2, 0, 0], [2, 0, 1], [2, 0, 0]];
 fn dies_in_a_part(dead: Party, points: &[&str]) {
     let values = vec![0.25; 40 * WIDTH as usize];
     for point in points {
-        let mut p = Processes::start(Transport::Tls, "lanes = 2", SILENCE);
+        let mut p = Processes::start(Transport::Tls, "lanes = 2", PATIENT);
         p.client("owner").declare(&declaration(40)).unwrap();
         let set = p.client("ann").set("set").unwrap();
         let before = p.sessions();
@@ -59,7 +58,7 @@ fn dies_in_a_part(dead: Party, points: &[&str]) {
         p.launch(dead, Some(&format!("{point}:{}", if *point == "piece" { 2 } else { 1 })));
         p.met(before);
         let mut ann = p.client("ann");
-        let sent = within(BACK, point, || ann.contribute(&set, 0, Contribution::Values(&values)));
+        let sent = within(point, || ann.contribute(&set, 0, Contribution::Values(&values)));
         assert!(sent.is_err(), "{dead} died at {point}");
         assert_eq!(p.ended(dead).signal(), Some(Signal::ABORT.as_raw()), "{dead} at {point}");
         p.launch(dead, None);
@@ -71,7 +70,7 @@ fn dies_in_a_part(dead: Party, points: &[&str]) {
         let all = held(&p) == WHOLE;
         // What alice committed is there; what she did not is not.
         assert_eq!(all, *point == "committed", "{dead} at {point}");
-        let until = Instant::now() + BACK;
+        let until = Instant::now() + LIMIT;
         while !all && let Err(e) = ann.contribute(&set, 0, Contribution::Values(&values)) {
             let again = e.is_unavailable() || e.to_string().contains("busy");
             assert!(again && Instant::now() < until, "{dead} at {point}: {e}");
@@ -100,7 +99,7 @@ fn carol_dies_in_a_part() {
 /// An owner that hangs up, or sends what is none of its pieces, leaves nothing, and the part can still come.
 #[test]
 fn hostile_pieces_leave_nothing() {
-    let p = Processes::start(Transport::Tcp, "lanes = 1", Duration::from_secs(20));
+    let p = Processes::start(Transport::Tcp, "lanes = 1", PATIENT);
     p.client("owner").declare(&declaration(40)).unwrap();
     let set = p.client("ann").set("set").unwrap();
     let bob = p.trial.cluster.party(Party::Bob).address.as_str().to_owned();

@@ -4,6 +4,20 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// What has not happened after this will not: far more than a loaded machine needs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+
+/// Waits until something holds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A call of the binary.
 pub(crate) fn trefoil(args: &[&str]) -> Command {
@@ -49,11 +63,22 @@ pub(crate) struct Servers {
     pub(crate) dir: tempfile::TempDir,
     children: Vec<(String, Child)>,
     tls: bool,
+    /// The cluster file that clients read.
+    config: &'static str,
 }
 
 impl Servers {
     /// Makes keys for `owner`, `client` and `guest`, and starts all three.
     pub(crate) fn start(tls: bool) -> Self {
+        let mut servers = Self::prepared(tls);
+        for party in ["alice", "bob", "carol"] {
+            servers.launch(party);
+        }
+        servers
+    }
+
+    /// The same, before anyone is started.
+    pub(crate) fn prepared(tls: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let base = three_ports().to_string();
         let out = dir.path().to_str().unwrap();
@@ -63,20 +88,26 @@ impl Servers {
             args.push("--tcp");
         }
         run(&args);
-        let mut servers = Self { dir, children: Vec::new(), tls };
-        for party in ["alice", "bob", "carol"] {
-            servers.launch(party);
-        }
-        servers
+        Self { dir, children: Vec::new(), tls, config: "cluster.toml" }
+    }
+
+    /// From now on clients read another cluster file.
+    pub(crate) fn clients_use(&mut self, config: &'static str) {
+        self.config = config;
     }
 
     /// Starts one server and waits for its word.
     pub(crate) fn launch(&mut self, party: &str) {
+        self.launch_with(party, "cluster.toml");
+    }
+
+    /// The same with a cluster file of its own.
+    pub(crate) fn launch_with(&mut self, party: &str, config: &str) {
         let at = |suffix: &str| self.dir.path().join(format!("{party}{suffix}"));
         let log = std::fs::OpenOptions::new().append(true).create(true).open(at(".log")).unwrap();
-        let mut child = trefoil(&["server", "--party", party, "--log", "debug"])
+        let mut child = trefoil(&["server", "--party", party, "--log", "debug", "--silence", "3600"])
             .arg("--config")
-            .arg(self.dir.path().join("cluster.toml"))
+            .arg(self.dir.path().join(config))
             .arg("--identity")
             .arg(at(""))
             .arg("--store")
@@ -109,7 +140,7 @@ impl Servers {
 
     /// The arguments with the way to the servers as `who`.
     pub(crate) fn with(&self, who: &str, args: &[&str]) -> Vec<String> {
-        let config = self.path("cluster.toml").display().to_string();
+        let config = self.path(self.config).display().to_string();
         let identity = if self.tls { self.path(who).display().to_string() } else { who.to_owned() };
         let access = ["--config".to_owned(), config, "--identity".to_owned(), identity];
         args.iter().map(|a| (*a).to_owned()).chain(access).collect()
@@ -125,14 +156,15 @@ impl Servers {
     pub(crate) fn settled(&self, who: &str, args: &[&str]) -> String {
         let all = self.with(who, args);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        for _ in 0..100 {
+        let until = Instant::now() + LIMIT;
+        loop {
             let out = trefoil(&all).output().unwrap();
             if out.status.success() {
                 return text(&out.stdout);
             }
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(Instant::now() < until, "{}", words(&all, &out));
+            std::thread::sleep(Duration::from_millis(100));
         }
-        run(&all)
     }
 
     /// Runs as `who` to failure.

@@ -5,7 +5,9 @@
 mod common;
 mod features;
 mod plain;
+mod reveals;
 mod served;
 mod sets;
 mod shown;
+mod tapped;
 mod training;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{Servers, fails, run, trefoil, write_npy};
+use crate::common::{Servers, eventually, fails, run, trefoil, write_npy};
 
 pub(crate) const TINY: &str = "name = \"tiny\"\n\
     [model]\ninput = [28, 28, 1]\n\
@@ -78,6 +78,42 @@ fn wrong_descriptions_are_told_in_one_line() {
         assert_eq!(String::from_utf8_lossy(&out.stderr).lines().count(), 1, "{said}");
     }
     fails(&["train", dir.path().join("none.toml").to_str().unwrap(), "--dry-run"], "none.toml");
+}
+
+#[test]
+fn damaged_descriptions_are_understood_or_told_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let whole = format!("{TINY}[privacy]\nlikelihoods = \"alice\"\n[quick]\nrows = 50\n");
+    let mut state = 1_u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % n
+    };
+    let mut understood = 0;
+    for kind in 0..60 {
+        let mut lines: Vec<String> = whole.lines().map(str::to_owned).collect();
+        let (a, b) = (below(lines.len()), below(lines.len()));
+        match kind % 4 {
+            0 => drop(lines.remove(a)),
+            1 => lines.swap(a, b),
+            2 => lines.insert(a, lines[b].clone()),
+            _ => {
+                let at = below(lines[a].len());
+                let with = ["[", "]", "\"", "=", "{", "-", "\u{e9}", "\0", ",", "."][below(10)];
+                lines[a].replace_range(at..=at, with);
+            }
+        }
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let out = trefoil(&["train", file.to_str().unwrap(), "--dry-run", "--json"]).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        match out.status.code() {
+            Some(0) => understood += 1,
+            Some(1) => assert_eq!(said.lines().count(), 1, "{said}\n{}", lines.join("\n")),
+            code => panic!("{code:?}: {said}\n{}", lines.join("\n")),
+        }
+    }
+    assert!((5..55).contains(&understood), "{understood} of 60 understood");
 }
 
 /// The numbers of an .npy file.
@@ -221,14 +257,11 @@ fn owners_agree_on_a_cluster() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let training = trefoil(&args).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let runs = |who: &str| lines(&s.settled(who, &["runs", "--json"]))[0].clone();
-    let mut listed = runs("owner");
-    for _ in 0..100 {
-        if listed[0]["missing"].as_array().is_some_and(|m| m.len() == 2) {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+    let mut listed = Value::Null;
+    eventually("the run is listed", || {
         listed = runs("owner");
-    }
+        listed[0]["missing"].as_array().is_some_and(|m| m.len() == 2)
+    });
     assert_eq!((&listed[0]["state"], listed[0]["steps_done"].as_u64()), (&Value::from("waiting"), Some(0)));
     s.fails("client", &["agree", "risk"], "nobody is there to be asked");
     let said = s.run("client", &["agree", "risk", "--yes"]);

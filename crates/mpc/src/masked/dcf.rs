@@ -23,7 +23,7 @@ mod tree;
 mod walk;
 
 use correct::correct;
-use tree::{Value, Values};
+use tree::{Ciphers, Value, Values};
 use walk::Walk;
 
 /// Keys generated and evaluated side by side: their seeds and children fit the cache. A multiple of 64.
@@ -48,9 +48,16 @@ pub(crate) struct Shape {
     pub(crate) group: Group,
 }
 
+/// The draw of many keys' root seeds, and the public number that chooses their trees' ciphers.
+pub(crate) struct Roots {
+    draw: Draw,
+    number: [u8; 32],
+}
+
 /// Own root seeds and the correction words of many keys, [`KEYS`] by [`KEYS`].
 #[derive(Default)]
 pub(crate) struct Keys {
+    number: [u8; 32],
     roots: Words,
     corrections: Words,
 }
@@ -133,21 +140,22 @@ impl Shape {
 }
 
 /// The addressed draw of root seeds.
-pub(crate) fn open_keys<D: Dealing>(d: &mut D, at: At) -> Result<Draw, MpcError> {
-    d.open_mask(at, Purpose::KeyRoot)
+pub(crate) fn open_keys<D: Dealing>(d: &mut D, at: At) -> Result<Roots, MpcError> {
+    Ok(Roots { draw: d.open_mask(at, Purpose::KeyRoot)?, number: d.public(at, Purpose::KeyRoot)? })
 }
 
 /// Deals `n` more keys, after a multiple of [`KEYS`] of them. `points` writes alpha and the payload of the keys from its
 /// first argument on; it runs at the producer only, whose threads share the work.
 pub(crate) fn deal_keys<D: Dealing>(
     d: &mut D,
-    draw: &mut Draw,
+    roots: &mut Roots,
     n: usize,
     shape: Shape,
     out: &mut Keys,
     points: impl Fn(usize) -> (u64, Value) + Sync,
 ) -> Result<(), MpcError> {
-    let [alice, bob] = d.parts(draw, 2 * n);
+    let [alice, bob] = d.parts(&mut roots.draw, 2 * n);
+    let ciphers = Ciphers::new(&roots.number);
     d.publish(shape.words(n), &mut out.corrections, |words| {
         words.par_chunks_mut(shape.piece_words(KEYS)).enumerate().for_each(|(i, words)| {
             let keys = i * KEYS..n.min((i + 1) * KEYS);
@@ -156,10 +164,11 @@ pub(crate) fn deal_keys<D: Dealing>(
                 (*a, *p) = points(e);
             }
             let roots = [&alice, &bob].map(|r| &r[2 * keys.start..2 * keys.end]);
-            correct(shape, roots, &alpha, payload.get(), words);
+            correct(&ciphers, shape, roots, &alpha, payload.get(), words);
         });
     })?;
     if D::KEEPS {
+        out.number = roots.number;
         out.roots.extend(&alice);
         out.roots.extend(&bob);
     }
@@ -168,7 +177,7 @@ pub(crate) fn deal_keys<D: Dealing>(
 
 /// Room for `n` keys at a party that keeps them.
 pub(crate) fn room<D: Dealing>(n: usize, shape: Shape) -> Keys {
-    Keys { roots: D::room(2 * n), corrections: D::room(shape.words(n)) }
+    Keys { number: [0; 32], roots: D::room(2 * n), corrections: D::room(shape.words(n)) }
 }
 
 /// Evaluates keys at the public points `x`, [`KEYS`] by [`KEYS`] on the pool's threads: `take` gets the index of the
@@ -184,12 +193,13 @@ pub(crate) fn evaluate<'o>(
     take: impl Fn(usize, &[Value], &mut [u64]) + Sync,
 ) {
     let pieces = keys.corrections.par_chunks(shape.piece_words(KEYS)).zip(keys.roots.par_chunks(2 * KEYS));
+    let ciphers = Ciphers::new(&keys.number);
     let room = || (Walk::new(KEYS.min(n)), Vec::with_capacity(KEYS));
     pieces.zip(out).enumerate().for_each_init(room, |(walk, points), (i, ((corrections, roots), out))| {
         let start = i * KEYS;
         points.clear();
         points.extend((start..n.min(start + KEYS)).map(&x));
-        take(start, walk.run(role, shape, roots, corrections, points), out);
+        take(start, walk.run(&ciphers, role, shape, roots, corrections, points), out);
     });
 }
 

@@ -30,6 +30,9 @@ pub struct Trial {
     pub helper: Option<Helper>,
 }
 
+/// What has not happened after this will not: far more than a loaded machine needs.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
 const CLIENTS: [&str; 3] = ["owner", "ann", "bert"];
 
 fn free_port() -> u16 {
@@ -101,7 +104,7 @@ impl Trial {
             store: self.store(party),
             key: StoreKey::from_seed(Seed::from_bytes([party as u8 + 1; 32])),
             pool_bytes: 1 << 28,
-            silence: Duration::from_secs(20),
+            silence: LIMIT,
             network: self.network,
             probe: self.probes.get(&party).cloned(),
         };
@@ -109,7 +112,7 @@ impl Trial {
     }
 
     pub fn stop(&mut self, party: Party) {
-        self.servers.remove(&party).unwrap().drain(Duration::from_secs(5));
+        self.servers.remove(&party).unwrap().drain(LIMIT);
     }
 
     pub fn store(&self, party: Party) -> std::path::PathBuf {
@@ -118,7 +121,7 @@ impl Trial {
 
     pub fn wait(&self) {
         for (party, s) in &self.servers {
-            assert!(s.wait_connected(Duration::from_secs(20)), "{party} is not connected");
+            assert!(s.wait_connected(LIMIT), "{party} is not connected");
         }
     }
 
@@ -191,7 +194,7 @@ pub fn compare(graph: &Graph, batch: usize, x: &[f32], logits: &[f32]) {
 }
 
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + LIMIT;
     while !holds() {
         assert!(Instant::now() < until, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));

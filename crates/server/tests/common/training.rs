@@ -1,7 +1,5 @@
 //! Linear regression as a training run: rows of two owners, four features and a target, everything by hand.
 
-use std::time::{Duration, Instant};
-
 use trefoil_client::{
     Block, Check, Client, Content, Contribution, Declaration, Disclosure, Extraction, InputEncoding, Order, Part,
     Publication, RowRange, RunSpec, RunStatus, Stage, When,
@@ -12,6 +10,8 @@ use trefoil_nn::graph::Post;
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_proto::control::{Grant, Manifest};
 use trefoil_ring::{Tensor, Words};
+
+use super::eventually;
 
 pub const ROWS: u32 = 48;
 /// Rows to train on; the others are for validation.
@@ -258,15 +258,12 @@ pub fn agree(clients: &mut [&mut Client], name: &str) {
 
 /// Waits for the end of a run.
 pub fn finished(client: &mut Client, name: &str) -> RunStatus {
-    let until = Instant::now() + Duration::from_secs(120);
-    loop {
-        let status = client.run_status(name);
-        if let Some(over) = status.as_ref().ok().filter(|s| s.stage == Stage::Done) {
-            return over.clone();
-        }
-        assert!(Instant::now() < until, "the run is not over: {status:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut over = None;
+    eventually("the run is over", || {
+        over = client.run_status(name).ok().filter(|s| s.stage == Stage::Done);
+        over.is_some()
+    });
+    over.unwrap()
 }
 
 /// States after each epoch as the ideal functionality computes them, with the losses that the run reveals.

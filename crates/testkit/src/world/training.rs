@@ -46,13 +46,18 @@ impl World {
 
     /// Shares a data set; alice and bob open it.
     pub fn share_rows(&mut self, values: &[u64]) -> Result<SharedRows, MpcError> {
-        let (xa, xb) = self.split(values);
+        let shares = self.split(values);
+        self.open_rows_over(shares, &mut Links::memory())
+    }
+
+    /// Opens a data set of which these are alice's and bob's shares.
+    pub fn open_rows_over(&mut self, (xa, xb): (Words, Words), links: &mut Links) -> Result<SharedRows, MpcError> {
         let [ac, _, bc, _, ca, cb] = self.sources();
-        let Links { mut alice, mut bob, .. } = Links::memory();
+        let n = xa.len();
         thread::scope(|s| {
-            let alice = s.spawn(|| open_rows(Role::A, xa, &ac, alice.as_mut()));
-            let bob = open_rows(Role::B, xb, &bc, bob.as_mut())?;
-            let carol = draw_row_masks(values.len(), &ca, &cb)?;
+            let alice = s.spawn(|| open_rows(Role::A, xa, &ac, links.alice.as_mut()));
+            let bob = open_rows(Role::B, xb, &bc, links.bob.as_mut())?;
+            let carol = draw_row_masks(n, &ca, &cb)?;
             Ok(SharedRows { alice: join(alice)?, bob, carol })
         })
     }

@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-pub use common::{Trial, check, compare, compiled, eventually, inputs, manifest, network, training};
+pub use common::{LIMIT, Trial, check, compare, compiled, eventually, inputs, manifest, network, training};
 use rustix::process::{Pid, Signal, kill_process};
 use trefoil_client::{Client, ClientError, ModelInfo};
 use trefoil_mpc::Reveal;
@@ -19,10 +19,8 @@ use trefoil_nn::graph::Graph;
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
 
-/// A failure reaches the client within this.
-pub const PROMPT: Duration = Duration::from_secs(5);
-/// A server that came back serves within this.
-pub const BACK: Duration = Duration::from_secs(20);
+/// How long a server bears with another's silence where deaths are to be noticed by what they close, not by waiting.
+pub const PATIENT: Duration = Duration::from_secs(3600);
 
 /// A cluster of processes. They end with it.
 pub struct Processes {
@@ -68,7 +66,8 @@ impl Processes {
         if let Some(crash) = crash {
             command.env(party::CRASH, crash);
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        // It ends when this process does, however that comes about: its standard input closes then.
+        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
         self.children.insert(party, command.spawn().unwrap());
         let address = self.trial.cluster.party(party).address.as_str().to_owned();
         // One that is to die may have done so before it is called.
@@ -101,7 +100,7 @@ impl Processes {
     /// Waits for a party's process to end.
     pub fn ended(&mut self, party: Party) -> ExitStatus {
         let child = self.children.get_mut(&party).unwrap();
-        let until = Instant::now() + BACK;
+        let until = Instant::now() + LIMIT;
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 return status;
@@ -114,6 +113,11 @@ impl Processes {
     pub fn kill(&mut self, party: Party) {
         self.signal(party, Signal::KILL);
         self.ended(party);
+    }
+
+    /// The processes' ids.
+    pub fn ids(&self) -> Vec<u32> {
+        self.children.values().map(Child::id).collect()
     }
 
     pub fn alive(&mut self, party: Party) -> bool {
@@ -173,7 +177,7 @@ impl Drop for Processes {
 
 /// A prediction that succeeds as soon as the servers are connected again; its lot.
 pub fn recovers(client: &mut Client, model: &ModelInfo, graph: &Graph) -> u64 {
-    let until = Instant::now() + BACK;
+    let until = Instant::now() + LIMIT;
     let x = inputs(1, 1);
     loop {
         match client.predict(model, Reveal::Logits, &x, 1) {
@@ -190,7 +194,7 @@ pub fn recovers(client: &mut Client, model: &ModelInfo, graph: &Graph) -> u64 {
 /// Shares a model as soon as the servers are connected.
 pub fn share(processes: &Processes, graph: &Graph) -> ModelInfo {
     let compiled = compiled(graph);
-    let until = Instant::now() + BACK;
+    let until = Instant::now() + LIMIT;
     let mut owner = processes.client("owner");
     loop {
         match owner.share(&manifest("m", &compiled, vec![]), &compiled.weights) {
@@ -201,11 +205,11 @@ pub fn share(processes: &Processes, graph: &Graph) -> ModelInfo {
     }
 }
 
-/// The outcome, which must come within `limit`.
-pub fn within<T>(limit: Duration, what: &str, f: impl FnOnce() -> Result<T, ClientError>) -> Result<T, ClientError> {
+/// The outcome, which must come long before a [`PATIENT`] server would be tired of waiting.
+pub fn within<T>(what: &str, f: impl FnOnce() -> Result<T, ClientError>) -> Result<T, ClientError> {
     let began = Instant::now();
     let outcome = f();
     let took = began.elapsed();
-    assert!(took < limit, "{what}: {took:.1?}, then {:?}", outcome.err().map(|e| e.to_string()));
+    assert!(took < LIMIT, "{what}: {took:.1?}, then {:?}", outcome.err().map(|e| e.to_string()));
     outcome
 }

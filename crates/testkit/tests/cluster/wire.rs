@@ -2,16 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 use trefoil_link::frame::{HEADER, decode as header, encode as frame};
 use trefoil_proto::control::{Opening, Refusal, Reply, Request, decode, encode, tag};
 
-/// A server closes a connection that opens with nothing sensible within this.
-pub const CLOSED: Duration = Duration::from_secs(7);
-/// A server refuses within this.
-pub const REFUSED: Duration = Duration::from_secs(3);
+use super::LIMIT;
 
 pub struct Wire(pub TcpStream);
 
@@ -44,8 +41,16 @@ impl Wire {
         let _ = self.0.shutdown(Shutdown::Write);
     }
 
+    /// Whether the server has said something, or hung up.
+    pub fn is_answered(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let seen = self.0.peek(&mut [0; 1]);
+        self.0.set_nonblocking(false).unwrap();
+        seen.is_ok()
+    }
+
     pub fn reply(&mut self) -> Reply {
-        self.0.set_read_timeout(Some(REFUSED)).unwrap();
+        self.0.set_read_timeout(Some(LIMIT)).unwrap();
         let mut head = [0; HEADER];
         self.0.read_exact(&mut head).unwrap();
         let (got, len) = header(&head).unwrap();
@@ -76,7 +81,7 @@ impl Wire {
 
     /// What the server says before it hangs up.
     pub fn last_words(mut self, what: &str) -> Vec<u8> {
-        self.0.set_read_timeout(Some(CLOSED)).unwrap();
+        self.0.set_read_timeout(Some(LIMIT)).unwrap();
         let began = Instant::now();
         let mut said = Vec::new();
         match self.0.read_to_end(&mut said) {

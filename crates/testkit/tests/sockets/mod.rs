@@ -7,7 +7,7 @@ use trefoil_proto::Identity;
 use trefoil_testkit::world::Links;
 use trefoil_transport::{Connection, Listener, Security, Tls, connect};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The two ends of a connection between a caller and a party that is called.
 fn connected(caller: &Security, called: &Security, name: &str) -> (Connection, Connection) {

@@ -13,7 +13,8 @@ use trefoil_link::{Link, Network, pair};
 use trefoil_proto::{Fingerprint, Identity};
 use trefoil_transport::{Connection, Emulated, Listener, Security, Tls, TransportError, connect};
 
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// What has not happened after this will not: far more than a loaded machine needs.
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A fresh identity of this name.
 pub fn identity(name: &str) -> Identity {

@@ -2,7 +2,7 @@
 
 use trefoil_ring::Words;
 
-use super::tree::{Blocks, REST, SEED, Value, Values, WIDE, add, generate, negate, pick, pick_block, sub, xor};
+use super::tree::{Blocks, Ciphers, REST, SEED, Value, Values, WIDE, add, negate, pick, pick_block, sub, xor};
 use super::{Group, Shape};
 
 /// The children of one party's seeds.
@@ -20,13 +20,13 @@ impl Children {
         Self { turned: Blocks::zeros(n), seeds: pair(n), wide, rest: Blocks::zeros(n) }
     }
 
-    fn grow(&mut self, seeds: &Blocks) {
+    fn grow(&mut self, ciphers: &Ciphers, seeds: &Blocks) {
         self.turned.get_mut().iter_mut().zip(seeds.get()).for_each(|(t, s)| *t = [s[0] ^ 1, s[1]]);
         for (side, from) in [seeds, &self.turned].into_iter().enumerate() {
-            generate(SEED, from.get(), self.seeds[side].get_mut());
-            generate(WIDE, from.get(), self.wide[side].get_mut());
+            ciphers.generate(SEED, from.get(), self.seeds[side].get_mut());
+            ciphers.generate(WIDE, from.get(), self.wide[side].get_mut());
         }
-        generate(REST, seeds.get(), self.rest.get_mut());
+        ciphers.generate(REST, seeds.get(), self.rest.get_mut());
     }
 
     /// The value of key `e` on a side.
@@ -42,7 +42,14 @@ impl Children {
 }
 
 /// Generates the correction words of up to `KEYS` keys into `out`, which is all zeros.
-pub(super) fn correct(shape: Shape, roots: [&[u64]; 2], alpha: &[u64], payload: &[Value], out: &mut [u64]) {
+pub(super) fn correct(
+    ciphers: &Ciphers,
+    shape: Shape,
+    roots: [&[u64]; 2],
+    alpha: &[u64],
+    payload: &[Value],
+    out: &mut [u64],
+) {
     let Shape { bits, group } = shape;
     let n = alpha.len();
     let mut seeds = roots.map(|r| {
@@ -57,7 +64,7 @@ pub(super) fn correct(shape: Shape, roots: [&[u64]; 2], alpha: &[u64], payload: 
     let (levels, leaves) = out.split_at_mut(out.len() - group.leaf_words(n));
     for (i, level) in (shape.leaf_bits()..bits).rev().zip(levels.chunks_exact_mut(group.level_words(n))) {
         for (c, s) in children.iter_mut().zip(&seeds) {
-            c.grow(s);
+            c.grow(ciphers, s);
         }
         let (cw_seeds, rest) = level.split_at_mut(2 * n);
         let (cw_values, cw_bits) = rest.split_at_mut(group.value_words(n));
@@ -93,9 +100,9 @@ pub(super) fn correct(shape: Shape, roots: [&[u64]; 2], alpha: &[u64], payload: 
         group.write(cw.get(), cw_values, &mut scratch);
     }
     if !group.wide() {
-        return correct_bits(shape, &seeds, acc.get(), alpha, payload, leaves);
+        return correct_bits(ciphers, shape, &seeds, acc.get(), alpha, payload, leaves);
     }
-    let last = [0, 1].map(|p| convert(group, &seeds[p], n));
+    let last = [0, 1].map(|p| convert(ciphers, group, &seeds[p], n));
     for (e, v) in cw.get_mut().iter_mut().enumerate() {
         let ends = sub(sub(last[1].get()[e], last[0].get()[e]), acc.get()[e]);
         *v = negate(on[1][e], ends);
@@ -106,10 +113,18 @@ pub(super) fn correct(shape: Shape, roots: [&[u64]; 2], alpha: &[u64], payload: 
 
 /// The leaves' correction words where a leaf is a block of bits: after it, the parties' blocks on the path differ where
 /// the last bits of x are less than alpha's.
-fn correct_bits(shape: Shape, seeds: &[Blocks; 2], acc: &[Value], alpha: &[u64], payload: &[Value], out: &mut [u64]) {
+fn correct_bits(
+    ciphers: &Ciphers,
+    shape: Shape,
+    seeds: &[Blocks; 2],
+    acc: &[Value],
+    alpha: &[u64],
+    payload: &[Value],
+    out: &mut [u64],
+) {
     let [mut own, mut other] = [Blocks::zeros(alpha.len()), Blocks::zeros(alpha.len())];
-    generate(SEED, seeds[0].get(), own.get_mut());
-    generate(SEED, seeds[1].get(), other.get_mut());
+    ciphers.generate(SEED, seeds[0].get(), own.get_mut());
+    ciphers.generate(SEED, seeds[1].get(), other.get_mut());
     let low = (1 << shape.leaf_bits()) - 1;
     for (e, out) in out.chunks_exact_mut(2).enumerate() {
         let less = (1u128 << (alpha[e] & low)) - 1;
@@ -121,12 +136,12 @@ fn correct_bits(shape: Shape, seeds: &[Blocks; 2], acc: &[Value], alpha: &[u64],
 }
 
 /// The wide values that `n` leaf seeds stand for. A leaf's seed is never expanded, so the generator's blocks may serve.
-pub(super) fn convert(group: Group, seeds: &Blocks, n: usize) -> Values {
+pub(super) fn convert(ciphers: &Ciphers, group: Group, seeds: &Blocks, n: usize) -> Values {
     let (mut out, mut block) = (Values::zeros(n), Blocks::zeros(n));
-    generate(WIDE, seeds.get(), block.get_mut());
+    ciphers.generate(WIDE, seeds.get(), block.get_mut());
     out.get_mut().iter_mut().zip(block.get()).for_each(|(o, b)| o[..2].copy_from_slice(b));
     if group.narrow() > 0 {
-        generate(REST, seeds.get(), block.get_mut());
+        ciphers.generate(REST, seeds.get(), block.get_mut());
         out.get_mut().iter_mut().zip(block.get()).for_each(|(o, b)| o[2] = b[0] & group.mask());
     }
     out

@@ -8,6 +8,9 @@ use super::super::dealing::Producer;
 use super::tree::add;
 use super::*;
 
+/// The draw's public number.
+const NUMBER: [u8; 32] = [6; 32];
+
 const GROUPS: [Group; 4] = [Group::Wide(16), Group::Wide(0), Group::Wide(62), Group::Bit];
 
 /// Random words: the `part`th draw.
@@ -27,9 +30,9 @@ fn keys(bits: u32, group: Group, alpha: &[u64], part: u32) -> ([Keys; 2], Vec<Va
         let chunk = start..n.min(start + KEYS);
         let own = [0, 1].map(|p: usize| &roots[p][2 * chunk.start..2 * chunk.end]);
         let out = corrections.grow(shape.piece_words(chunk.len()));
-        correct(shape, own, &alpha[chunk.clone()], &payload[chunk], out);
+        correct(&Ciphers::new(&NUMBER), shape, own, &alpha[chunk.clone()], &payload[chunk], out);
     }
-    (roots.map(|roots| Keys { roots, corrections: corrections.clone() }), payload)
+    (roots.map(|roots| Keys { number: NUMBER, roots, corrections: corrections.clone() }), payload)
 }
 
 /// What the group can hold of a value.

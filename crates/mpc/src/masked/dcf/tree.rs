@@ -1,11 +1,20 @@
 //! The tree's pseudo-random generator, and the blocks and values that grow on it.
 //!
-//! The generator is AES-128 under three fixed public keys in Matyas-Meyer-Oseas form, AES_k(s) XOR s: a seed's left child
-//! comes of the seed itself, its right child of the seed with its lowest bit turned. In the ideal-cipher model this is a
-//! pseudo-random generator: q cipher calls against m seeds find one with probability about 2 q m / 2^128, and two seeds
-//! of which one is the other, or the other turned, turn up with probability about m^2 / 2^128.
-
-use std::sync::LazyLock;
+//! The generator is AES-128 under three public keys in Matyas-Meyer-Oseas form, AES_k(s) XOR s: a seed's left child comes
+//! of the seed itself, its right child of the seed with its lowest bit turned. The keys are another draw's in every draw
+//! of root seeds (a step of a program in one lot): what an attacker computes against one draw serves against no other.
+//!
+//! **What is needed of it.** The proof of Boyle et al. replaces the other evaluator's seeds by uniform ones level by level:
+//! each is uniform and independent of the view when its children are, and grows once. So a pseudo-random generator is
+//! enough. Nothing shows a function of a seed together with that seed, and no two seeds differ by a secret that lasts:
+//! circular correlation robustness and the linear orthomorphism that brings it (Guo, Katz, Wang, Yu 2020) are not needed.
+//!
+//! **The bound**, ciphers ideal: against m unknown seeds of one draw, a call of a cipher tells something only if it enters
+//! at a seed or at one turned, or, backwards, where a block of theirs left: two of 2^128 places for each seed, 2 q m / 2^128
+//! for q calls. Up to 2 m inputs of a cipher are distinct but with probability m^2 / 2^128 (two seeds of which one is the
+//! other, or the other turned), and a permutation's outputs then differ where random ones would not, in all three
+//! ciphers, with at most 5 m^2 / 2^128. With 2^20 keys of 2^5 levels in a draw m is 2^25: for q = 2^80 calls against it
+//! the advantage is at most 2^-22; under one set of keys for all draws m would count every seed ever grown.
 
 use aes::Aes128;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
@@ -20,25 +29,32 @@ pub(super) type Block = [u64; 2];
 /// would be enciphered block by block.
 const SIDE_BY_SIDE: usize = 64;
 
-/// The fixed ciphers: a child's seed, a side's ring values, the rest of both sides.
-static CIPHERS: LazyLock<[Aes128; 3]> = LazyLock::new(|| {
-    std::array::from_fn(|i| {
-        let mut key = *b"Trefoil DCF PRG ";
-        key[15] = b'0' + i as u8;
-        Aes128::new(&Array::from(key))
-    })
-});
+/// The ciphers of one draw of keys: a child's seed, a side's ring values, the rest of both sides.
+pub(super) struct Ciphers([Aes128; 3]);
+
 pub(super) const SEED: usize = 0;
 pub(super) const WIDE: usize = 1;
 pub(super) const REST: usize = 2;
 
-/// `out = AES(seeds) XOR seeds`, for as many keys as `out` is long.
-pub(super) fn generate(cipher: usize, seeds: &[Block], out: &mut [Block]) {
-    let seeds = &seeds[..out.len()];
-    out.copy_from_slice(seeds);
-    let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(out);
-    CIPHERS[cipher].encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
-    out.iter_mut().zip(seeds).for_each(|(o, s)| *o = xor(*o, *s));
+impl Ciphers {
+    /// Those that the draw's public number chooses.
+    pub(super) fn new(number: &[u8; 32]) -> Self {
+        Self([SEED, WIDE, REST].map(|i| {
+            let mut key = [0; 16];
+            key.copy_from_slice(&number[..16]);
+            key[15] ^= i as u8;
+            Aes128::new(&Array::from(key))
+        }))
+    }
+
+    /// `out = AES(seeds) XOR seeds`, for as many keys as `out` is long.
+    pub(super) fn generate(&self, cipher: usize, seeds: &[Block], out: &mut [Block]) {
+        let seeds = &seeds[..out.len()];
+        out.copy_from_slice(seeds);
+        let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(out);
+        self.0[cipher].encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+        out.iter_mut().zip(seeds).for_each(|(o, s)| *o = xor(*o, *s));
+    }
 }
 
 /// How many blocks to compute for `n` keys.

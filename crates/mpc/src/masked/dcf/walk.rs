@@ -4,7 +4,7 @@ use trefoil_ring::Words;
 
 use super::super::online::Role;
 use super::correct::convert;
-use super::tree::{Block, Blocks, REST, SEED, Value, Values, WIDE, add, generate, negate, pick, rounded};
+use super::tree::{Block, Blocks, Ciphers, REST, SEED, Value, Values, WIDE, add, negate, pick, rounded};
 use super::{Group, Shape};
 
 /// Room for the evaluation of up to `KEYS` keys.
@@ -35,7 +35,15 @@ impl Walk {
     }
 
     /// This evaluator's shares of the functions' values at `x`, unreduced in the last number.
-    pub(super) fn run(&mut self, role: Role, shape: Shape, roots: &[u64], corrections: &[u64], x: &[u64]) -> &[Value] {
+    pub(super) fn run(
+        &mut self,
+        ciphers: &Ciphers,
+        role: Role,
+        shape: Shape,
+        roots: &[u64],
+        corrections: &[u64],
+        x: &[u64],
+    ) -> &[Value] {
         let Shape { bits, group } = shape;
         let n = x.len();
         self.seeds.set(roots);
@@ -47,26 +55,26 @@ impl Walk {
             let (cw_seeds, rest) = level.split_at(2 * n);
             let (cw_values, cw_bits) = rest.split_at(group.value_words(n));
             group.read(cw_values, &mut self.cw.get_mut()[..n], &mut self.scratch);
-            self.step(i, group, x, bytemuck::cast_slice(cw_seeds), cw_bits);
+            self.step(ciphers, i, group, x, bytemuck::cast_slice(cw_seeds), cw_bits);
         }
         if group.wide() {
-            self.end(role, group, leaves, n);
+            self.end(ciphers, role, group, leaves, n);
         } else {
-            self.end_in_bits(shape, bytemuck::cast_slice(leaves), x);
+            self.end_in_bits(ciphers, shape, bytemuck::cast_slice(leaves), x);
         }
         &self.acc.get()[..n]
     }
 
     /// One level down, to the side that bit `i` of each point says.
-    fn step(&mut self, i: u32, group: Group, x: &[u64], cw_seeds: &[Block], cw_bits: &[u64]) {
+    fn step(&mut self, ciphers: &Ciphers, i: u32, group: Group, x: &[u64], cw_seeds: &[Block], cw_bits: &[u64]) {
         let (n, all) = (x.len(), rounded(x.len()));
-        generate(REST, self.seeds.get(), &mut self.rest.get_mut()[..all]);
+        ciphers.generate(REST, self.seeds.get(), &mut self.rest.get_mut()[..all]);
         for (t, (s, x)) in self.turned.get_mut().iter_mut().zip(self.seeds.get().iter().zip(x)) {
             *t = [s[0] ^ (x >> i & 1), s[1]];
         }
-        generate(SEED, self.turned.get(), &mut self.seeds.get_mut()[..all]);
+        ciphers.generate(SEED, self.turned.get(), &mut self.seeds.get_mut()[..all]);
         if group.wide() {
-            generate(WIDE, self.turned.get(), &mut self.wide.get_mut()[..all]);
+            ciphers.generate(WIDE, self.turned.get(), &mut self.wide.get_mut()[..all]);
         }
         let (left, right) = cw_bits.split_at(n.div_ceil(64));
         let seeds = self.seeds.get_mut().iter_mut().zip(cw_seeds);
@@ -85,8 +93,8 @@ impl Walk {
         }
     }
 
-    fn end(&mut self, role: Role, group: Group, leaves: &[u64], n: usize) {
-        let last = convert(group, &self.seeds, n);
+    fn end(&mut self, ciphers: &Ciphers, role: Role, group: Group, leaves: &[u64], n: usize) {
+        let last = convert(ciphers, group, &self.seeds, n);
         group.read(leaves, &mut self.cw.get_mut()[..n], &mut self.scratch);
         let sign = !role.ones();
         let ends = last.get().iter().zip(self.cw.get()).zip(self.on.iter());
@@ -96,8 +104,8 @@ impl Walk {
     }
 
     /// The bit that the last bits of each point say, of the leaf's block.
-    fn end_in_bits(&mut self, shape: Shape, leaves: &[Block], x: &[u64]) {
-        generate(SEED, self.seeds.get(), &mut self.rest.get_mut()[..rounded(x.len())]);
+    fn end_in_bits(&mut self, ciphers: &Ciphers, shape: Shape, leaves: &[Block], x: &[u64]) {
+        ciphers.generate(SEED, self.seeds.get(), &mut self.rest.get_mut()[..rounded(x.len())]);
         let low = (1 << shape.leaf_bits()) - 1;
         let ends = self.rest.get().iter().zip(leaves).zip(self.on.iter().zip(x));
         for (acc, ((block, cw), (on, x))) in self.acc.get_mut().iter_mut().zip(ends) {

@@ -46,6 +46,10 @@ impl Dealing for AliceDealing<'_> {
         self.open_mask(at, purpose)
     }
 
+    fn public(&self, at: At, purpose: Purpose) -> Result<[u8; 32], MpcError> {
+        at.public(self.carol, purpose)
+    }
+
     fn mask(&mut self, draw: &mut Draw, n: usize) -> Words {
         next(&mut draw.alice, n)
     }

@@ -67,6 +67,10 @@ impl Dealing for BobDealing<'_> {
         Ok(Draw { alice: None, bob: None })
     }
 
+    fn public(&self, at: At, purpose: Purpose) -> Result<[u8; 32], MpcError> {
+        at.public(self.carol, purpose)
+    }
+
     fn mask(&mut self, draw: &mut Draw, n: usize) -> Words {
         next(&mut draw.bob, n)
     }

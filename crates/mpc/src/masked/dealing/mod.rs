@@ -36,12 +36,21 @@ pub(crate) struct At {
 impl At {
     /// Makes the draw: its stream.
     pub(crate) fn stream(self, source: &Source, purpose: Purpose) -> Result<Stream, MpcError> {
+        Ok(source.draw(self.address(purpose)?))
+    }
+
+    /// The draw's public number.
+    pub(crate) fn public(self, source: &Source, purpose: Purpose) -> Result<[u8; 32], MpcError> {
+        Ok(source.public(&self.address(purpose)?))
+    }
+
+    fn address(self, purpose: Purpose) -> Result<Address, MpcError> {
         if self.level >= LEVELS {
             return Err(MpcError::AddressOverflow("levels of one comparison"));
         }
         let part =
             self.unit.checked_mul(LEVELS).ok_or(MpcError::AddressOverflow("comparisons of one step"))? + self.level;
-        Ok(source.draw(Address::new(self.training_step, self.wire, part, purpose)))
+        Ok(Address::new(self.training_step, self.wire, part, purpose))
     }
 
     /// The same step's comparison (or other repeated part) number `unit`.
@@ -90,6 +99,9 @@ pub(crate) trait Dealing {
 
     /// Opens the draw of alice's shares of dealt values.
     fn open_shares(&mut self, at: At, purpose: Purpose) -> Result<Draw, MpcError>;
+
+    /// The public number of a draw, the same at all three; nothing at the counter.
+    fn public(&self, at: At, purpose: Purpose) -> Result<[u8; 32], MpcError>;
 
     /// The next `n` words of a ring mask.
     fn mask(&mut self, draw: &mut Draw, n: usize) -> Words;

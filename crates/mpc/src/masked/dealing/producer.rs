@@ -113,6 +113,10 @@ impl Dealing for Producer<'_> {
         Ok(Draw { alice: Some(at.stream(self.alice, purpose)?), bob: None })
     }
 
+    fn public(&self, at: At, purpose: Purpose) -> Result<[u8; 32], MpcError> {
+        at.public(self.alice, purpose)
+    }
+
     fn mask(&mut self, draw: &mut Draw, n: usize) -> Words {
         let mut mask = Words::zeros(n);
         for part in mask.chunks_mut(CHUNK) {
