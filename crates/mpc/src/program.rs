@@ -10,12 +10,15 @@
 
 mod infer;
 mod op;
+mod prediction;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trefoil_ring::geometry::Conv2d;
 
 pub use op::Op;
+pub(crate) use prediction::Checked;
+pub use prediction::Prediction;
 
 /// Version of the protocol and of this format: part of the hash that all parties compare.
 pub const PROTOCOL_VERSION: u32 = 4;

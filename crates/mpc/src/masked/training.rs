@@ -15,7 +15,7 @@ use super::prepare::{Given, check, deal_given, prepare_given};
 use super::run::run_given;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
-use crate::program::{Op, Program};
+use crate::program::{Checked, Op, Program, ValueInfo};
 
 /// What all three servers know of the batch of one step, and this server's masks of its rows.
 pub struct Batch<'a> {
@@ -30,9 +30,8 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// What the step is given, checked.
-    fn given(self, program: &Program) -> Result<Given<'a>, MpcError> {
-        let infos = check(program, self.size)?;
+    /// What the step of a checked program is given, checked.
+    fn given(self, program: &Program, infos: &[ValueInfo]) -> Result<Given<'a>, MpcError> {
         if !matches!(program.steps[0].op, Op::Rows) {
             return Err(unfit("the program", "one that reads rows", "another"));
         }
@@ -61,7 +60,8 @@ pub fn deal_step(
     bob: &Source,
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
-    deal_given(program, batch.given(program)?, weights, [alice, bob], link)
+    let values = &check(program, batch.size)?;
+    deal_given(Checked { program, values }, batch.given(program, values)?, weights, [alice, bob], link)
 }
 
 /// At an evaluator: prepares one step of training; the parties' sources and links are those of
@@ -75,7 +75,9 @@ pub fn prepare_step(
     link: &mut dyn Link,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Material, MpcError> {
-    prepare_given(program, batch.given(program)?, weights, [carol, peer], link, dealt)
+    let values = &check(program, batch.size)?;
+    let given = batch.given(program, values)?;
+    prepare_given(Checked { program, values }, program.hash(), given, weights, [carol, peer], link, dealt)
 }
 
 /// At an evaluator: one step of training on the deltas of the batch's rows, consuming the lot's material. `states` are
@@ -88,9 +90,9 @@ pub fn evaluate_step(
     material: Material,
     peer: &mut dyn Link,
 ) -> Result<Outcome, MpcError> {
-    check(program, material.batch)?;
+    let checked = Checked { program, values: &check(program, material.batch)? };
     check_states(program, states)?;
-    let (outcome, stored) = evaluate_given(program, rows, states, weights, material, peer)?;
+    let (outcome, stored) = evaluate_given(checked, program.hash(), rows, states, weights, material, peer)?;
     store(states, stored);
     Ok(outcome)
 }
@@ -109,9 +111,11 @@ pub fn run_step(
     link: &mut dyn Link,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Outcome, MpcError> {
-    let given = batch.given(program)?;
+    let values = &check(program, batch.size)?;
+    let given = batch.given(program, values)?;
     check_states(program, states)?;
-    let (outcome, stored) = run_given(program, given, rows, states, weights, [carol, peer], link, dealt)?;
+    let checked = Checked { program, values };
+    let (outcome, stored) = run_given(checked, given, rows, states, weights, [carol, peer], link, dealt)?;
     store(states, stored);
     Ok(outcome)
 }
