@@ -81,7 +81,8 @@ pub(crate) struct Layout {
 
 /// Layouts that are kept: networks have one or two.
 const KEPT: usize = 64;
-static LAYOUTS: RwLock<Option<HashMap<(Window, Compare), Arc<Layout>>>> = RwLock::new(None);
+type Kept = HashMap<(Window, Compare), Arc<Layout>>;
+static LAYOUTS: RwLock<Option<Kept>> = RwLock::new(None);
 
 impl Layout {
     /// The same as [`Layout::new`], computed once: it takes longer than a small comparison.
