@@ -12,7 +12,7 @@ use trefoil_mpc::cost::cost;
 use trefoil_mpc::masked::{deal, prepare};
 use trefoil_mpc::plan::{DEALING, EVALUATING};
 use trefoil_mpc::program::{Op, Step, Window};
-use trefoil_mpc::{Compare, Program};
+use trefoil_mpc::{Compare, Prediction, Program};
 use trefoil_testkit::World;
 use trefoil_testkit::world::Shared;
 
@@ -37,11 +37,12 @@ fn dealing(world: &World, model: &Shared) -> f64 {
     let [ac, ab, bc, ba, ca, cb] = world.last_sources();
     let (mut carol, mut dealt) = pair("carol", "bob");
     let (mut alice, mut bob) = pair("alice", "bob");
+    let program = &Prediction::new(model.program.clone()).unwrap();
     let began = Instant::now();
     thread::scope(|s| {
-        s.spawn(|| deal(&model.program, 1, &model.carol, &ca, &cb, &mut carol).unwrap());
-        s.spawn(|| prepare(&model.program, 1, &model.alice, &ac, &ab, &mut alice, None).unwrap());
-        prepare(&model.program, 1, &model.bob, &bc, &ba, &mut bob, Some(&mut dealt)).unwrap();
+        s.spawn(|| deal(program, 1, &model.carol, &ca, &cb, &mut carol).unwrap());
+        s.spawn(|| prepare(program, 1, &model.alice, &ac, &ab, &mut alice, None).unwrap());
+        prepare(program, 1, &model.bob, &bc, &ba, &mut bob, Some(&mut dealt)).unwrap();
     });
     began.elapsed().as_secs_f64()
 }

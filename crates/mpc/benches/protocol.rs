@@ -10,9 +10,9 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use trefoil_link::pair;
 use trefoil_mpc::Compare;
-use trefoil_mpc::Program;
 use trefoil_mpc::masked::{deal, prepare};
 use trefoil_mpc::program::{Linear, Op, Step, WeightSpec, Window};
+use trefoil_mpc::{Prediction, Program};
 use trefoil_ring::{Conv2d, Pads, Tensor};
 use trefoil_testkit::World;
 use trefoil_testkit::world::Shared;
@@ -33,12 +33,11 @@ fn offline(world: &World, model: &Shared, batch: usize) {
     let [ac, ab, bc, ba, ca, cb] = world.last_sources();
     let (mut carol, mut dealt) = pair("carol", "bob");
     let (mut alice, mut bob) = pair("alice", "bob");
+    let program = &Prediction::new(model.program.clone()).unwrap();
     thread::scope(|s| {
-        s.spawn(|| deal(&model.program, batch, &model.carol, &ca, &cb, &mut carol).unwrap());
-        s.spawn(|| {
-            black_box(prepare(&model.program, batch, &model.alice, &ac, &ab, &mut alice, None).unwrap().bytes())
-        });
-        prepare(&model.program, batch, &model.bob, &bc, &ba, &mut bob, Some(&mut dealt)).unwrap().bytes()
+        s.spawn(|| deal(program, batch, &model.carol, &ca, &cb, &mut carol).unwrap());
+        s.spawn(|| black_box(prepare(program, batch, &model.alice, &ac, &ab, &mut alice, None).unwrap().bytes()));
+        prepare(program, batch, &model.bob, &bc, &ba, &mut bob, Some(&mut dealt)).unwrap().bytes()
     });
 }
 

@@ -13,4 +13,4 @@ pub mod program;
 
 pub use compare::Compare;
 pub use error::MpcError;
-pub use program::{Program, Reveal};
+pub use program::{Prediction, Program, Reveal};

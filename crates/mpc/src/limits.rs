@@ -6,6 +6,7 @@
 use trefoil_ring::geometry::Conv2d;
 
 use crate::compare::Compare;
+use crate::error::MpcError;
 use crate::program::{Bilinear, Linear, MAX_ELEMENTS, Op, Program, Rows, ValueInfo, Window};
 
 /// Most steps, and most tensors, of a program. (Frame tags on the evaluators' link hold 2^20 steps.)
@@ -54,6 +55,14 @@ pub(crate) fn largest_batch(program: &Program, values: &[ValueInfo]) -> usize {
     let left = |most: u64, once: u64, each: u64| most.saturating_sub(once) / each;
     let most = left(MAX_WORDS, once.words, each.words).min(left(MAX_PRODUCTS, once.products, each.products));
     usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+/// Refuses a batch that is empty or larger than `most`.
+pub(crate) fn check_batch(batch: usize, most: usize) -> Result<(), MpcError> {
+    if (1..=most).contains(&batch) {
+        return Ok(());
+    }
+    Err(MpcError::Input { what: "the batch".into(), expected: format!("1 to {most}"), got: batch.to_string() })
 }
 
 /// Words held and products computed.

@@ -10,6 +10,7 @@
 
 mod infer;
 mod op;
+mod prediction;
 mod shown;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use trefoil_ring::geometry::Conv2d;
 
 use crate::compare::Compare;
 pub use op::Op;
+pub(crate) use prediction::Checked;
+pub use prediction::Prediction;
 pub use shown::Shown;
 
 /// Version of the protocol and of this format: part of the hash that all parties compare.

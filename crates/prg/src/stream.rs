@@ -1,6 +1,6 @@
 //! A seekable pseudo-random stream: AES-128 in counter mode.
 
-use aes::Aes128;
+use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -12,7 +12,7 @@ const PIECE: usize = 2048;
 /// Key and first counter block are 256 bits of one hash output, so that streams of different keys do not even share
 /// their counter values.
 pub struct Stream {
-    cipher: Aes128,
+    cipher: Aes128Enc,
     /// The first counter block, big-endian.
     first: Zeroizing<u128>,
     /// The next word.
@@ -28,7 +28,7 @@ impl Stream {
         key.copy_from_slice(&material[..16]);
         first.copy_from_slice(&material[16..]);
         material.zeroize();
-        let cipher = Aes128::new(&key);
+        let cipher = Aes128Enc::new(&key);
         key.zeroize();
         Self {
             cipher,
@@ -146,13 +146,13 @@ mod tests {
         let mut expected = [0; 16];
         expected[..8].copy_from_slice(&0x0707_0707_0707_0708u64.to_be_bytes());
         let mut block = Array::from(expected);
-        Aes128::new(&Array::from([7; 16])).encrypt_block(&mut block);
+        Aes128Enc::new(&Array::from([7; 16])).encrypt_block(&mut block);
         let words = Stream::new(material).words(4);
         let second: Vec<u8> = words[2..].iter().flat_map(|w| w.to_le_bytes()).collect();
         assert_eq!(second, block[..]);
         material[16..24].fill(0xff);
         let mut block = Array::from([0; 16]);
-        Aes128::new(&Array::from([7; 16])).encrypt_block(&mut block);
+        Aes128Enc::new(&Array::from([7; 16])).encrypt_block(&mut block);
         let words = Stream::new(material).words(4);
         let second: Vec<u8> = words[2..].iter().flat_map(|w| w.to_le_bytes()).collect();
         assert_eq!(second, block[..], "from the last counter to zero");

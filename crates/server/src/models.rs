@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use trefoil_mpc::masked::weights::{HeldWeight, masked_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
-use trefoil_mpc::program::{Program, Reveal, Window};
+use trefoil_mpc::program::{Prediction, Program, Reveal, Window};
 use trefoil_proto::control::{InputEncoding, MAX_BULK, Manifest, Refusal, decode, encode};
 use trefoil_ring::Tensor;
 
@@ -14,7 +14,7 @@ use crate::store::{StoredModel, StoredTensor};
 
 /// A program that ends in a reveal, the hash that all parties compare, and the largest batch it may be run on.
 pub(crate) struct Plan {
-    pub(crate) program: Program,
+    pub(crate) program: Prediction,
     pub(crate) hash: [u8; 32],
     pub(crate) most: usize,
 }
@@ -150,8 +150,9 @@ pub(crate) fn plans(program: &Program, window: Window) -> Result<Vec<(Reveal, Ar
     for reveal in [Reveal::Logits, Reveal::Label] {
         match program.ending_in(reveal, window) {
             Ok(p) => {
+                let p = Prediction::new(p).map_err(|e| e.to_string())?;
                 let inputs = p.input_shape.iter().product::<usize>().max(1);
-                let most = p.largest_batch().map_err(|e| e.to_string())?.min(MAX_BULK / 8 / inputs);
+                let most = p.largest_batch().min(MAX_BULK / 8 / inputs);
                 plans.push((reveal, Arc::new(Plan { hash: p.hash(), program: p, most })));
             }
             Err(e) => why = e.to_string(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use trefoil_link::{Counter, Link, MemoryLink, Phase, pair};
 use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, Outcome, ProducerWeights, Role, deal, evaluate, prepare, run};
-use trefoil_mpc::{MpcError, Program};
+use trefoil_mpc::{MpcError, Prediction, Program};
 use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{Address, Ledger, Pair, Purpose, Seed, Source};
 use trefoil_ring::{Tensor, Words};
@@ -310,7 +310,7 @@ impl World {
         links: &mut Links,
     ) -> Result<Answer, MpcError> {
         let [ac, aab, bc, bab, ca, cb] = self.sources();
-        let (program, in_step) = (&model.program, self.in_step);
+        let (program, in_step) = (&Prediction::new(model.program.clone())?, self.in_step);
         let evaluator =
             |x, weights, carol: &Source, peer: &Source, link: &mut dyn Link, dealt: Option<&mut dyn Link>| {
                 if in_step {

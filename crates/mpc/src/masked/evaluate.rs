@@ -15,19 +15,19 @@ use super::layout::Layout;
 use super::likelihood::{TABLE, likelihoods};
 use super::local::{self, Context, Operands};
 use super::material::{Material, StepMaterial};
-use super::online::{Online, shorter};
+use super::online::{Online, Opening, shorter};
 use super::output::{seal_bits, seal_values, value_bytes};
 use super::permuted::ask_carol;
 use super::piecewise::{Pieces, piecewise};
 use super::pool::{max_pool, rounds};
-use super::prepare::{check, last_uses, linear_step, reveal_words};
+use super::prepare::{last_uses, linear_step, reveal_words};
 use super::product::{ProductStep, product};
 use super::relu::{relu, select};
 use super::truncate::truncate;
 use super::weights::EvaluatorWeights;
 use crate::compare::Compare;
 use crate::error::MpcError;
-use crate::program::{Form, Op, Program, Shown, Step, ValueInfo};
+use crate::program::{Checked, Form, Op, Prediction, Program, Shown, Step, ValueInfo};
 
 /// What an evaluator has after a run.
 pub struct Outcome {
@@ -43,20 +43,22 @@ pub struct Outcome {
 
 /// Evaluates `program` on this evaluator's additive share of the input, consuming the lot's material.
 pub fn evaluate(
-    program: &Program,
+    program: &Prediction,
     input: Words,
     weights: &EvaluatorWeights,
     material: Material,
     peer: &mut dyn Link,
 ) -> Result<Outcome, MpcError> {
-    program.check_prediction()?;
-    Ok(evaluate_given(program, input, &[], weights, material, peer, [None, None])?.0)
+    let checked = program.checked(material.batch)?;
+    Ok(evaluate_given(checked, program.hash(), input, &[], weights, material, peer, [None, None])?.0)
 }
 
-/// Evaluates any program on its first value and on shares of its states, with links to carol and to the helper where
-/// it shows them likelihoods. Gives the states that it stores as well.
+/// Evaluates any program of this hash on its first value and on shares of its states, with links to carol and to the
+/// helper where it shows them likelihoods. Gives the states that it stores as well.
+#[allow(clippy::too_many_arguments, reason = "a program, its hash, two values, what is prepared, and three links")]
 pub(crate) fn evaluate_given(
-    program: &Program,
+    Checked { program, values: infos }: Checked<'_>,
+    hash: [u8; 32],
     first: Words,
     states: &[Words],
     weights: &EvaluatorWeights,
@@ -65,18 +67,17 @@ pub(crate) fn evaluate_given(
     [mut carol, mut helper]: [Option<&mut dyn Link>; 2],
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
     let Material { role, batch, rates, steps: mut material, lot, program: prepared, .. } = material;
-    let infos = check(program, batch)?;
     weights.check(program)?;
-    if prepared != program.hash() || material.len() != infos.len() {
+    if prepared != hash || material.len() != infos.len() {
         return Err(MpcError::Material(format!("lot {lot} was prepared for another program")));
     }
-    check_first(&first, &infos, batch)?;
-    let context = Context { program, infos: &infos, batch, rates: &rates };
+    check_first(&first, infos, batch)?;
+    let context = Context { program, infos, batch, rates: &rates };
     let mut run = Run::new(Online::new(role, peer), shorter(&mut helper), context, weights, first, states);
     for (i, m) in material.drain(..).enumerate() {
         run.feed(i, m, shorter(&mut carol))?;
     }
-    Ok(run.finish())
+    run.finish()
 }
 
 /// Checks the length of the first value.
@@ -110,6 +111,8 @@ pub(crate) struct Run<'a> {
     payload: Vec<u8>,
     /// Material of neighbouring openings, until the last of them is there.
     together: Vec<StepMaterial>,
+    /// The openings that were sent last, until the peer's shares are received.
+    sent: Option<(Opening, Vec<Words>)>,
     times: Vec<Duration>,
 }
 
@@ -145,11 +148,13 @@ impl<'a> Run<'a> {
             last: last_uses(context.program),
             payload: Vec::new(),
             together: Vec::new(),
+            sent: None,
             times: Vec::with_capacity(steps),
         }
     }
 
-    /// Evaluates step `i`, the next one; an opening waits for its neighbours. `carol` is where a step may show her
+    /// Evaluates step `i`, the next one; an opening waits for its neighbours. What was opened last is received only
+    /// now: the material of this step was prepared while it was on its way. `carol` is where a step may show her
     /// likelihoods.
     pub(crate) fn feed(
         &mut self,
@@ -157,6 +162,7 @@ impl<'a> Run<'a> {
         material: StepMaterial,
         carol: Option<&mut dyn Link>,
     ) -> Result<(), MpcError> {
+        self.receive()?;
         let began = Instant::now();
         match openings(&self.context.program.steps[i..]) {
             0 => {
@@ -177,14 +183,26 @@ impl<'a> Run<'a> {
             }
         }
         self.times.push(began.elapsed());
+        Ok(())
+    }
+
+    /// Ends the openings that were sent last.
+    fn receive(&mut self) -> Result<(), MpcError> {
+        let Some((opening, mut shares)) = self.sent.take() else { return Ok(()) };
+        let began = Instant::now();
+        let first = self.values.len();
+        self.net.complete(&mut shares, opening)?;
+        self.values.extend(shares);
+        self.times[first] += began.elapsed();
         self.times.resize(self.values.len(), Duration::ZERO);
         Ok(())
     }
 
     /// What came of it, and the states that were stored.
-    pub(crate) fn finish(mut self) -> (Outcome, Vec<Option<Words>>) {
+    pub(crate) fn finish(mut self) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
+        self.receive()?;
         let share = self.values.pop().unwrap_or_default();
-        (Outcome { payload: self.payload, share, times: self.times, offline: Duration::ZERO }, self.stored)
+        Ok((Outcome { payload: self.payload, share, times: self.times, offline: Duration::ZERO }, self.stored))
     }
 
     /// Drops what step `i` was the last to read.
@@ -196,7 +214,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Opens the operands of step `first` and of the openings that follow it in one exchange.
+    /// Sends the operands of step `first` and of the openings that follow it: one round for all.
     fn open(&mut self, first: usize, material: Vec<StepMaterial>) -> Result<(), MpcError> {
         let (mut shares, mut masks) = (vec![], vec![]);
         for (i, m) in (first..).zip(material) {
@@ -207,8 +225,7 @@ impl<'a> Run<'a> {
             masks.push(lambda);
         }
         let masks: Vec<&[u64]> = masks.iter().map(|m| &m[..]).collect();
-        self.net.open_all(&mut shares, &masks)?;
-        self.values.extend(shares);
+        self.sent = Some((self.net.begin(&mut shares, &masks)?, shares));
         Ok(())
     }
 
@@ -243,10 +260,10 @@ impl<'a> Run<'a> {
                 Ok(truncate(role, *shift, &delta, m))
             }
             (Op::Relu { x, shift, window, compare }, StepMaterial::Relu(m)) => {
-                relu(&mut self.net, *shift, &Layout::new(*window, *compare), &self.values[*x], *m)
+                relu(&mut self.net, *shift, &Layout::of(*window, *compare), &self.values[*x], *m)
             }
             (Op::MaxPool { x, pool, window, compare }, StepMaterial::Max(m)) => {
-                max_pool(&mut self.net, rows, n, pool, &Layout::new(*window, *compare), &self.values[*x], *m)
+                max_pool(&mut self.net, rows, n, pool, &Layout::of(*window, *compare), &self.values[*x], *m)
             }
             (Op::Argmax { x, window, compare }, StepMaterial::Argmax(m)) => {
                 let classes = infos[*x].elements();
@@ -254,7 +271,7 @@ impl<'a> Run<'a> {
             }
             (Op::Sign { x, window, compare: way }, StepMaterial::Sign(m)) => {
                 let delta = &self.values[*x];
-                compare(&mut self.net, n, &Layout::new(*window, *way), &m, |start, out| {
+                compare(&mut self.net, n, &Layout::of(*window, *way), &m, |start, out| {
                     out.copy_from_slice(&delta[start..start + out.len()]);
                 })
             }
@@ -263,7 +280,7 @@ impl<'a> Run<'a> {
             }
             (Op::Bit { bit }, StepMaterial::Bit(beta)) => Ok(number(role, self.read(*bit), beta)),
             (Op::Piecewise { x, knots, pieces, window, compare, .. }, StepMaterial::Piecewise(m)) => {
-                let (pieces, layout) = (Pieces::new(knots, pieces), Layout::new(*window, *compare));
+                let (pieces, layout) = (Pieces::new(knots, pieces), Layout::of(*window, *compare));
                 piecewise(&mut self.net, &pieces, &layout, &self.values[*x], &m)
             }
             (Op::Likelihoods { x, shift, .. }, StepMaterial::Likelihoods(m)) => {

@@ -2,6 +2,9 @@
 //!
 //! Producer, evaluators and counter walk one [`Layout`], so that they agree on every plane dealt and opened.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use crate::compare::Compare;
 use crate::program::Window;
 
@@ -76,7 +79,29 @@ pub(crate) struct Layout {
     pub(crate) levels: Vec<Level>,
 }
 
+/// Layouts that are kept: networks have one or two.
+const KEPT: usize = 64;
+type Kept = HashMap<(Window, Compare), Arc<Layout>>;
+static LAYOUTS: RwLock<Option<Kept>> = RwLock::new(None);
+
 impl Layout {
+    /// The same as [`Layout::new`], computed once: it takes longer than a small comparison.
+    pub(crate) fn of(window: Window, compare: Compare) -> Arc<Self> {
+        let key = (window, compare);
+        let kept = LAYOUTS.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layout) = kept.as_ref().and_then(|l| l.get(&key)) {
+            return layout.clone();
+        }
+        drop(kept);
+        let layout = Arc::new(Self::new(window, compare));
+        let mut kept = LAYOUTS.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.get_or_insert_default();
+        if kept.len() < KEPT {
+            kept.insert(key, layout.clone());
+        }
+        layout
+    }
+
     /// The window and the way of comparing were checked.
     pub(crate) fn new(window: Window, compare: Compare) -> Self {
         let Compare::Tree { block, arity } = compare else {
@@ -135,6 +160,19 @@ mod tests {
             let dealt = l.leaf_planes() + l.levels.iter().map(Level::dealt).sum::<usize>() + 1;
             assert_eq!((opened.len(), opened.iter().sum::<usize>(), dealt), (rounds, online, offline), "{lo} {k}");
         }
+    }
+
+    #[test]
+    fn layouts_that_are_kept_are_those_computed() {
+        let window = Window { lo: 3, k: 24 };
+        let computed = Layout::new(window, Compare::default());
+        for _ in 0..2 {
+            assert_eq!(*Layout::of(window, Compare::default()), computed);
+        }
+        for lo in 0..2 * KEPT as u32 {
+            assert_eq!(Layout::of(Window { lo, k: 8 }, Compare::Keys).window.lo, lo);
+        }
+        assert!(LAYOUTS.read().unwrap().as_ref().unwrap().len() <= KEPT);
     }
 
     #[test]

@@ -46,6 +46,16 @@ pub(crate) fn shorter<'a>(link: &'a mut Option<&mut dyn Link>) -> Option<&'a mut
     }
 }
 
+/// Words that both evaluators may send before either receives: 16 KiB, which fit into any socket's buffers.
+const EAGER: usize = 1 << 11;
+
+/// An opening that was sent.
+pub(crate) struct Opening {
+    words: usize,
+    /// The tag under which the peer's shares are still to be received.
+    due: Option<Tag>,
+}
+
 /// An evaluator's end of the link, numbering the exchanges of each step.
 pub(crate) struct Online<'a> {
     pub(crate) role: Role,
@@ -67,15 +77,26 @@ impl<'a> Online<'a> {
         self.link.meter().enter(Phase::Online, step);
     }
 
-    /// One round: sends `mine`, which must be masked, and gives what the peer sent.
-    fn exchange(&mut self, mine: &[&[u64]]) -> Result<&[u64], MpcError> {
-        let n = mine.iter().map(|m| m.len()).sum();
+    /// The tag of the step's next exchange.
+    fn tag(&mut self) -> Tag {
+        let tag = self.step as Tag * EXCHANGES + self.exchange;
+        self.exchange += 1;
+        tag
+    }
+
+    /// Room for what the peer sends.
+    fn room(&mut self, n: usize) {
         if self.theirs.len() < n {
             self.theirs = Words::zeros(n);
         }
+    }
+
+    /// One round: sends `mine`, which must be masked, and gives what the peer sent.
+    fn exchange(&mut self, mine: &[&[u64]]) -> Result<&[u64], MpcError> {
+        let n = mine.iter().map(|m| m.len()).sum();
+        self.room(n);
+        let tag = self.tag();
         let theirs = &mut self.theirs[..n];
-        let tag = self.step as Tag * EXCHANGES + self.exchange;
-        self.exchange += 1;
         let parts: Vec<&[u8]> = mine.iter().map(|m| bytemuck::cast_slice(m)).collect();
         self.link.exchange(tag, &parts, bytemuck::cast_slice_mut(theirs))?;
         Ok(theirs)
@@ -83,8 +104,7 @@ impl<'a> Online<'a> {
 
     /// One round in which bob alone sends something: `own` is his message, `theirs` where alice receives it.
     pub(crate) fn tell_alice(&mut self, own: &[u8], theirs: &mut [u8]) -> Result<(), MpcError> {
-        let tag = self.step as Tag * EXCHANGES + self.exchange;
-        self.exchange += 1;
+        let tag = self.tag();
         match self.role {
             Role::A => self.link.exchange(tag, &[], theirs)?,
             Role::B => self.link.exchange(tag, &[own], &mut [])?,
@@ -99,10 +119,36 @@ impl<'a> Online<'a> {
     }
 
     /// The same for several values in one round: the shares become deltas.
-    pub(crate) fn open_all(&mut self, shares: &mut [Words], lambdas: &[&[u64]]) -> Result<(), MpcError> {
+    fn open_all(&mut self, shares: &mut [Words], lambdas: &[&[u64]]) -> Result<(), MpcError> {
+        let opening = self.begin(shares, lambdas)?;
+        self.complete(shares, opening)
+    }
+
+    /// The first half of an opening: masks the shares and sends them, so that there is time for something else before
+    /// the peer's are needed. Shares too large for the buffers between two parties that both send first are
+    /// exchanged, which is the whole round.
+    pub(crate) fn begin(&mut self, shares: &mut [Words], lambdas: &[&[u64]]) -> Result<Opening, MpcError> {
         shares.iter_mut().zip(lambdas).for_each(|(share, lambda)| add(share, lambda));
         let mine: Vec<&[u64]> = shares.iter().map(|s| &s[..]).collect();
-        let mut theirs = self.exchange(&mine)?;
+        let words = mine.iter().map(|m| m.len()).sum();
+        if words > EAGER {
+            self.exchange(&mine)?;
+            return Ok(Opening { words, due: None });
+        }
+        let tag = self.tag();
+        let parts: Vec<&[u8]> = mine.iter().map(|m| bytemuck::cast_slice(m)).collect();
+        self.link.meter().round();
+        self.link.send(tag, &parts)?;
+        Ok(Opening { words, due: Some(tag) })
+    }
+
+    /// The second half: the shares become deltas.
+    pub(crate) fn complete(&mut self, shares: &mut [Words], opening: Opening) -> Result<(), MpcError> {
+        if let Some(tag) = opening.due {
+            self.room(opening.words);
+            self.link.recv(tag, bytemuck::cast_slice_mut(&mut self.theirs[..opening.words]))?;
+        }
+        let mut theirs = &self.theirs[..opening.words];
         for share in shares {
             let (own, rest) = theirs.split_at(share.len());
             add(share, own);

@@ -28,16 +28,13 @@ use super::relu::{deal_relu, deal_select};
 use super::truncate::deal_truncate;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
-use crate::program::{Form, Op, Program, Shown, ValueInfo};
+use crate::limits;
+use crate::program::{Checked, Form, Op, Prediction, Program, Shown, ValueInfo};
 
 /// Checks a program together with a batch size.
 pub(crate) fn check(program: &Program, batch: usize) -> Result<Vec<ValueInfo>, MpcError> {
     let infos = program.infer()?;
-    let most = crate::limits::largest_batch(program, &infos);
-    if !(1..=most).contains(&batch) {
-        let expected = format!("1 to {most}");
-        return Err(MpcError::Input { what: "the batch".into(), expected, got: batch.to_string() });
-    }
+    limits::check_batch(batch, limits::largest_batch(program, &infos))?;
     Ok(infos)
 }
 
@@ -158,11 +155,11 @@ impl<W: OfflineWeights> Offline<'_, W> {
                 unmasked(StepMaterial::Truncate(deal_truncate(d, at, n, *shift, masks.read(*x))?))
             }
             Op::Relu { x, shift, window, compare } => {
-                let m = deal_relu(d, at, n, *shift, &Layout::new(*window, *compare), &masks.held[*x])?;
+                let m = deal_relu(d, at, n, *shift, &Layout::of(*window, *compare), &masks.held[*x])?;
                 unmasked(StepMaterial::Relu(Box::new(m)))
             }
             Op::MaxPool { x, pool, window, compare } => {
-                let m = deal_max(d, at, rows, n, pool, &Layout::new(*window, *compare), masks.read(*x))?;
+                let m = deal_max(d, at, rows, n, pool, &Layout::of(*window, *compare), masks.read(*x))?;
                 unmasked(StepMaterial::Max(Box::new(m)))
             }
             Op::Argmax { x, window, compare } => {
@@ -172,7 +169,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
             Op::Sign { x, window, compare } => {
                 let lambda = masks.read(*x);
                 let write = |start: usize, out: &mut [u64]| out.copy_from_slice(&lambda[start..start + out.len()]);
-                let mut m = deal_compare(d, at, n, &Layout::new(*window, *compare), write)?;
+                let mut m = deal_compare(d, at, n, &Layout::of(*window, *compare), write)?;
                 let beta = if D::KEEPS { Words::default() } else { std::mem::take(&mut m.sign) };
                 Ok((StepMaterial::Sign(Box::new(m)), Arc::new(beta)))
             }
@@ -182,7 +179,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
             }
             Op::Bit { bit } => unmasked(StepMaterial::Bit(deal_bit(d, at, n, masks.read(*bit))?)),
             Op::Piecewise { x, knots, pieces, window, compare, .. } => {
-                let (pieces, layout) = (Pieces::new(knots, pieces), Layout::new(*window, *compare));
+                let (pieces, layout) = (Pieces::new(knots, pieces), Layout::of(*window, *compare));
                 let m = deal_piecewise(d, at, n, &pieces, &layout, masks.held[*x].clone())?;
                 unmasked(StepMaterial::Piecewise(Box::new(m)))
             }
@@ -226,36 +223,34 @@ impl<W: OfflineWeights> Offline<'_, W> {
 
 /// At the producer: deals one lot of a program for `batch` samples to bob. `alice` and `bob` are the lot's sources.
 pub fn deal(
-    program: &Program,
+    program: &Prediction,
     batch: usize,
     weights: &ProducerWeights,
     alice: &Source,
     bob: &Source,
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
-    program.check_prediction()?;
-    deal_given(program, Given { batch, ..Given::default() }, weights, [alice, bob], link)
+    deal_given(program.checked(batch)?, Given { batch, ..Given::default() }, weights, [alice, bob], link)
 }
 
 /// The same for any program.
 pub(crate) fn deal_given(
-    program: &Program,
+    Checked { program, values: infos }: Checked<'_>,
     given: Given<'_>,
     weights: &ProducerWeights,
     [alice, bob]: [&Source; 2],
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
     let Given { batch, rates, .. } = given;
-    let infos = check(program, batch)?;
     weights.check(program)?;
-    let context = Context { program, infos: &infos, batch, rates };
+    let context = Context { program, infos, batch, rates };
     Offline { context, given, weights }.walk(&mut Producer::new(alice, bob, link), |_, _, _| Ok(()))
 }
 
 /// At the producer: the same for a program that trains, computing what it shows her besides. `links` lead to alice and
 /// to bob. Where the evaluators prepare everything `first`, she deals everything before the first answer.
 pub(crate) fn serve_given(
-    program: &Program,
+    Checked { program, values: infos }: Checked<'_>,
     given: Given<'_>,
     weights: &ProducerWeights,
     [alice, bob]: [&Source; 2],
@@ -263,9 +258,8 @@ pub(crate) fn serve_given(
     first: bool,
 ) -> Result<(), MpcError> {
     let Given { batch, rates, .. } = given;
-    let infos = check(program, batch)?;
     weights.check(program)?;
-    let context = Context { program, infos: &infos, batch, rates };
+    let context = Context { program, infos, batch, rates };
     let mut serve = |i: usize, m: &PermutedMaterial, to_bob: &mut dyn Link| {
         let Op::Likelihoods { x, shift, shown: Shown::Carol } = program.steps[i].op else { return Ok(()) };
         let size = (context.rows(x), infos[x].elements());
@@ -289,7 +283,7 @@ pub(crate) fn serve_given(
 /// evaluator; bob receives what is dealt over `dealt`, alice has none. Where the program compares by keys, bob passes
 /// their correction words on to alice over `link`, the evaluators' own: both must prepare at the same time.
 pub fn prepare(
-    program: &Program,
+    program: &Prediction,
     batch: usize,
     weights: &EvaluatorWeights,
     carol: &Source,
@@ -297,13 +291,14 @@ pub fn prepare(
     link: &mut dyn Link,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Material, MpcError> {
-    program.check_prediction()?;
-    prepare_given(program, Given { batch, ..Given::default() }, weights, [carol, peer], link, dealt)
+    let (checked, given) = (program.checked(batch)?, Given { batch, ..Given::default() });
+    prepare_given(checked, program.hash(), given, weights, [carol, peer], link, dealt)
 }
 
-/// The same for any program.
+/// The same for any program of this hash.
 pub(crate) fn prepare_given(
-    program: &Program,
+    Checked { program, values: infos }: Checked<'_>,
+    hash: [u8; 32],
     given: Given<'_>,
     weights: &EvaluatorWeights,
     [carol, peer]: [&Source; 2],
@@ -312,11 +307,10 @@ pub(crate) fn prepare_given(
 ) -> Result<Material, MpcError> {
     let began = Instant::now();
     let Given { batch, rates, .. } = given;
-    let infos = check(program, batch)?;
     weights.check(program)?;
     let role = if dealt.is_some() { Role::B } else { Role::A };
     let mut steps = Vec::with_capacity(infos.len());
-    let context = Context { program, infos: &infos, batch, rates };
+    let context = Context { program, infos, batch, rates };
     let mut keep = |i: usize, m: StepMaterial| {
         steps.push(with_output(&context, i, m, peer)?);
         Ok(())
@@ -326,8 +320,8 @@ pub(crate) fn prepare_given(
         Some(dealt) => offline.walk(&mut BobDealing::new(carol, dealt, Some(link)), |_, i, m| keep(i, m))?,
         None => offline.walk(&mut AliceDealing::new(carol, Some(link), None), |_, i, m| keep(i, m))?,
     }
-    let (program, lot, rates) = (program.hash(), carol.lot(), rates.to_vec());
-    Ok(Material { role, program, batch, lot, rates, steps, time: began.elapsed() })
+    let (lot, rates) = (carol.lot(), rates.to_vec());
+    Ok(Material { role, program: hash, batch, lot, rates, steps, time: began.elapsed() })
 }
 
 /// A step's material with what re-randomises its output (or what one server is shown), where it has one: from the

@@ -1,7 +1,8 @@
 //! Both phases in step with each other: each step's material is used as soon as it is prepared.
 //!
 //! A request without material made ahead gains by it: the producer deals the later steps while the evaluators are at
-//! the earlier ones, and no more than one step's material is held. The draws, the messages on each link and the answer
+//! the earlier ones, the material of the step after an opening is prepared while the opened shares are on their way,
+//! and no more than one step's material is held. The draws, the messages on each link and the answer
 //! are those of [`prepare`](super::prepare()) and [`evaluate`](super::evaluate()).
 
 use std::time::Instant;
@@ -14,10 +15,10 @@ use super::dealing::{AliceDealing, BobDealing, Dealing};
 use super::evaluate::{Outcome, Run, check_first, evaluate_given};
 use super::local::Context;
 use super::online::{Online, Role, shorter};
-use super::prepare::{Given, Offline, check, prepare_given, with_output};
+use super::prepare::{Given, Offline, prepare_given, with_output};
 use super::weights::EvaluatorWeights;
 use crate::error::MpcError;
-use crate::program::Program;
+use crate::program::{Checked, Prediction};
 
 /// An evaluator, and its link to carol.
 pub enum Seat<'a> {
@@ -50,7 +51,7 @@ impl<'a> Seat<'a> {
 /// first.
 #[expect(clippy::too_many_arguments, reason = "both phases' parties, and what they work on")]
 pub fn run(
-    program: &Program,
+    program: &Prediction,
     batch: usize,
     input: Words,
     weights: &EvaluatorWeights,
@@ -59,16 +60,15 @@ pub fn run(
     link: &mut dyn Link,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Outcome, MpcError> {
-    program.check_prediction()?;
     let given = Given { batch, ..Given::default() };
     let seat = dealt.map_or(Seat::Alice(None), Seat::Bob);
-    Ok(run_given(program, given, input, &[], weights, [carol, peer], link, seat, None)?.0)
+    Ok(run_given(program.checked(batch)?, given, input, &[], weights, [carol, peer], link, seat, None)?.0)
 }
 
 /// The same for any program on shares of its states. Gives the states that it stores as well.
 #[expect(clippy::too_many_arguments, reason = "both phases' parties, and what they work on")]
 pub(crate) fn run_given(
-    program: &Program,
+    checked: Checked<'_>,
     given: Given<'_>,
     first: Words,
     states: &[Words],
@@ -78,24 +78,25 @@ pub(crate) fn run_given(
     mut seat: Seat<'_>,
     mut helper: Option<&mut dyn Link>,
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
+    let Checked { program, values: infos } = checked;
     if program.is_prepared_first() {
         let dealt: Option<&mut dyn Link> = match &mut seat {
             Seat::Alice(_) => None,
             Seat::Bob(dealt) => Some(&mut **dealt),
         };
-        let material = prepare_given(program, given, weights, [carol, peer], link, dealt)?;
+        let hash = program.hash();
+        let material = prepare_given(checked, hash, given, weights, [carol, peer], link, dealt)?;
         let offline = material.time();
         let mut to_carol = seat.carol();
         let beside = [shorter(&mut to_carol), shorter(&mut helper)];
-        let (outcome, stored) = evaluate_given(program, first, states, weights, material, link, beside)?;
+        let (outcome, stored) = evaluate_given(checked, hash, first, states, weights, material, link, beside)?;
         return Ok((Outcome { offline, ..outcome }, stored));
     }
     let began = Instant::now();
     let Given { batch, rates, .. } = given;
-    let infos = check(program, batch)?;
     weights.check(program)?;
-    check_first(&first, &infos, batch)?;
-    let context = Context { program, infos: &infos, batch, rates };
+    check_first(&first, infos, batch)?;
+    let context = Context { program, infos, batch, rates };
     let mut run = Run::new(Online::new(seat.role(), link), shorter(&mut helper), context, weights, first, states);
     let mut keep = |i, m, shown: Option<&mut dyn Link>| run.feed(i, with_output(&context, i, m, peer)?, shown);
     let offline = Offline { context, given, weights };
@@ -109,7 +110,7 @@ pub(crate) fn run_given(
             offline.walk(&mut dealing, |d, i, m| keep(i, m, d.shown()))?;
         }
     }
-    let (outcome, stored) = run.finish();
+    let (outcome, stored) = run.finish()?;
     let offline = began.elapsed().saturating_sub(outcome.times.iter().sum());
     Ok((Outcome { offline, ..outcome }, stored))
 }

@@ -16,7 +16,7 @@ pub use super::run::Seat;
 use super::run::run_given;
 use super::weights::{EvaluatorWeights, ProducerWeights};
 use crate::error::MpcError;
-use crate::program::{Op, Program};
+use crate::program::{Checked, Op, Program, ValueInfo};
 
 /// What all three servers know of the batch of one step, and this server's masks of its rows.
 pub struct Batch<'a> {
@@ -31,9 +31,8 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// What the step is given, checked.
-    fn given(self, program: &Program) -> Result<Given<'a>, MpcError> {
-        let infos = check(program, self.size)?;
+    /// What the step of a checked program is given, checked.
+    fn given(self, program: &Program, infos: &[ValueInfo]) -> Result<Given<'a>, MpcError> {
         if !matches!(program.steps[0].op, Op::Rows) {
             return Err(unfit("the program", "one that reads rows", "another"));
         }
@@ -62,7 +61,8 @@ pub fn deal_step(
     bob: &Source,
     link: &mut dyn Link,
 ) -> Result<(), MpcError> {
-    deal_given(program, batch.given(program)?, weights, [alice, bob], link)
+    let values = &check(program, batch.size)?;
+    deal_given(Checked { program, values }, batch.given(program, values)?, weights, [alice, bob], link)
 }
 
 /// At the producer: deals one step of training and computes the likelihoods that the program shows carol, if any. `links`
@@ -77,7 +77,8 @@ pub fn serve_step(
     first: bool,
 ) -> Result<(), MpcError> {
     let first = first || program.is_prepared_first();
-    serve_given(program, batch.given(program)?, weights, [alice, bob], links, first)
+    let values = &check(program, batch.size)?;
+    serve_given(Checked { program, values }, batch.given(program, values)?, weights, [alice, bob], links, first)
 }
 
 /// At an evaluator: prepares one step of training; the parties' sources and links are those of
@@ -91,7 +92,9 @@ pub fn prepare_step(
     link: &mut dyn Link,
     dealt: Option<&mut dyn Link>,
 ) -> Result<Material, MpcError> {
-    prepare_given(program, batch.given(program)?, weights, [carol, peer], link, dealt)
+    let values = &check(program, batch.size)?;
+    let given = batch.given(program, values)?;
+    prepare_given(Checked { program, values }, program.hash(), given, weights, [carol, peer], link, dealt)
 }
 
 /// At an evaluator: one step of training on the deltas of the batch's rows, consuming the lot's material. `states` are
@@ -106,9 +109,10 @@ pub fn evaluate_step(
     peer: &mut dyn Link,
     to_carol_and_helper: [Option<&mut dyn Link>; 2],
 ) -> Result<Outcome, MpcError> {
-    check(program, material.batch)?;
+    let checked = Checked { program, values: &check(program, material.batch)? };
     check_states(program, states)?;
-    let (outcome, stored) = evaluate_given(program, rows, states, weights, material, peer, to_carol_and_helper)?;
+    let hash = program.hash();
+    let (outcome, stored) = evaluate_given(checked, hash, rows, states, weights, material, peer, to_carol_and_helper)?;
     store(states, stored);
     Ok(outcome)
 }
@@ -128,9 +132,11 @@ pub fn run_step(
     seat: Seat<'_>,
     helper: Option<&mut dyn Link>,
 ) -> Result<Outcome, MpcError> {
-    let given = batch.given(program)?;
+    let values = &check(program, batch.size)?;
+    let given = batch.given(program, values)?;
     check_states(program, states)?;
-    let (outcome, stored) = run_given(program, given, rows, states, weights, [carol, peer], link, seat, helper)?;
+    let checked = Checked { program, values };
+    let (outcome, stored) = run_given(checked, given, rows, states, weights, [carol, peer], link, seat, helper)?;
     store(states, stored);
     Ok(outcome)
 }

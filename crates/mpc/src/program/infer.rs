@@ -39,8 +39,9 @@ impl Program {
         Ok(values)
     }
 
-    /// Refuses a program that is not a prediction: one that trains, or that mixes the samples of a batch.
-    pub fn check_prediction(&self) -> Result<(), ProgramError> {
+    /// Refuses a program that is not a prediction: one that trains, or that mixes the samples of a batch. Gives each
+    /// value's shape, scale and form.
+    pub fn check_prediction(&self) -> Result<Vec<ValueInfo>, ProgramError> {
         let values = self.infer()?;
         let fail = |step: usize, reason: &str| {
             let Step { layer, op } = &self.steps[step];
@@ -57,7 +58,7 @@ impl Program {
                 return fail(i, "a prediction keeps its samples apart");
             }
         }
-        Ok(())
+        Ok(values)
     }
 
     /// Checks the program and gives the largest batch that it may be run on: larger ones could exhaust a server.

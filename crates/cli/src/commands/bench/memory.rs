@@ -11,7 +11,7 @@ use trefoil_link::{Link, Meter, Network, Phase, pair};
 use trefoil_mpc::masked::input::{alice_share, bob_share};
 use trefoil_mpc::masked::weights::{draw_weight_masks, open_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, Material, ProducerWeights, Role, deal, evaluate, prepare};
-use trefoil_mpc::{MpcError, Program};
+use trefoil_mpc::{MpcError, Prediction, Program};
 use trefoil_prg::{Pair, Seed, Source};
 use trefoil_ring::{Tensor, Words};
 use trefoil_transport::Emulated;
@@ -83,7 +83,7 @@ pub(super) struct Held {
 }
 
 pub(super) fn measure(case: &Case, args: &Args, bar: &ProgressBar) -> anyhow::Result<Measured> {
-    let program = case.program()?;
+    let program = Prediction::new(case.program()?)?;
     let mut links = Links::new(args.network);
     let mut seeds = Seeds::random()?;
     let held = hold(&program, &case.weights, &seeds.next(), &mut links)?;
@@ -153,7 +153,7 @@ pub(super) fn join<T>(
 
 /// Both evaluators' material of one lot.
 fn prepared(
-    p: &Program,
+    p: &Prediction,
     batch: usize,
     h: &Held,
     s: &Sources,

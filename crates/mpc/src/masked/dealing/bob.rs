@@ -21,9 +21,12 @@ pub(crate) struct BobDealing<'a> {
     used: usize,
 }
 
+/// Room for frames at first: those of one sample seldom take more.
+const ROOM: usize = 1 << 14;
+
 impl<'a> BobDealing<'a> {
     pub(crate) fn new(carol: &'a Source, link: &'a mut dyn Link, alice: Option<&'a mut dyn Link>) -> Self {
-        Self { carol, link, alice, tag: 0, frame: Vec::new(), used: 0 }
+        Self { carol, link, alice, tag: 0, frame: Vec::with_capacity(ROOM), used: 0 }
     }
 
     fn take(&mut self, bytes: usize) -> Result<&[u8], MpcError> {

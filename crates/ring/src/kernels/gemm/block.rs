@@ -1,5 +1,6 @@
 //! The register-blocked product, written once over vectors of any width.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::array::from_fn;
 use std::ops::Range;
 
@@ -133,6 +134,9 @@ unsafe fn block<L: Lanes, const R: usize, const V: usize>(
     }
 }
 
+/// Rows of `b` that are fetched ahead are not longer: half a page.
+const NARROW: usize = 256;
+
 /// A few rows, one stretch of left elements each: `b` is read once, in order, four of its rows at a time.
 ///
 /// # Safety
@@ -143,6 +147,8 @@ pub(super) unsafe fn thin<L: Lanes>(p: &Product<'_>, run: Run, c: &mut [u64]) {
     unsafe {
         let tail = L::mask(p.n - (p.n - 1) / L::N * L::N);
         let full = L::mask(L::N);
+        // The next four rows are fetched ahead where rows are short: hardware does not see past the end of a page.
+        let narrow = p.ldb <= NARROW;
         for r in 0..p.rows {
             let left = p.x.as_ptr().add(p.grid.base(r) + run.start);
             let c = c.as_mut_ptr().add(r * p.ldc);
@@ -155,6 +161,9 @@ pub(super) unsafe fn thin<L: Lanes>(p: &Product<'_>, run: Run, c: &mut [u64]) {
                     let mask = if j + L::N < p.n { full } else { tail };
                     let mut sum = L::zero();
                     for i in 0..4 {
+                        if narrow {
+                            _mm_prefetch::<_MM_HINT_T0>(b[i].wrapping_add(j + 4 * p.ldb).cast());
+                        }
                         sum = L::mul_add(sum, a[i], L::load(b[i].add(j), mask));
                     }
                     L::add_to(c.add(j), sum, mask);
