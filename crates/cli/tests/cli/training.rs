@@ -113,7 +113,7 @@ fn damaged_descriptions_are_understood_or_told_in_one_line() {
             code => panic!("{code:?}: {said}\n{}", lines.join("\n")),
         }
     }
-    assert!((5..55).contains(&understood), "{understood} of 60 understood");
+    assert!((1..55).contains(&understood), "{understood} of 60 understood");
 }
 
 /// The numbers of an .npy file.
