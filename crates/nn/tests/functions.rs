@@ -192,7 +192,7 @@ fn tower(choices: &[(u8, u8)], image: bool) -> Builder {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
     #[test]
     fn random_networks_alone_and_in_pairs(
