@@ -1,6 +1,6 @@
 //! Softmax in the clear at a fourth server, the helper, of classes in an order that it does not know.
 //!
-//! The messages are those to carol ([`permuted`](super::permuted)), but the helper shares no seed with anyone and knows
+//! The messages are those to carol (module `permuted`), but the helper shares no seed with anyone and knows
 //! no program. So alice draws a key, from her seed with carol, and sends it along; t is expanded from it. And each
 //! message says what it is about: lot, step, rows, classes, scales. The helper computes only when both say the same.
 //!
