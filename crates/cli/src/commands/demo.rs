@@ -159,7 +159,7 @@ fn trained(tested: usize, quiet: bool) -> anyhow::Result<(Graph, Samples)> {
     let set = digits::generate(TRAINED, SEEDS[0]);
     let test = digits::generate(tested, SEEDS[1]);
     let labels: Vec<u8> = set.labels.iter().flatten().map(|l| *l as u8).collect();
-    let mut graph = demo_cnn(1);
+    let mut graph = demo_cnn(1)?;
     let spec = TrainSpec { epochs: EPOCHS, ..TrainSpec::classifier() };
     let steps = EPOCHS * (TRAINED / spec.batch);
     let bar = if quiet { indicatif::ProgressBar::hidden() } else { output::progress("training", steps as u64) };

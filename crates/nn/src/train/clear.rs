@@ -1,7 +1,7 @@
 //! Training in the clear.
 
 use super::order::batches;
-use super::{Metrics, Tapes, TrainError, TrainSpec};
+use super::{Metrics, Patience, Tapes, TrainError, TrainSpec};
 use crate::graph::Graph;
 use crate::layers::{initial, restore};
 use crate::real::Real;
@@ -69,6 +69,17 @@ pub fn fit<T: Real>(
     graph: &mut Graph,
     records: &[f32],
     spec: &TrainSpec,
+    progress: impl FnMut(&Progress),
+) -> Result<Vec<Epoch>, TrainError> {
+    fit_until::<T>(graph, records, spec, None, progress)
+}
+
+/// [`fit`], over as soon as `patience` is.
+pub fn fit_until<T: Real>(
+    graph: &mut Graph,
+    records: &[f32],
+    spec: &TrainSpec,
+    mut patience: Option<Patience>,
     mut progress: impl FnMut(&Progress),
 ) -> Result<Vec<Epoch>, TrainError> {
     let tapes = Tapes::new(graph, spec)?;
@@ -81,6 +92,12 @@ pub fn fit<T: Real>(
         return Err(TrainError::TooFew { samples: count, batch: spec.batch });
     }
     let (trained, kept) = records.split_at(count * size);
+    if patience.is_some() && kept.is_empty() {
+        return Err(TrainError::Patience);
+    }
+    if let Some(i) = records.iter().position(|v| !v.is_finite()) {
+        return Err(TrainError::Number { row: i / size, column: i % size, value: records[i] });
+    }
     let mut states = first_states::<T>(graph, &tapes.step);
     let steps = (count / spec.batch) as u64;
     let mut epochs = Vec::with_capacity(spec.epochs);
@@ -108,6 +125,9 @@ pub fn fit<T: Real>(
         let trained = score(zero, sums(&tapes.metrics, &states), seen);
         let validated = if kept.is_empty() { None } else { Some(evaluate(&tapes, &states, kept)?) };
         epochs.push(Epoch { trained, validated, rate });
+        if validated.zip(patience.as_mut()).is_some_and(|(v, p)| p.is_over(epoch, v.loss)) {
+            break;
+        }
     }
     restore(graph, &states);
     Ok(epochs)
