@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use trefoil_client::{Client, Opened, RunSpec};
+use trefoil_client::training::{learnt, words};
+use trefoil_client::{Client, RunSpec};
 use trefoil_data::{Samples, write_npy};
 use trefoil_link::Network;
 
@@ -18,9 +19,8 @@ use crate::training::curve::svg;
 use crate::training::data::Records;
 use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
-use crate::training::private::{Finished, Watch, name, peak, shown, start, start_trial, watch};
+use crate::training::private::{Finished, Watch, peak, shown, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
-use crate::training::spec::{learnt, words};
 use crate::trial::{Trial, TrialOptions};
 
 /// Rows predicted by a model that was just trained.
@@ -86,17 +86,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return on_trial(&args, d);
     }
     clear::pretrain(&mut d, args.json)?;
-    let (mut client, caller) = args.access.connect_as()?;
-    let spec = start(&mut client, &d, &caller, &args.network.unwrap_or(Network::LAN))?;
+    let mut client = args.access.connect()?;
+    let spec = client.begin(&d.training, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
         print_reveals(&words(&spec), &learnt(&spec))?;
     }
-    let others: Vec<String> = client.run_status(&d.name)?.missing;
+    let others: Vec<String> = client.run_status(&spec.name)?.missing;
     if !args.json && !others.is_empty() {
         output::line(format!(
             "The servers have the run. It begins when {} agreed: trefoil agree {}",
             others.join(", "),
-            d.name
+            spec.name
         ))?;
     }
     let done = watched(&args, &d, &mut client, &spec)?;
@@ -110,9 +110,9 @@ fn bar(args: &Args, what: &str) -> ProgressBar {
 fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Result<Vec<EpochRow>> {
     let done = clear::train(d, records, &bar(args, "training in the clear"))?;
     if args.clear {
-        curve(args, &d.name, &done.epochs)?;
+        curve(args, &d.training.name, &done.epochs)?;
         if let Some(folder) = &args.weights {
-            write_weights(folder, clear::weights(d, &done.graph)?)?;
+            write_weights(folder, clear::weights(&done.graph))?;
         }
     }
     if args.json {
@@ -177,21 +177,19 @@ fn predictions(trial: &Trial, client: &mut Client, name: &str, records: &Records
 
 fn watched(args: &Args, d: &Description, client: &mut Client, spec: &RunSpec) -> anyhow::Result<Finished> {
     let bar = bar(args, "training");
-    watch(client, spec, &Watch { patience: d.patience, bar: &bar, json: args.json })
+    watch(client, spec, &Watch { patience: d.training.patience, bar: &bar, json: args.json })
 }
 
 fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyhow::Result<()> {
-    curve(args, &d.name, &done.epochs)?;
+    curve(args, &spec.name, &done.epochs)?;
     if let Some(folder) = &args.weights {
         if done.weights.is_empty() {
             bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
         }
-        let numbers = |w: &Opened| w.values().iter().map(|v| *v as f32).collect();
-        let all = done.weights.iter().map(|w| (name(spec, w), w.shape.clone(), numbers(w)));
-        write_weights(folder, all.collect())?;
+        write_weights(folder, clear::weights(&d.training.network(&done.weights)?))?;
     }
     if args.json {
-        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(spec, w))))?;
+        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(w))))?;
         return output::json(&Event::Report(&done.report));
     }
     report::epochs(&done.epochs)?;

@@ -1,12 +1,12 @@
 //! What a training run will cost and reveal, before it runs.
 
 use serde::Serialize;
-use trefoil_client::{Block, Content, Declaration, InputEncoding, Part, RunSpec};
+use trefoil_client::training::{learnt, words};
+use trefoil_client::{Block, Content, Declaration, InputEncoding, Part, RunSpec, SetInfo};
 use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
 use super::description::Description;
-use super::spec::{learnt, plan, words};
 use crate::output;
 use crate::plan::{layers, predict};
 use crate::table::Table;
@@ -93,22 +93,26 @@ pub(crate) fn total(program: &Program, batch: u32, network: &Network) -> anyhow:
 fn imagined(d: &Description) -> anyhow::Result<Declaration> {
     let rows = match (&d.source, d.rows) {
         (_, Some(rows)) => rows as u32,
-        (Some(source), None) => return Ok(source.load()?.declaration(&d.set)),
+        (Some(source), None) => return Ok(source.load()?.declaration(&d.training.set)),
         (None, None) => anyhow::bail!("[train] rows: how many rows does the set have?"),
     };
-    let width = trefoil_nn::train::Tapes::new(&d.graph, &d.spec)?.record() as u32;
+    let width = trefoil_nn::train::Tapes::new(&d.training.graph, &d.training.spec)?.record() as u32;
     let content = Content::Values(InputEncoding::default());
     let blocks = vec![Block { name: "columns".into(), width, content }];
     let parts = vec![Part { owner: "client".into(), block: 0, first: 0, end: rows }];
-    Ok(Declaration { name: d.set.clone(), rows, fraction_bits: 16, blocks, parts })
+    Ok(Declaration { name: d.training.set.clone(), rows, fraction_bits: 16, blocks, parts })
 }
 
 /// Prints what the run would cost over `network` and what it would reveal.
 pub(crate) fn explain(d: &Description, network: &Network, json: bool) -> anyhow::Result<()> {
-    let declaration = imagined(d)?;
-    let spec = plan(d, (0, &declaration), "owner", network)?.spec;
-    let explained = explained(&spec, network)?;
+    let explained = explained(&imagined_run(d, network)?, network)?;
     if json { output::json(&explained) } else { explained.print() }
+}
+
+/// The run on such a set.
+fn imagined_run(d: &Description, network: &Network) -> anyhow::Result<RunSpec> {
+    let set = SetInfo { epoch: 0, coordinator: "owner".into(), declaration: imagined(d)?, arrived: Vec::new() };
+    Ok(d.training.plan(&set, "owner", network)?.spec)
 }
 
 fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
@@ -184,7 +188,7 @@ mod tests {
 
     fn explained_run(more: &str) -> anyhow::Result<Explained> {
         let d = parse(&format!("{RUN}{more}"), Path::new(""), false)?;
-        explained(&plan(&d, (0, &imagined(&d)?), "owner", &Network::LAN)?.spec, &Network::LAN)
+        explained(&imagined_run(&d, &Network::LAN)?, &Network::LAN)
     }
 
     #[test]

@@ -10,4 +10,3 @@ mod method;
 pub(crate) mod private;
 pub(crate) mod report;
 mod section;
-pub(crate) mod spec;
