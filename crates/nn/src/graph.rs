@@ -150,7 +150,7 @@ impl BatchNorm {
         for (what, array) in all {
             check_vector(what, Some(array), channels)?;
         }
-        if !(self.epsilon > 0.0 && self.epsilon.is_finite() && (0.0..=1.0).contains(&self.momentum)) {
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite() && (0.0..=1.0).contains(&self.momentum)) {
             return Err(format!("epsilon {} or momentum {}", self.epsilon, self.momentum));
         }
         if self.variance.data.iter().any(|v| v.is_nan() || *v < 0.0) {

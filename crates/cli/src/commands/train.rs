@@ -7,7 +7,10 @@ use indicatif::ProgressBar;
 use trefoil_client::training::{learnt, words};
 use trefoil_client::{Client, RunSpec};
 use trefoil_data::{Samples, write_npy};
+use trefoil_import::keras_h5::save_weights;
 use trefoil_link::Network;
+use trefoil_nn::graph::Graph;
+use trefoil_nn::layers::named;
 
 use super::demo::Socket;
 use super::print_accuracy;
@@ -56,8 +59,8 @@ pub(crate) struct Args {
     /// Draw loss and accuracy of the epochs here, if they were revealed
     #[arg(long, value_name = "FILE.svg")]
     curve: Option<PathBuf>,
-    /// Write the trained weights into this folder as .npy, if they were revealed to you
-    #[arg(long, value_name = "DIR")]
+    /// Write the trained weights, if they were revealed to you: to FILE.h5 for Keras, or into this folder as .npy
+    #[arg(long, value_name = "FILE.h5|DIR")]
     weights: Option<PathBuf>,
     /// With --trial: how the three processes are connected
     #[arg(long, default_value = "tls")]
@@ -73,6 +76,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    check_weights_path(&args)?;
     let mut d = load(&args.run, args.quick)?;
     if args.dry_run {
         return explain(&d, &args.network.unwrap_or(Network::LAN), args.json);
@@ -112,7 +116,7 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
     if args.clear {
         curve(args, &d.training.name, &done.epochs)?;
         if let Some(folder) = &args.weights {
-            write_weights(folder, clear::weights(&done.graph))?;
+            write_weights(folder, &done.graph)?;
         }
     }
     if args.json {
@@ -186,7 +190,7 @@ fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyh
         if done.weights.is_empty() {
             bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
         }
-        write_weights(folder, clear::weights(&d.training.network(&done.weights)?))?;
+        write_weights(folder, &d.training.network(&done.weights)?)?;
     }
     if args.json {
         done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(w))))?;
@@ -196,14 +200,27 @@ fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyh
     done.report.print()
 }
 
-/// Writes each tensor as LAYER-TENSOR.npy.
-fn write_weights(folder: &Path, weights: Vec<clear::Weight>) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for (name, shape, values) in weights {
+/// Writes a file for Keras, or each tensor as LAYER-TENSOR.npy.
+fn write_weights(path: &Path, graph: &Graph) -> anyhow::Result<()> {
+    if path.extension().is_some_and(|e| e == "h5") {
+        return Ok(save_weights(graph, path)?);
+    }
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    for (name, array) in named(graph) {
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
-        write_npy(&folder.join(format!("{name}.npy")), &shape, &values)?;
+        write_npy(&path.join(format!("{name}.npy")), &array.shape, &array.data)?;
     }
     Ok(())
+}
+
+/// Keras 3 reads files of this name in another layout.
+fn check_weights_path(args: &Args) -> anyhow::Result<()> {
+    match args.weights.as_deref().and_then(Path::to_str) {
+        Some(name) if name.ends_with(".weights.h5") => {
+            bail!("--weights {name}: Keras reads names that end in .weights.h5 otherwise; take NAME.h5")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The rows that the description names.

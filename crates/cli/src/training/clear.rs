@@ -5,16 +5,12 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use trefoil_client::training::EpochScore;
 use trefoil_nn::graph::Graph;
-use trefoil_nn::layers::named;
 use trefoil_nn::train::clear::{Epoch, fit};
 
 use super::data::Records;
 use super::description::{Description, Pretrain};
 use super::report::{EpochRow, Report};
 use crate::output;
-
-/// A tensor of a trained network: name, shape and values.
-pub(crate) type Weight = (String, Vec<usize>, Vec<f32>);
 
 /// What came of it.
 pub(crate) struct Trained {
@@ -43,11 +39,6 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let seconds_per_step = seconds / steps.max(1) as f64;
     let report = Report { name: training.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
     Ok(Trained { graph: training.graph, epochs, report })
-}
-
-/// The weights of a trained network.
-pub(crate) fn weights(graph: &Graph) -> Vec<Weight> {
-    named(graph).map(|(name, array)| (name, array.shape.clone(), array.data.clone())).collect()
 }
 
 fn row(epoch: usize, e: &Epoch) -> EpochRow {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use toml::{Table, Value};
 use trefoil_client::{Reveals, Training};
+use trefoil_import::keras_h5;
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
@@ -14,7 +15,6 @@ use super::data::Source;
 use super::layers;
 use super::method::{On, flag, loss, method};
 use super::section::{Section, choose};
-use crate::model;
 
 /// Longest file read.
 const LONGEST: u64 = 1 << 20;
@@ -161,8 +161,15 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>)
         Some(t) => Some(choose(&t, &[("glorot", Init::Glorot), ("he", Init::He)]).map_err(|e| s.wrong("init", e))?),
     };
     let (file, net, list) = (s.text("file")?, s.text("net")?, s.value("layers"));
+    let mut frozen = Vec::new();
     let mut graph = match (file, net, list) {
-        (Some(file), None, None) => model::load(&folder.join(file), None)?,
+        (Some(file), None, None) => {
+            let path = folder.join(file);
+            let read = keras_h5::load_to_train(&path);
+            let model = read.with_context(|| format!("cannot train the model {}", path.display()))?;
+            frozen = model.frozen;
+            model.graph
+        }
         (None, Some(net), None) => layers::built_in(&net, seed)?,
         (None, None, Some(Value::Array(list))) => {
             let input = s.need("input", input)?;
@@ -172,7 +179,7 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>)
         (None, None, None) => bail!("[model] one of layers, file and net is due"),
         _ => bail!("[model] layers, file and net exclude each other"),
     };
-    let frozen = s.texts("frozen")?.unwrap_or_default();
+    frozen.extend(s.texts("frozen")?.unwrap_or_default());
     if let Some(post) = s.text("answer")? {
         let known = [("none", Post::None), ("softmax", Post::Softmax), ("sigmoid", Post::Sigmoid)];
         graph.post = choose(&post, &known).map_err(|e| s.wrong("answer", e))?;
