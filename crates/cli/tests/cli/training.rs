@@ -124,6 +124,34 @@ fn a_trial_learns_what_the_clear_run_learns_and_reveals_what_was_explained() {
 }
 
 #[test]
+fn models_of_keras_are_trained_on_and_weights_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n).display().to_string();
+    std::fs::write(dir.path().join("run.toml"), TINY).unwrap();
+    let (file, trained, wrong) = (at("run.toml"), at("trained.h5"), at("x.weights.h5"));
+    run(&["train", &file, "--clear", "--weights", &trained]);
+    assert_eq!(std::fs::read(&trained).unwrap()[..4], *b"\x89HDF");
+    fails(&["train", &file, "--clear", "--weights", &wrong], "Keras reads names that end in .weights.h5 otherwise");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../import/tests/data/keras3_sequential.h5");
+    let (from, to) = (TINY.find("[model]").unwrap(), TINY.find("[loss]").unwrap());
+    let text = format!("{}[model]\nfile = {:?}\n{}", &TINY[..from], model.display().to_string(), &TINY[to..]);
+    std::fs::write(&file, text).unwrap();
+    fails(&["train", &file, "--clear"], "(SpatialDropout2D): does in training what Trefoil does not");
+}
+
+#[test]
+fn patience_ends_a_run_in_the_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let wild = TINY.replace("epochs = 2", "epochs = 400\npatience = 2").replace("rate = 0.5", "rate = 1.0");
+    std::fs::write(&file, wild).unwrap();
+    let events = lines(&run(&["train", file.to_str().unwrap(), "--clear", "--json"]));
+    let losses: Vec<f64> = of(&events, "epoch").iter().map(|e| e["validation_loss"].as_f64().unwrap()).collect();
+    let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap();
+    assert!(losses.len() < 400 && losses.len() == best + 3, "{losses:?}");
+}
+
+#[test]
 fn what_was_not_agreed_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     let at = |n: &str| dir.path().join(n).display().to_string();

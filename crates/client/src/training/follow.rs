@@ -38,7 +38,6 @@ pub enum Update<'a> {
 }
 
 /// What came of a run, as far as this client was shown it.
-#[derive(Debug)]
 pub struct Trained {
     /// Its epochs, if their metrics were revealed.
     pub epochs: Vec<EpochScore>,

@@ -22,7 +22,6 @@ use crate::manifest;
 const REVEALED_BITS: u32 = FRACTION_BITS;
 
 /// A run that the servers can be given.
-#[derive(Debug)]
 pub struct PlannedRun {
     /// Its specification.
     pub spec: RunSpec,

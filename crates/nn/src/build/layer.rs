@@ -2,7 +2,7 @@
 
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
-use crate::graph::{Array, BatchNorm, Layer, Post};
+use crate::graph::{Array, BatchNorm, Layer};
 
 /// Most weights of one tensor.
 const MOST_WEIGHTS: usize = 1 << 28;
@@ -289,14 +289,15 @@ impl LayerSpec {
     }
 }
 
-/// The layer of an activation and its name, or what is left to the client.
-pub(super) fn activated(activation: Activation) -> Result<Option<LayerSpec>, Post> {
-    match activation {
-        Activation::None => Ok(None),
-        Activation::Relu => Ok(Some(relu())),
-        Activation::Sigmoid => Ok(Some(sigmoid())),
-        Activation::Tanh => Ok(Some(tanh())),
-        Activation::Softmax => Err(Post::Softmax),
+impl Activation {
+    /// The layer that it is, if it is one.
+    pub(super) fn layer(self) -> Option<LayerSpec> {
+        match self {
+            Activation::None | Activation::Softmax => None,
+            Activation::Relu => Some(relu()),
+            Activation::Sigmoid => Some(sigmoid()),
+            Activation::Tanh => Some(tanh()),
+        }
     }
 }
 

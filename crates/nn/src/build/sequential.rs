@@ -1,6 +1,6 @@
 //! A network under construction: layers in order, each reading the one before it unless told otherwise.
 
-use super::layer::{LayerSpec, activated, flatten};
+use super::layer::{Activation, LayerSpec, flatten};
 use crate::graph::{Graph, GraphError, Layer, Node, NodeId, Post};
 use crate::train::init::{Init, initialise};
 
@@ -66,21 +66,16 @@ impl Sequential {
         if self.post != Post::None {
             return Err(wrong("comes after a softmax, which can only be last".into()));
         }
-        let flattens = layer.flattens();
-        let activation = activated(layer.activation);
+        let (flattens, activation) = (layer.flattens(), layer.activation);
         let made = layer.on(&self.shapes[self.last]).map_err(wrong)?;
         self.append(name, made, vec![self.last])?;
         if flattens {
             self.push(flatten())?;
         }
-        match activation {
-            Ok(None) => Ok(()),
-            Ok(Some(activation)) => self.push(activation),
-            Err(post) => {
-                self.post = post;
-                Ok(())
-            }
+        if activation == Activation::Softmax {
+            self.post = Post::Softmax;
         }
+        activation.layer().map_or(Ok(()), |layer| self.push(layer))
     }
 
     /// Where the network stands.
