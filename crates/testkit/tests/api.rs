@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../server/tests/common/mod.rs"]
-#[allow(dead_code, unreachable_pub, unused_imports, reason = "other tests use the rest")]
 mod common;
 
 use std::ops::ControlFlow;

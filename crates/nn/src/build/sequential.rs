@@ -52,6 +52,7 @@ impl Sequential {
     }
 
     /// Adds a layer.
+    #[allow(clippy::should_implement_trait, reason = "what Keras calls it; no sum is meant")]
     pub fn add(self, layer: LayerSpec) -> Self {
         self.then(|net| net.push(layer))
     }

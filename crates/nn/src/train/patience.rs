@@ -15,13 +15,11 @@ impl Patience {
 
     /// Whether waiting is over after epoch number `epoch`, whose validation loss is `loss`.
     pub fn is_over(&mut self, epoch: usize, loss: f64) -> bool {
-        match self.best {
-            Some((since, best)) if !(loss < best) => epoch.saturating_sub(since) >= self.epochs,
-            _ => {
-                self.best = loss.is_finite().then_some((epoch, loss));
-                false
-            }
+        let lower = loss.is_finite() && self.best.is_none_or(|(_, best)| loss < best);
+        if lower {
+            self.best = Some((epoch, loss));
         }
+        !lower && self.best.is_some_and(|(since, _)| epoch.saturating_sub(since) >= self.epochs)
     }
 }
 
