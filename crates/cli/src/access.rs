@@ -25,11 +25,6 @@ pub(crate) struct Access {
 impl Access {
     /// Reads the cluster file and the identity, and connects to alice and bob.
     pub(crate) fn connect(&self) -> anyhow::Result<Client> {
-        Ok(self.connect_as()?.0)
-    }
-
-    /// The same, and the name under which the servers know the caller.
-    pub(crate) fn connect_as(&self) -> anyhow::Result<(Client, String)> {
         let cluster = load_cluster(&self.config)?;
         let names: Vec<&str> = cluster.client.iter().map(|c| c.name.as_str()).collect();
         let (dir, name) = match &self.identity {
@@ -47,8 +42,8 @@ impl Access {
             Transport::Tcp => None,
         };
         let patience = Duration::from_secs(self.patience);
-        let config = ClientConfig { patience, ..ClientConfig::new(cluster, identity, name.clone()) };
-        Ok((Client::connect(config)?, name))
+        let config = ClientConfig { patience, ..ClientConfig::new(cluster, identity, name) };
+        Ok(Client::connect(config)?)
     }
 }
 

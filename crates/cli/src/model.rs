@@ -68,7 +68,7 @@ impl InputArgs {
 pub(crate) fn load(path: &Path, architecture: Option<&Path>) -> anyhow::Result<Graph> {
     if let Some(name) = path.to_str().and_then(|p| p.strip_prefix("net:")) {
         return match name {
-            "demo" => Ok(demo_cnn(1)),
+            "demo" => demo_cnn(1).context("the demo's network"),
             _ => bench_net(name, 1).context("the built-in networks are net:A, B, C, D, S, T and demo"),
         };
     }

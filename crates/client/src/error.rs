@@ -10,7 +10,7 @@ use trefoil_prg::{Party, RandomError};
 use trefoil_proto::control::{DecodeError, Refusal};
 use trefoil_transport::TransportError;
 
-use crate::{EncodeError, RunUseError, SetError};
+use crate::{EncodeError, RunUseError, SetError, TrainingError};
 
 /// A request that was not answered.
 #[derive(Debug, Error)]
@@ -160,9 +160,18 @@ pub enum ClientError {
     /// A training run that does not fit, or none of this name.
     #[error(transparent)]
     Run(#[from] RunUseError),
+    /// Training that cannot be given to the servers.
+    #[error(transparent)]
+    Training(#[from] Box<TrainingError>),
     /// No randomness, no shares.
     #[error(transparent)]
     Random(#[from] RandomError),
+}
+
+impl From<TrainingError> for ClientError {
+    fn from(e: TrainingError) -> Self {
+        Self::Training(Box::new(e))
+    }
 }
 
 fn advice(why: Refusal) -> &'static str {

@@ -26,18 +26,22 @@ mod client;
 mod encoding;
 mod error;
 mod evaluator;
+mod manifest;
 mod request;
 mod run;
 mod sets;
 mod share;
+pub mod training;
 
 pub use client::{Client, ClientConfig, Prediction};
 pub use encoding::{EncodeError, encode_samples};
 pub use error::ClientError;
+pub use manifest::manifest;
 pub use run::{Opened, RunStatus, RunUseError};
 pub use sets::{Contribution, SetError};
+pub use training::{Reveals, Training, TrainingError};
 pub use trefoil_mpc::program::Reveal;
-pub use trefoil_proto::control::{InputEncoding, Manifest, ModelInfo, Refusal, RunReport};
+pub use trefoil_proto::control::{Grant, InputEncoding, Manifest, ModelInfo, Refusal, RunReport};
 pub use trefoil_proto::dataset::{Block, Content, Declaration, Part, SetInfo};
 pub use trefoil_proto::run::{
     Check, Disclosure, Extracted, Extraction, Measured, Order, Phase, Position, Publication, Revealed, RowRange,

@@ -1,53 +1,64 @@
-//! Networks built in code, with seeded weights: the demo's and those of the benchmarks.
+//! Networks built in code, with seeded weights: layer by layer, or the demo's and those of the benchmarks.
 
-mod chain;
 mod deep;
+mod layer;
+mod sequential;
 
-use chain::Chain;
+use crate::graph::{Graph, GraphError};
+use crate::train::init::{Init, initialise};
 
-use crate::graph::{Graph, GraphError, Post};
+pub use layer::{
+    Activation, LayerSpec, Sides, average_pool, batch_norm, batch_norm_with, clipped_relu, conv, dense, depthwise_conv,
+    dropout, flatten, global_average_pool, leaky_relu, max_pool, relu, reshape, sigmoid, tanh,
+};
+pub use sequential::{Place, Sequential};
 
 /// The demo's untrained network for 28 x 28 digits: two convolutions, two dense layers, softmax at the client.
-pub fn demo_cnn(seed: u64) -> Graph {
-    Chain::new(&[28, 28, 1])
-        .conv(8, 5, 2, false)
-        .relu()
-        .max_pool()
-        .conv(16, 3, 1, false)
-        .relu()
-        .flatten()
-        .dense(64)
-        .relu()
-        .dense(10)
-        .end(Post::Softmax, 0.0, seed)
+pub fn demo_cnn(seed: u64) -> Result<Graph, GraphError> {
+    Sequential::new(&[28, 28, 1])
+        .add(rectified(conv(8, 5).stride(2)))
+        .add(max_pool(2))
+        .add(rectified(conv(16, 3)))
+        .add(flatten())
+        .add(rectified(dense(64)))
+        .add(dense(10).activation(Activation::Softmax))
+        .build(seed)
+}
+
+fn rectified(layer: LayerSpec) -> LayerSpec {
+    layer.activation(Activation::Relu)
 }
 
 /// A network of the benchmarks, by its letter: A to D of the SecureNN line of work, S (three convolutions with
 /// average pools) and T (one wide hidden layer); or "vgg16" and "resnet18", for 32 x 32 x 3.
 pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
-    let net = Chain::new(&[28, 28, 1]);
+    let net = Sequential::new(&[28, 28, 1]);
     let net = match name {
         "vgg16" => deep::vgg16(),
         "resnet18" => deep::resnet18(seed),
-        "A" => net.flatten().dense(128).relu().dense(128).relu().dense(10),
+        "A" => net.add(flatten()).add(rectified(dense(128))).add(rectified(dense(128))).add(dense(10)),
         "B" => {
-            let net = net.conv(16, 5, 1, false).relu().max_pool().conv(16, 5, 1, false).relu().max_pool();
-            net.flatten().dense(100).relu().dense(10)
+            let net = net.add(rectified(conv(16, 5))).add(max_pool(2)).add(rectified(conv(16, 5))).add(max_pool(2));
+            net.add(flatten()).add(rectified(dense(100))).add(dense(10))
         }
         "C" => {
-            let net = net.conv(20, 5, 1, false).relu().max_pool().conv(50, 5, 1, false).relu().max_pool();
-            net.flatten().dense(500).relu().dense(10)
+            let net = net.add(rectified(conv(20, 5))).add(max_pool(2)).add(rectified(conv(50, 5))).add(max_pool(2));
+            net.add(flatten()).add(rectified(dense(500))).add(dense(10))
         }
-        "D" => net.conv(5, 5, 2, true).relu().flatten().dense(100).relu().dense(10),
+        "D" => {
+            let net = net.add(rectified(conv(5, 5).stride(2).same())).add(flatten());
+            net.add(rectified(dense(100))).add(dense(10))
+        }
         "S" => {
-            let net = net.conv(10, 3, 1, false).average_pool(2).relu();
-            let net = net.conv(32, 3, 1, false).average_pool(2).relu();
-            net.conv(64, 3, 1, false).average_pool(2).relu().flatten().dense(10)
+            let block = |net: Sequential, filters| net.add(conv(filters, 3)).add(average_pool(2)).add(relu());
+            [10, 32, 64].into_iter().fold(net, block).add(flatten()).add(dense(10))
         }
-        "T" => net.flatten().dense(512).relu().dense(10),
+        "T" => net.add(flatten()).add(rectified(dense(512))).add(dense(10)),
         _ => return Err(GraphError { layer: "(none)".into(), reason: format!("no benchmark network {name:?}") }),
     };
-    Ok(net.end(Post::None, 0.05, seed))
+    let mut graph = net.build(seed)?;
+    initialise(&mut graph, Init::He, 0.05, seed);
+    Ok(graph)
 }
 
 #[cfg(test)]
@@ -84,7 +95,7 @@ mod tests {
             assert_eq!(graph, bench_net(name, 1).unwrap());
             assert_ne!(graph, bench_net(name, 2).unwrap());
         }
-        sizes(&demo_cnn(3));
+        sizes(&demo_cnn(3).unwrap());
         assert!(bench_net("Z", 1).is_err());
     }
 }

@@ -134,12 +134,15 @@ pub struct BatchNorm {
 impl BatchNorm {
     /// The scale and shift that it is by its moving averages.
     pub fn affine(&self) -> (Array, Array) {
-        let scale: Vec<f32> =
-            self.gamma.data.iter().zip(&self.variance.data).map(|(g, v)| g / (v + self.epsilon).sqrt()).collect();
-        let with = |((s, m), b): ((&f32, &f32), &f32)| b - m * s;
-        let shift = scale.iter().zip(&self.mean.data).zip(&self.beta.data).map(with).collect();
-        let shape = || vec![scale.len()];
-        (Array { shape: shape(), data: scale.clone() }, Array { shape: shape(), data: shift })
+        let (mut scale, mut shift) = (Vec::new(), Vec::new());
+        let moments = self.mean.data.iter().zip(&self.variance.data);
+        for ((&g, &b), (&m, &v)) in self.gamma.data.iter().zip(&self.beta.data).zip(moments) {
+            let s = f64::from(g) / (f64::from(v) + f64::from(self.epsilon)).sqrt();
+            scale.push(s as f32);
+            shift.push((f64::from(b) - f64::from(m) * s) as f32);
+        }
+        let vector = |data: Vec<f32>| Array { shape: vec![data.len()], data };
+        (vector(scale), vector(shift))
     }
 
     fn check(&self, channels: usize) -> Result<(), String> {
@@ -147,7 +150,7 @@ impl BatchNorm {
         for (what, array) in all {
             check_vector(what, Some(array), channels)?;
         }
-        if !(self.epsilon > 0.0 && self.epsilon.is_finite() && (0.0..=1.0).contains(&self.momentum)) {
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite() && (0.0..=1.0).contains(&self.momentum)) {
             return Err(format!("epsilon {} or momentum {}", self.epsilon, self.momentum));
         }
         if self.variance.data.iter().any(|v| v.is_nan() || *v < 0.0) {
@@ -230,26 +233,34 @@ impl Graph {
     pub fn shapes(&self) -> Result<Vec<Vec<usize>>, GraphError> {
         let mut shapes: Vec<Vec<usize>> = Vec::with_capacity(self.nodes.len());
         for (i, node) in self.nodes.iter().enumerate() {
-            let fail = |reason: String| GraphError { layer: node.name.clone(), reason };
-            if matches!(node.layer, Layer::Input { .. }) != (i == 0) {
-                return Err(fail("the input is the first node and only the first node".into()));
-            }
-            let inputs = node
-                .inputs
-                .iter()
-                .map(|&id| shapes.get(id).ok_or_else(|| fail(format!("its input {id} does not come before it"))))
-                .collect::<Result<Vec<_>, _>>()?;
-            let shape = node.layer.output_shape(&inputs).map_err(fail)?;
-            let n = trefoil_ring::tensor::elements(&shape).map_err(|e| fail(e.to_string()))?;
-            if n == 0 || n > MAX_ELEMENTS {
-                return Err(fail(format!("output of shape {shape:?}: must have 1 to {MAX_ELEMENTS} elements")));
-            }
+            let shape = node.shape(i, &shapes)?;
             shapes.push(shape);
         }
         if shapes.is_empty() {
             return Err(GraphError { layer: "(none)".into(), reason: "the network has no layers".into() });
         }
         Ok(shapes)
+    }
+}
+
+impl Node {
+    /// Shape of the output of this node, number `id`, behind nodes of these shapes.
+    pub(crate) fn shape(&self, id: NodeId, before: &[Vec<usize>]) -> Result<Vec<usize>, GraphError> {
+        let fail = |reason: String| GraphError { layer: self.name.clone(), reason };
+        if matches!(self.layer, Layer::Input { .. }) != (id == 0) {
+            return Err(fail("the input is the first node and only the first node".into()));
+        }
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|&id| before.get(id).ok_or_else(|| fail(format!("its input {id} does not come before it"))))
+            .collect::<Result<Vec<_>, _>>()?;
+        let shape = self.layer.output_shape(&inputs).map_err(fail)?;
+        let n = trefoil_ring::tensor::elements(&shape).map_err(|e| fail(e.to_string()))?;
+        if n == 0 || n > MAX_ELEMENTS {
+            return Err(fail(format!("output of shape {shape:?}: must have 1 to {MAX_ELEMENTS} elements")));
+        }
+        Ok(shape)
     }
 }
 

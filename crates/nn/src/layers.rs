@@ -3,7 +3,9 @@
 mod apply;
 pub(crate) mod tensors;
 
-use crate::graph::{Graph, GraphError};
+use std::collections::{HashMap, HashSet};
+
+use crate::graph::{Array, Graph, GraphError};
 use crate::pass::order::pool_first;
 use crate::real::{Real, convert};
 use crate::tape::{Op, Role, Tape, TapeError, ValueId};
@@ -53,6 +55,12 @@ impl Layers {
         graph.shapes().map_err(own)?;
         if let Some(name) = frozen.iter().find(|f| graph.nodes.iter().all(|n| n.name != **f)) {
             return Err(TapeError { layer: name.clone(), reason: "to be frozen, but there is no such layer".into() });
+        }
+        let weighted = graph.nodes.iter().filter(|n| !tensors(&n.layer).is_empty());
+        let mut names = HashSet::new();
+        if let Some(twice) = weighted.map(|n| &n.name).find(|n| !names.insert(n.as_str())) {
+            let reason = "is called twice with the same weights, or two layers have this name: it cannot be trained";
+            return Err(TapeError { layer: twice.clone(), reason: reason.into() });
         }
         let is_frozen = |name: &String| frozen.contains(name);
         let (mut values, mut slots, mut parameters) = (Vec::new(), Vec::new(), Vec::new());
@@ -111,6 +119,34 @@ impl Layers {
 /// The tensors of a graph in the order in which [`Layers::declare`] declares them.
 pub fn initial<T: Real>(graph: &Graph) -> Vec<Vec<T>> {
     graph.nodes.iter().flat_map(|n| tensors(&n.layer)).map(|(_, _, array)| convert(&array.data)).collect()
+}
+
+/// The same tensors with their names: `layer/tensor`.
+pub fn named(graph: &Graph) -> impl Iterator<Item = (String, &Array)> {
+    let all = graph.nodes.iter().flat_map(|n| tensors(&n.layer).into_iter().map(move |t| (n, t)));
+    all.map(|(n, (what, _, array))| (format!("{}/{what}", n.name), array))
+}
+
+/// Sets tensors by the names of [`named`]; those that are not given stay.
+pub fn set_tensors<'a>(
+    graph: &mut Graph,
+    given: impl IntoIterator<Item = (&'a str, &'a [usize], Vec<f64>)>,
+) -> Result<(), GraphError> {
+    let names: HashMap<String, usize> = named(graph).enumerate().map(|(i, (name, _))| (name, i)).collect();
+    let mut arrays: Vec<&mut Array> = graph.nodes.iter_mut().flat_map(|n| tensors_mut(&mut n.layer)).collect();
+    for (name, shape, values) in given {
+        let fail = |reason: String| GraphError { layer: name.into(), reason };
+        let at = *names.get(name).ok_or_else(|| fail("the network has no such tensor".into()))?;
+        let array = &mut arrays[at];
+        if array.shape != shape || array.data.len() != values.len() {
+            return Err(fail(format!("has shape {shape:?}, must have {:?}", array.shape)));
+        }
+        if let Some(i) = values.iter().position(|v| !(*v as f32).is_finite()) {
+            return Err(fail(format!("holds {} at position {i}", values[i])));
+        }
+        array.data.iter_mut().zip(values).for_each(|(a, v)| *a = v as f32);
+    }
+    Ok(())
 }
 
 /// Puts states back to where [`initial`] takes them from.

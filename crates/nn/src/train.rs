@@ -7,6 +7,7 @@ pub mod init;
 pub mod loss;
 mod optimiser;
 pub mod order;
+mod patience;
 mod schedule;
 mod spec;
 mod step;
@@ -17,6 +18,7 @@ use crate::graph::GraphError;
 use crate::tape::TapeError;
 pub use loss::Loss;
 pub use optimiser::Optimiser;
+pub use patience::Patience;
 pub use schedule::{Decay, Schedule};
 pub use spec::{Clip, TrainSpec};
 pub use step::{Metrics, Tapes};
@@ -59,6 +61,16 @@ pub enum TrainError {
         /// Outputs of the network.
         classes: usize,
     },
+    /// A record that holds no number.
+    #[error("row {row}, column {column} is {value}")]
+    Number {
+        /// Which record.
+        row: usize,
+        /// Which of its numbers.
+        column: usize,
+        /// Its value.
+        value: f32,
+    },
     /// Not one full batch.
     #[error("{samples} samples to train on: a batch has {batch}")]
     TooFew {
@@ -67,6 +79,9 @@ pub enum TrainError {
         /// Samples of a batch.
         batch: usize,
     },
+    /// Waiting for a validation loss that nothing is kept for.
+    #[error("patience needs rows kept for validation")]
+    Patience,
     /// A setting that makes no sense.
     #[error("{what} is {value}")]
     Option {

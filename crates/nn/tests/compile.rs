@@ -57,6 +57,19 @@ fn two_products_in_a_row_are_truncated_between() {
 }
 
 #[test]
+fn padded_pools_see_real_pixels_only() {
+    for stride in [1, 2] {
+        let mut b = Builder::new(&[5, 5, 2]);
+        let h = b.conv(0, 3, 3, 1, true);
+        let pool = b.pool(h, 2, stride, true);
+        let h = b.add(Layer::MaxPool(pool), &[h]);
+        let h = b.average_pool(h, 2, stride, true);
+        head(&mut b, h);
+        check(b);
+    }
+}
+
+#[test]
 fn max_pool_comes_before_its_activation() {
     for layer in [Layer::Relu, Layer::ClippedRelu { ceiling: 0.5 }, Layer::LeakyRelu { slope: 0.25 }] {
         let mut b = Builder::new(&[8, 8, 2]);

@@ -3,13 +3,13 @@
 use std::io::{IsTerminal, stdin};
 
 use anyhow::bail;
+use trefoil_client::training::{learnt, words};
 use trefoil_client::{Order, RunSpec, RunStatus, SetInfo};
 
 use crate::access::Access;
 use crate::output;
 use crate::training::explain::print_reveals;
 use crate::training::features;
-use crate::training::spec::{learnt, words};
 
 /// Arguments of `agree`.
 #[derive(clap::Args)]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::Serialize;
-use trefoil_client::{InputEncoding, ModelInfo, Reveal};
+use trefoil_client::{InputEncoding, ModelInfo, Reveal, manifest};
 use trefoil_data::{Resize, Samples, Split, digits, load_dir_as};
 use trefoil_link::Network;
 use trefoil_nn::build::demo_cnn;
@@ -16,7 +16,7 @@ use trefoil_nn::train::{TrainSpec, clear};
 use trefoil_proto::Transport;
 use trefoil_proto::control::Grant;
 
-use super::share::{check, manifest};
+use super::share::check;
 use super::{print_accuracy, scaled};
 use crate::accuracy::{Accuracy, measure};
 use crate::plan::{Layer, layers, plan_for};
@@ -119,7 +119,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let samples = scaled(&set.data, &input);
     check(&compiled, Reveal::Logits, &input, Some(&samples))?;
     let grants = vec![Grant { client: "client".into(), reveals: vec![Reveal::Logits] }];
-    let manifest = manifest("demo", &compiled, graph.post, input, grants)?;
+    let manifest = manifest("demo", &compiled, input, grants)?;
     tell("The model's owner shares the weights: each server gets random numbers")?;
     let mut owner = trial.client("owner")?;
     trial.once_ready(|| owner.share(&manifest, &compiled.weights))?;
@@ -160,7 +160,7 @@ fn trained(tested: usize, quiet: bool) -> anyhow::Result<(Graph, Samples)> {
     let set = digits::generate(TRAINED, SEEDS[0]);
     let test = digits::generate(tested, SEEDS[1]);
     let labels: Vec<u8> = set.labels.iter().flatten().map(|l| *l as u8).collect();
-    let mut graph = demo_cnn(1);
+    let mut graph = demo_cnn(1)?;
     let spec = TrainSpec { epochs: EPOCHS, ..TrainSpec::classifier() };
     let steps = EPOCHS * (TRAINED / spec.batch);
     let bar = if quiet { indicatif::ProgressBar::hidden() } else { output::progress("training", steps as u64) };

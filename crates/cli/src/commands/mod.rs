@@ -19,7 +19,7 @@ use clap::Subcommand;
 
 pub(crate) use evaluate::print as print_accuracy;
 pub(crate) use keygen::{trial, write_cluster};
-pub(crate) use share::{manifest, scaled};
+pub(crate) use share::scaled;
 
 /// What to do.
 #[derive(Subcommand)]

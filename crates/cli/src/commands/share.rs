@@ -4,11 +4,11 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use trefoil_client::{InputEncoding, Manifest, Reveal};
+use trefoil_client::{InputEncoding, Manifest, Reveal, manifest};
 use trefoil_data::{Resize, Split, load_dir_as, load_input};
 use trefoil_link::Network;
 use trefoil_nn::compile::{Compiled, compile};
-use trefoil_nn::graph::{Graph, Post};
+use trefoil_nn::graph::Graph;
 use trefoil_nn::range::{self, RangeReport};
 use trefoil_proto::control::{Ahead, Grant};
 use trefoil_proto::identity::check_name;
@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let strictest =
         if grants.iter().any(|g| g.reveals.contains(&Reveal::Label)) { Reveal::Label } else { Reveal::Logits };
     let report = check(&compiled, strictest, &input, samples.as_deref())?;
-    let mut manifest = manifest(&args.name, &compiled, graph.post, input, grants)?;
+    let mut manifest = manifest(&args.name, &compiled, input, grants)?;
     if args.ahead > 0 {
         let granted = manifest.grants.iter().flat_map(|g| g.reveals.iter().copied());
         let reveals: std::collections::BTreeSet<Reveal> = granted.collect();
@@ -95,20 +95,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         args.name,
         compiled.weights.iter().map(trefoil_ring::Tensor::len).sum::<usize>()
     ))
-}
-
-/// The public description of a compiled network.
-pub(crate) fn manifest(
-    name: &str,
-    compiled: &Compiled,
-    post: Post,
-    input: InputEncoding,
-    grants: Vec<Grant>,
-) -> anyhow::Result<Manifest> {
-    let scale = compiled.program.infer()?.last().map_or(0, |v| v.scale);
-    let window = compiled.options.window(scale);
-    let program = compiled.program.clone();
-    Ok(Manifest { name: name.into(), program, window, input, post, grants, ahead: Vec::new() })
 }
 
 /// Whether every value fits, for inputs of the declared range.

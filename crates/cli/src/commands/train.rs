@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use trefoil_client::{Client, Opened, RunSpec};
+use trefoil_client::training::{learnt, served, words};
+use trefoil_client::{Client, RunSpec};
 use trefoil_data::write_npy;
+use trefoil_import::keras_h5::save_weights;
 use trefoil_link::Network;
 use trefoil_mpc::program::Shown;
+use trefoil_nn::graph::Graph;
+use trefoil_nn::layers::named;
 
 use super::demo::Socket;
 use crate::access::Access;
@@ -18,10 +22,9 @@ use crate::training::data::Records;
 use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
 use crate::training::features::{self, by_owners};
-use crate::training::private::{Finished, Watch, name, peak, shown, start, start_trial, watch};
+use crate::training::private::{Finished, Watch, peak, shown, start_trial, watch};
 use crate::training::report::{self, EpochRow, Event};
-use crate::training::served::{ask, served};
-use crate::training::spec::{learnt, words};
+use crate::training::served::ask;
 use crate::trial::{Trial, TrialOptions};
 
 /// Arguments of `train`.
@@ -54,8 +57,8 @@ pub(crate) struct Args {
     /// Draw loss and accuracy of the epochs here, if they were revealed
     #[arg(long, value_name = "FILE.svg")]
     curve: Option<PathBuf>,
-    /// Write the trained weights into this folder as .npy, if they were revealed to you
-    #[arg(long, value_name = "DIR")]
+    /// Write the trained weights, if they were revealed to you: to FILE.h5 for Keras, or into this folder as .npy
+    #[arg(long, value_name = "FILE.h5|DIR")]
     weights: Option<PathBuf>,
     /// With --trial: how the three processes are connected
     #[arg(long, default_value = "tls")]
@@ -71,6 +74,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    check_weights_path(&args)?;
     let mut d = load(&args.run, args.quick)?;
     if args.dry_run {
         return explain(&d, &args.network.unwrap_or(Network::LAN), args.json);
@@ -86,18 +90,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     clear::pretrain(&mut d, args.json)?;
     let owners = by_owners(&mut d, None)?;
-    let (mut client, caller) = args.access.connect_as()?;
-    let spec = start(&mut client, &d, &caller, &args.network.unwrap_or(Network::LAN))?;
+    let mut client = args.access.connect()?;
+    let spec = client.begin(&d.training, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
         print_features(&spec, owners)?;
         print_reveals(&words(&spec), &learnt(&spec))?;
     }
-    let others: Vec<String> = client.run_status(&d.name)?.missing;
+    let others: Vec<String> = client.run_status(&spec.name)?.missing;
     if !args.json && !others.is_empty() {
         output::line(format!(
             "The servers have the run. It begins when {} agreed: trefoil agree {}",
             others.join(", "),
-            d.name
+            spec.name
         ))?;
     }
     let done = watched(&args, &d, &mut client, &spec)?;
@@ -116,9 +120,9 @@ fn bar(args: &Args, what: &str) -> ProgressBar {
 fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Result<clear::Trained> {
     let done = clear::train(d, records, &bar(args, "training in the clear"))?;
     if args.clear {
-        curve(args, &d.name, &done.epochs)?;
+        curve(args, &d.training.name, &done.epochs)?;
         if let Some(folder) = &args.weights {
-            write_weights(folder, clear::weights(d, &done.graph)?)?;
+            write_weights(folder, &done.graph)?;
         }
     }
     if args.json {
@@ -143,7 +147,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
         pool_mb: 256,
         network: args.network,
         clients: records.owners(),
-        helper: d.spec.likelihoods == Some(Shown::Helper),
+        helper: d.training.spec.likelihoods == Some(Shown::Helper),
     };
     let all = if options.helper { "alice, bob, carol and the helper: four" } else { "alice, bob and carol: three" };
     tell(&format!("Starting {all} processes on this host, with fresh keys"))?;
@@ -176,7 +180,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
         tell("\nThe same in the clear")?;
         let clear = in_the_clear(args, &d, &records)?;
         if let Some(asked) = &mut asked {
-            asked.beside(&served(&d, &clear.graph))?;
+            asked.beside(&served(d.training.spec.loss, &clear.graph))?;
         }
     }
     match &asked {
@@ -188,35 +192,46 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
 
 fn watched(args: &Args, d: &Description, client: &mut Client, spec: &RunSpec) -> anyhow::Result<Finished> {
     let bar = bar(args, "training");
-    watch(client, spec, &Watch { patience: d.patience, bar: &bar, json: args.json })
+    watch(client, spec, &Watch { patience: d.training.patience, bar: &bar, json: args.json })
 }
 
 fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyhow::Result<()> {
-    curve(args, &d.name, &done.epochs)?;
+    curve(args, &spec.name, &done.epochs)?;
     if let Some(folder) = &args.weights {
         if done.weights.is_empty() {
             bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
         }
-        let numbers = |w: &Opened| w.values().iter().map(|v| *v as f32).collect();
-        let all = done.weights.iter().map(|w| (name(spec, w), w.shape.clone(), numbers(w)));
-        write_weights(folder, all.collect())?;
+        write_weights(folder, &d.training.network(&done.weights)?)?;
     }
     if args.json {
-        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(spec, w))))?;
+        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(w))))?;
         return output::json(&Event::Report(&done.report));
     }
     report::epochs(&done.epochs)?;
     done.report.print()
 }
 
-/// Writes each tensor as LAYER-TENSOR.npy.
-fn write_weights(folder: &Path, weights: Vec<clear::Weight>) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    for (name, shape, values) in weights {
+/// Writes a file for Keras, or each tensor as LAYER-TENSOR.npy.
+fn write_weights(path: &Path, graph: &Graph) -> anyhow::Result<()> {
+    if path.extension().is_some_and(|e| e == "h5") {
+        return Ok(save_weights(graph, path)?);
+    }
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    for (name, array) in named(graph) {
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
-        write_npy(&folder.join(format!("{name}.npy")), &shape, &values)?;
+        write_npy(&path.join(format!("{name}.npy")), &array.shape, &array.data)?;
     }
     Ok(())
+}
+
+/// Keras 3 reads files of this name in another layout.
+fn check_weights_path(args: &Args) -> anyhow::Result<()> {
+    match args.weights.as_deref().and_then(Path::to_str) {
+        Some(name) if name.ends_with(".weights.h5") => {
+            bail!("--weights {name}: Keras reads names that end in .weights.h5 otherwise; take NAME.h5")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The rows that the description names.

@@ -3,19 +3,14 @@
 use std::time::Instant;
 
 use indicatif::ProgressBar;
+use trefoil_client::training::EpochScore;
 use trefoil_nn::graph::Graph;
-use trefoil_nn::layers::initial;
-use trefoil_nn::train::Tapes;
-use trefoil_nn::train::clear::{Epoch, Progress, fit, fit_all};
+use trefoil_nn::train::clear::{Epoch, fit};
 
 use super::data::Records;
 use super::description::{Description, Pretrain};
-use super::features::Features;
 use super::report::{EpochRow, Report};
 use crate::output;
-
-/// A tensor of a trained network: name, shape and values.
-pub(crate) type Weight = (String, Vec<usize>, Vec<f32>);
 
 /// What came of it.
 pub(crate) struct Trained {
@@ -29,54 +24,39 @@ pub(crate) struct Trained {
 
 /// Trains as the description says, in the clear.
 pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> anyhow::Result<Trained> {
-    let mut graph = d.graph.clone();
+    let mut training = d.training.clone();
     let began = Instant::now();
     let mut steps = 0;
-    let progress = |p: &Progress| {
+    let epochs = training.spec.epochs;
+    let done = training.fit_clear(&records.matrix(), |p| {
         steps += 1;
-        bar.set_length((d.spec.epochs * p.steps) as u64);
+        bar.set_length((epochs * p.steps) as u64);
         bar.inc(1);
-    };
-    let done = match d.features {
-        Features::Steps => fit_all::<f32, f32>(&mut graph, &records.matrix(), &d.spec, progress),
-        Features::Servers | Features::Owners => fit::<f32>(&mut graph, &records.matrix(), &d.spec, progress),
-    }?;
+    })?;
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
     let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();
     let seconds_per_step = seconds / steps.max(1) as f64;
-    let report = Report { name: d.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
-    Ok(Trained { graph, epochs, report })
-}
-
-/// The weights of a trained network.
-pub(crate) fn weights(d: &Description, graph: &Graph) -> anyhow::Result<Vec<Weight>> {
-    let states = Tapes::new(graph, &d.spec)?.step.states;
-    Ok(states.into_iter().zip(initial::<f32>(graph)).map(|(s, values)| (s.name, s.shape, values)).collect())
+    let report = Report { name: training.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
+    Ok(Trained { graph: training.graph, epochs, report })
 }
 
 fn row(epoch: usize, e: &Epoch) -> EpochRow {
-    EpochRow {
-        epoch,
-        loss: Some(e.trained.loss),
-        accuracy: e.trained.accuracy,
-        validation_loss: e.validated.map(|v| v.loss),
-        validation_accuracy: e.validated.and_then(|v| v.accuracy),
-    }
+    EpochScore { epoch, trained: e.trained, validated: e.validated }.into()
 }
 
 /// Trains the network on its owner's own rows first, if the description says so. Gives what was said of the rows.
 pub(crate) fn pretrain(d: &mut Description, quiet: bool) -> anyhow::Result<()> {
     let Some(Pretrain { spec, source, renew }) = &d.pretrain else { return Ok(()) };
     let records = source.load()?;
-    let fresh = d.graph.clone();
+    let fresh = d.training.graph.clone();
     let bar = if quiet { ProgressBar::hidden() } else { output::progress("pre-training", 0) };
-    let done = fit::<f32>(&mut d.graph, &records.matrix(), spec, |p| {
+    let done = fit::<f32>(&mut d.training.graph, &records.matrix(), spec, |p| {
         bar.set_length((spec.epochs * p.steps) as u64);
         bar.inc(1);
     })?;
     bar.finish_and_clear();
-    for node in &mut d.graph.nodes {
+    for node in &mut d.training.graph.nodes {
         if let Some(f) = fresh.nodes.iter().find(|f| f.name == node.name && renew.contains(&f.name)) {
             node.layer = f.layer.clone();
         }

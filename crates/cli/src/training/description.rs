@@ -4,63 +4,35 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use toml::{Table, Value};
+use trefoil_client::training::Features;
+use trefoil_client::{Reveals, Training};
+use trefoil_import::keras_h5;
 use trefoil_mpc::program::Shown;
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
 
 use super::data::Source;
-use super::features::Features;
 use super::layers;
 use super::method::{On, flag, loss, method};
 use super::section::{Section, choose};
-use crate::model;
 
 /// Longest file read.
 const LONGEST: u64 = 1 << 20;
 /// The most rows of a set, epochs of a run, and so on.
 const MOST: u64 = 1 << 26;
 
-/// Everything about a run, but the data.
+/// Everything about a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
-    /// The run's name.
-    pub(crate) name: String,
-    /// The network with its first weights.
-    pub(crate) graph: Graph,
-    /// How it is trained.
-    pub(crate) spec: TrainSpec,
-    /// Where the outputs of frozen layers are computed.
-    pub(crate) features: Features,
-    /// The data set's name at the servers.
-    pub(crate) set: String,
+    /// What the servers are given, or what is trained in the clear.
+    pub(crate) training: Training,
     /// Where rows come from without a cluster.
     pub(crate) source: Option<Source>,
     /// The set's rows for --dry-run, where no source says them.
     pub(crate) rows: Option<usize>,
     /// What is trained in the clear beforehand.
     pub(crate) pretrain: Option<Pretrain>,
-    /// Whether the order of rows is drawn by the servers instead of from the seed.
-    pub(crate) drawn: bool,
-    /// Whether the training rows are shuffled on shares first.
-    pub(crate) shuffle: bool,
-    /// Steps between two checkpoints.
-    pub(crate) checkpoint: u32,
-    /// Epochs without a lower validation loss after which the run is stopped.
-    pub(crate) patience: Option<u32>,
-    /// What is revealed.
-    pub(crate) reveal: Reveal,
-}
-
-/// What is revealed, and to whom.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Reveal {
-    /// Loss and accuracy of each epoch, to the one who runs it.
-    pub(crate) metrics: bool,
-    /// The trained weights at the end, to this client ("owner": the one who runs it).
-    pub(crate) weights: Option<String>,
-    /// The name under which the trained model is served.
-    pub(crate) publish: Option<String>,
 }
 
 /// Training in the clear on data of the owner's own, before the private run.
@@ -140,30 +112,14 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     };
     let pretrain = file.section("pretrain")?.map(|s| pretraining(s, &spec, folder, &small)).transpose()?;
     file.end()?;
-    if patience.is_some() && !(reveal.metrics && validation > 0.0) {
-        bail!("[train] patience: needs [train] validation and [reveal] metrics = \"coordinator\"");
-    }
     spec.check()?;
     for name in spec.frozen.iter().chain(pretrain.iter().flat_map(|p| &p.renew)) {
         if graph.nodes.iter().all(|n| n.name != *name) {
             bail!("there is no layer {name:?}: {}", names(&graph));
         }
     }
-    Ok(Description {
-        name,
-        graph,
-        spec,
-        features,
-        set,
-        source,
-        rows,
-        pretrain,
-        drawn,
-        shuffle,
-        checkpoint,
-        patience,
-        reveal,
-    })
+    let training = Training { name, graph, spec, features, set, drawn, shuffle, checkpoint, patience, reveal };
+    Ok(Description { training, source, rows, pretrain })
 }
 
 /// Layers that have weights.
@@ -206,8 +162,15 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>,
         Some(t) => Some(choose(&t, &[("glorot", Init::Glorot), ("he", Init::He)]).map_err(|e| s.wrong("init", e))?),
     };
     let (file, net, list) = (s.text("file")?, s.text("net")?, s.value("layers"));
+    let mut frozen = Vec::new();
     let mut graph = match (file, net, list) {
-        (Some(file), None, None) => model::load(&folder.join(file), None)?,
+        (Some(file), None, None) => {
+            let path = folder.join(file);
+            let read = keras_h5::load_to_train(&path);
+            let model = read.with_context(|| format!("cannot train the model {}", path.display()))?;
+            frozen = model.frozen;
+            model.graph
+        }
         (None, Some(net), None) => layers::built_in(&net, seed)?,
         (None, None, Some(Value::Array(list))) => {
             let input = s.need("input", input)?;
@@ -217,7 +180,7 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>,
         (None, None, None) => bail!("[model] one of layers, file and net is due"),
         _ => bail!("[model] layers, file and net exclude each other"),
     };
-    let frozen = s.texts("frozen")?.unwrap_or_default();
+    frozen.extend(s.texts("frozen")?.unwrap_or_default());
     let features = s.text("features")?.unwrap_or_else(|| "servers".into());
     let known = [("servers", Features::Servers), ("owners", Features::Owners), ("steps", Features::Steps)];
     let features = choose(&features, &known).map_err(|e| s.wrong("features", e))?;
@@ -229,13 +192,13 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>,
     Ok((graph, frozen, features))
 }
 
-fn reveals(mut s: Section) -> anyhow::Result<Reveal> {
+fn reveals(mut s: Section) -> anyhow::Result<Reveals> {
     let metrics = s.text("metrics")?.unwrap_or_else(|| "none".into());
     let metrics = choose(&metrics, &[("none", false), ("coordinator", true)]).map_err(|e| s.wrong("metrics", e))?;
     let weights = s.text("weights")?.filter(|w| w != "none");
     let publish = s.text("publish")?.filter(|p| p != "none");
     s.end()?;
-    Ok(Reveal { metrics, weights, publish })
+    Ok(Reveals { metrics, weights, publish })
 }
 
 /// Class likelihoods stay secret unless the file says which server is to learn them.

@@ -1,13 +1,13 @@
 //! What a training run will cost and reveal, before it runs.
 
 use serde::Serialize;
-use trefoil_client::{Block, Content, Declaration, InputEncoding, Part, RunSpec};
+use trefoil_client::training::{Features, learnt, words};
+use trefoil_client::{Block, Content, Declaration, InputEncoding, Part, RunSpec, SetInfo};
 use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
 use super::description::Description;
-use super::features::{self, ExtractionCost, Features, by_owners, predicted};
-use super::spec::{learnt, plan, words};
+use super::features::{self, ExtractionCost, by_owners, predicted};
 use crate::output;
 use crate::plan::{layers, predict};
 use crate::table::Table;
@@ -98,30 +98,34 @@ pub(crate) fn total(program: &Program, batch: u32, network: &Network) -> anyhow:
 fn imagined(d: &Description) -> anyhow::Result<Declaration> {
     let rows = match (&d.source, d.rows) {
         (_, Some(rows)) => rows as u32,
-        (Some(source), None) if d.features == Features::Owners => source.load()?.rows as u32,
-        (Some(source), None) => return Ok(source.load()?.declaration(&d.set)),
+        (Some(source), None) if d.training.features == Features::Owners => source.load()?.rows as u32,
+        (Some(source), None) => return Ok(source.load()?.declaration(&d.training.set)),
         (None, None) => anyhow::bail!("[train] rows: how many rows does the set have?"),
     };
-    let record = match d.cut()? {
+    let record = match d.training.cut()? {
         Some(cut) => cut.tape()?.record(),
-        None => trefoil_nn::train::Tapes::new(&d.graph, &d.spec)?.record(),
+        None => trefoil_nn::train::Tapes::new(&d.training.graph, &d.training.spec)?.record(),
     };
     let width = record as u32;
     let content = Content::Values(InputEncoding::default());
     let blocks = vec![Block { name: "columns".into(), width, content }];
     let parts = vec![Part { owner: "client".into(), block: 0, first: 0, end: rows }];
-    Ok(Declaration { name: d.set.clone(), rows, fraction_bits: 16, blocks, parts })
+    Ok(Declaration { name: d.training.set.clone(), rows, fraction_bits: 16, blocks, parts })
 }
 
 /// Prints what the run would cost over `network` and what it would reveal.
 pub(crate) fn explain(d: &Description, network: &Network, json: bool) -> anyhow::Result<()> {
     let mut d = d.clone();
     let owners = by_owners(&mut d, None)?;
-    let declaration = imagined(&d)?;
-    let spec = plan(&d, (0, &declaration), "owner", network)?.spec;
-    let mut explained = explained(&spec, network)?;
+    let mut explained = explained(&imagined_run(&d, network)?, network)?;
     explained.features = explained.features.or(owners);
     if json { output::json(&explained) } else { explained.print() }
+}
+
+/// The run on such a set.
+fn imagined_run(d: &Description, network: &Network) -> anyhow::Result<RunSpec> {
+    let set = SetInfo { epoch: 0, coordinator: "owner".into(), declaration: imagined(d)?, arrived: Vec::new() };
+    Ok(d.training.plan(&set, "owner", network)?.spec)
 }
 
 fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
@@ -207,7 +211,7 @@ mod tests {
 
     fn explained_run(more: &str) -> anyhow::Result<Explained> {
         let d = parse(&format!("{RUN}{more}"), Path::new(""), false)?;
-        explained(&plan(&d, (0, &imagined(&d)?), "owner", &Network::LAN)?.spec, &Network::LAN)
+        explained(&imagined_run(&d, &Network::LAN)?, &Network::LAN)
     }
 
     #[test]

@@ -1,82 +1,38 @@
 //! Features of frozen layers: who computes them, when, and what the servers are given for it.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde::Serialize;
-use trefoil_client::{Content, Extraction, Phase, RunSpec};
+use trefoil_client::training::Features;
+use trefoil_client::{Content, Phase, RunSpec};
 use trefoil_link::Network;
 use trefoil_mpc::cost::{opening_rows, opening_weights};
 use trefoil_mpc::plan;
-use trefoil_mpc::program::{Program, WeightSpec};
 use trefoil_nn::graph::Graph;
-use trefoil_nn::layers::initial;
-use trefoil_nn::lower::{encode, extraction};
-use trefoil_nn::train::frozen::{Cut, cut};
-use trefoil_ring::Tensor;
 
 use super::data::{Columns, Records, numbers};
 use super::description::Description;
 use super::explain::{Cost, total};
-use crate::plan::plan_for;
-
-/// Where the outputs of frozen layers are computed, if no trained layer comes before them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Features {
-    /// By the servers, on shares, once for each row.
-    Servers,
-    /// By the owners of the data, in the clear: the layers are public.
-    Owners,
-    /// By the servers, in every step.
-    Steps,
-}
-
-impl Description {
-    /// The network in two parts, where the first makes features once.
-    pub(crate) fn cut(&self) -> anyhow::Result<Option<Cut>> {
-        Ok(if self.features == Features::Steps { None } else { cut(&self.graph, &self.spec)? })
-    }
-}
-
-/// What the servers need for the extraction: it, and the first values of its weights, which become the next states of
-/// `step`.
-pub(super) fn extracting(
-    cut: &Cut,
-    step: &mut Program,
-    batch: usize,
-    network: &Network,
-) -> anyhow::Result<(Extraction, Vec<Tensor>)> {
-    let (tape, values) = cut.tape()?.folded(&initial(&cut.frozen))?;
-    let program = extraction(&tape).context("the frozen layers cannot be computed on shares")?;
-    let program = plan_for(network, &program, batch as u32, false)?;
-    let first = step.states.len() as u32;
-    let mut tensors = Vec::with_capacity(values.len());
-    for (WeightSpec { name, shape, scale }, v) in program.weights.iter().zip(&values) {
-        tensors.push(Tensor::new(shape.clone(), encode(name, v, *scale)?.to_vec())?);
-    }
-    step.states.extend(program.weights.iter().cloned());
-    let weights = (first..).take(tensors.len()).collect();
-    Ok((Extraction { program, weights, batch: batch as u32 }, tensors))
-}
 
 /// Where owners extract the features: leaves of the description what is trained on them, and puts them in the place of
 /// the rows. Gives what the owners are to do.
 pub(crate) fn by_owners(d: &mut Description, records: Option<&mut Records>) -> anyhow::Result<Option<String>> {
-    if d.features != Features::Owners {
+    if d.training.features != Features::Owners {
         return Ok(None);
     }
-    let Some(cut) = d.cut()? else {
+    let Some(cut) = d.training.cut()? else {
         bail!("[model] features = \"owners\": no layer with weights is frozen before the first that is trained");
     };
     if let Some(records) = records {
-        let towers = d.spec.loss.towers();
+        let towers = d.training.spec.loss.towers();
         extract(&cut.frozen, &mut records.columns, towers)?;
     }
-    let named = |n: &&trefoil_nn::graph::Node| d.spec.frozen.contains(&n.name);
+    let named = |n: &&trefoil_nn::graph::Node| d.training.spec.frozen.contains(&n.name);
     let last = cut.frozen.nodes.iter().rev().find(named).map_or("", |n| n.name.as_str());
     let note = format!(
         "The owners extract the features, {} numbers a row: trefoil data contribute --through MODEL --layer {last}",
         cut.width()?
     );
-    (d.graph, d.spec) = (cut.rest, cut.spec);
+    (d.training.graph, d.training.spec) = (cut.rest, cut.spec);
     Ok(Some(note))
 }
 

@@ -12,5 +12,3 @@ pub(crate) mod private;
 pub(crate) mod report;
 mod section;
 pub(crate) mod served;
-mod shown;
-pub(crate) mod spec;

@@ -1,6 +1,7 @@
 //! What a training run shows: a row for each epoch, and what it took.
 
 use serde::Serialize;
+use trefoil_client::training::EpochScore;
 
 use crate::accuracy::Accuracy;
 use crate::output;
@@ -23,6 +24,18 @@ pub(crate) struct EpochRow {
     /// Part of them that were right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) validation_accuracy: Option<f64>,
+}
+
+impl From<EpochScore> for EpochRow {
+    fn from(e: EpochScore) -> Self {
+        Self {
+            epoch: e.epoch,
+            loss: Some(e.trained.loss),
+            accuracy: e.trained.accuracy,
+            validation_loss: e.validated.map(|v| v.loss),
+            validation_accuracy: e.validated.and_then(|v| v.accuracy),
+        }
+    }
 }
 
 /// A line of `--json`.

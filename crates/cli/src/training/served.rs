@@ -1,11 +1,8 @@
-//! The network that a run publishes, and what it is asked when the run is over.
+//! What the model that a run publishes is asked when the run is over.
 
-use anyhow::bail;
-use trefoil_client::{Client, Content, Declaration, InputEncoding, ModelInfo};
+use trefoil_client::{Client, Content, ModelInfo};
 use trefoil_data::Samples;
 use trefoil_nn::graph::{Graph, Post};
-use trefoil_nn::pass::leave_answer;
-use trefoil_nn::train::Loss;
 
 use super::data::Records;
 use super::description::Description;
@@ -18,33 +15,6 @@ const PREDICTED: usize = 100;
 const BATCH: usize = 10;
 /// Pairs shown.
 const SHOWN: usize = 6;
-
-/// The network `graph` as it is served: what is last is left to the client. Trained on pairs, it tells the distance of
-/// two inputs; similar are those closer than half the margin, as in training.
-pub(crate) fn served(d: &Description, graph: &Graph) -> Graph {
-    let mut graph = graph.clone();
-    match d.spec.loss {
-        Loss::Contrastive { margin } => graph.post = Post::distance(margin / 2.0),
-        Loss::Triplet { .. } => graph.post = Post::distance(0.0),
-        _ => leave_answer(&mut graph),
-    }
-    graph
-}
-
-/// How the served model's inputs become numbers: as those that it was trained on.
-pub(super) fn input(graph: &Graph, declaration: &Declaration) -> anyhow::Result<InputEncoding> {
-    let encoding = |i: usize| match declaration.blocks.get(i).map(|b| b.content) {
-        Some(Content::Values(e)) => Some(e),
-        _ => None,
-    };
-    let first = encoding(0).unwrap_or_default();
-    let inputs: usize = graph.shapes()?[0].iter().product();
-    let own_block = declaration.blocks.first().is_some_and(|b| b.width as usize == inputs);
-    if graph.towers() > 1 && own_block && encoding(1) != Some(first) {
-        bail!("[reveal] publish: both inputs of a pair must have one range, scale and offset");
-    }
-    Ok(first)
-}
 
 /// Rows that the trained model is asked about.
 pub(crate) struct Asked {
@@ -66,10 +36,10 @@ pub(crate) fn ask(
 ) -> anyhow::Result<Option<Asked>> {
     let Some((label, features)) = records.columns.split_last() else { return Ok(None) };
     let alike = features.iter().all(|c| c.block.content == Content::Values(model.manifest.input));
-    if !alike || !d.spec.loss.counts_right() || d.spec.loss.labels(1) == 0 {
+    if !alike || !d.training.spec.loss.counts_right() || d.training.spec.loss.labels(1) == 0 {
         return Ok(None);
     }
-    let trained = d.spec.trained(records.rows);
+    let trained = d.training.spec.trained(records.rows);
     let validation = trained < records.rows;
     let first = if validation { trained } else { records.rows.saturating_sub(PREDICTED) };
     let rows = first..records.rows.min(first + PREDICTED);
@@ -137,6 +107,8 @@ pub(crate) fn verdict(post: Post, squared: f32) -> Option<String> {
 mod tests {
     use std::path::Path;
 
+    use trefoil_client::training::served;
+
     use super::*;
     use crate::training::description::parse;
 
@@ -158,7 +130,7 @@ mod tests {
             ("triplet", "tanh", Post::distance(0.0), 3),
         ] {
             let d = description(loss, last);
-            let graph = served(&d, &d.graph);
+            let graph = served(d.training.spec.loss, &d.training.graph);
             assert_eq!((graph.post, graph.nodes.len()), (post, nodes), "{loss}");
         }
         assert_eq!(verdict(Post::distance(0.5), 0.04).as_deref(), Some("Similar (distance 0.2000)"));

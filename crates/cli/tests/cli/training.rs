@@ -35,16 +35,12 @@ fn wrong_descriptions_are_told_in_one_line() {
         ("epochs = 2", "epochs = 0", "[train] epochs: 0 is not within 1 to 100000"),
         ("epochs = 2", "epochs = \"two\"", "[train] epochs: a whole number is due, not \"two\""),
         ("epochs = 2", "epochs = 2\nrows = -1", "[train] rows: -1 is not within 1"),
-        ("batch = 16", "batch = 90", "[train] batch: 90, but there are 80 rows to train on"),
+        ("batch = 16", "batch = 90", "a batch of 90, but there are 80 rows to train on"),
         ("validation = 0.2", "validation = 1.5", "[train] validation: 1.5 is not within 0 to 0.9"),
         ("validation = 0.2", "order = \"random\"", "[train] order: \"random\" is not known; there are: seed, servers"),
-        ("validation = 0.2", "patience = 2", "[train] patience: needs [train] validation"),
+        ("validation = 0.2", "patience = 2", "patience needs rows kept for validation, and metrics revealed"),
         ("validation = 0.2", "frozen = [\"dnse\"]", "there is no layer \"dnse\": average_pool, flatten, dense"),
-        (
-            "rate = 0.5",
-            "rate = 0.0000001",
-            "[optimizer] rate: public number 0 is 0.00000000625: must be zero or at least",
-        ),
+        ("rate = 0.5", "rate = 0.0000001", "learning rate: public number 0 is 0.00000000625: must be zero or at least"),
         ("rate = 0.5", "", "[optimizer] rate is missing"),
         ("rate = 0.5", "rate = true", "[optimizer] rate: a number is due, not true"),
         ("\"sgd\"", "\"sdg\"", "[optimizer] name: \"sdg\" is not known; \"sgd\" is the nearest"),
@@ -161,6 +157,34 @@ fn a_trial_learns_what_the_clear_run_learns_and_reveals_what_was_explained() {
         assert!(far < 0.01 && values.len() == private[name].len(), "{name}: {far} off");
     }
     assert!(std::fs::read_to_string(curve).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn models_of_keras_are_trained_on_and_weights_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n).display().to_string();
+    std::fs::write(dir.path().join("run.toml"), TINY).unwrap();
+    let (file, trained, wrong) = (at("run.toml"), at("trained.h5"), at("x.weights.h5"));
+    run(&["train", &file, "--clear", "--weights", &trained]);
+    assert_eq!(std::fs::read(&trained).unwrap()[..4], *b"\x89HDF");
+    fails(&["train", &file, "--clear", "--weights", &wrong], "Keras reads names that end in .weights.h5 otherwise");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../import/tests/data/keras3_sequential.h5");
+    let (from, to) = (TINY.find("[model]").unwrap(), TINY.find("[loss]").unwrap());
+    let text = format!("{}[model]\nfile = {:?}\n{}", &TINY[..from], model.display().to_string(), &TINY[to..]);
+    std::fs::write(&file, text).unwrap();
+    fails(&["train", &file, "--clear"], "(SpatialDropout2D): does in training what Trefoil does not");
+}
+
+#[test]
+fn patience_ends_a_run_in_the_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let wild = TINY.replace("epochs = 2", "epochs = 400\npatience = 2").replace("rate = 0.5", "rate = 1.0");
+    std::fs::write(&file, wild).unwrap();
+    let events = lines(&run(&["train", file.to_str().unwrap(), "--clear", "--json"]));
+    let losses: Vec<f64> = of(&events, "epoch").iter().map(|e| e["validation_loss"].as_f64().unwrap()).collect();
+    let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap();
+    assert!(losses.len() < 400 && losses.len() == best + 3, "{losses:?}");
 }
 
 #[test]

@@ -31,13 +31,27 @@ pub(super) struct Flow {
 pub(super) struct Builder<'w> {
     /// Where weights come from.
     pub(super) weights: &'w Weights,
+    /// The first thing that the model does in training only, and Trefoil does not.
+    pub(super) only_predicts: Option<ImportError>,
+    /// Layers that are not to be trained.
+    frozen: Vec<String>,
     nodes: Vec<Node>,
     shapes: Vec<Vec<usize>>,
     steps: usize,
 }
 
-/// The graph of the model `config`, with its weights.
-pub(super) fn graph(config: Value, mut weights: Weights) -> Result<Graph, ImportError> {
+/// A model and what its file says about training it.
+pub(super) struct Imported {
+    /// The network with its weights.
+    pub(super) graph: Graph,
+    /// Layers that are not to be trained.
+    pub(super) frozen: Vec<String>,
+    /// Why it cannot be trained as the file says.
+    pub(super) only_predicts: Option<ImportError>,
+}
+
+/// The model `config`, with its weights.
+pub(super) fn model(config: Value, mut weights: Weights) -> Result<Imported, ImportError> {
     let config = with_plain_lists(config);
     let model = Model::parse(&config)?;
     let fail = |reason: String| ImportError::Model { model: model.name.into(), reason };
@@ -47,16 +61,19 @@ pub(super) fn graph(config: Value, mut weights: Weights) -> Result<Graph, Import
     let shape = input_shape(&model.layers[input]).map_err(fail)?;
     let weighted = model.layers.iter().filter(|l| is_model(l.class) || layers::has_weights(l.class));
     weights.match_layers(&weighted.map(|l| l.name.as_str()).collect::<Vec<_>>())?;
-    let mut builder = Builder { weights: &weights, nodes: Vec::new(), shapes: Vec::new(), steps: 0 };
+    let (nodes, shapes, frozen) = (Vec::new(), Vec::new(), Vec::new());
+    let mut builder = Builder { weights: &weights, only_predicts: None, frozen, nodes, shapes, steps: 0 };
     let node = builder.push(model.layers[input].name.clone(), Layer::Input { shape }, vec![])?;
     let outputs = builder.run(&model, &Place::default(), &[Flow { node, post: Post::None }])?;
     let [output] = outputs[..] else {
         return Err(fail(format!("it has {} outputs, must have one", outputs.len())));
     };
-    let mut graph = Graph { nodes: leading_to(builder.nodes, output.node), post: output.post };
+    let mut graph = Graph { nodes: leading_to(std::mem::take(&mut builder.nodes), output.node), post: output.post };
     leave_answer(&mut graph);
     graph.shapes()?;
-    Ok(graph)
+    let Builder { mut frozen, only_predicts, .. } = builder;
+    frozen.retain(|name| graph.nodes.iter().any(|n| n.name == *name));
+    Ok(Imported { graph, frozen, only_predicts })
 }
 
 impl Builder<'_> {
@@ -145,7 +162,12 @@ impl Builder<'_> {
         }
         let name = place.name();
         let settings = Settings::new(&name, layer.class, layer.config);
-        Ok(vec![layers::apply(&mut Call { builder: self, settings, place: &place, inputs, weights_taken: 0 })?])
+        let before = self.nodes.len();
+        let flow = layers::apply(&mut Call { builder: self, settings, place: &place, inputs, weights_taken: 0 })?;
+        if layers::has_weights(layer.class) && !settings.flag("trainable", true)? {
+            self.frozen.extend(self.nodes[before..].iter().map(|n| n.name.clone()));
+        }
+        Ok(vec![flow])
     }
 }
 

@@ -11,6 +11,7 @@ mod meter;
 mod model;
 mod weights;
 mod wiring;
+mod write;
 
 use std::fs::File;
 use std::io::Read;
@@ -19,8 +20,10 @@ use std::path::Path;
 use trefoil_nn::graph::Graph;
 
 pub use layers::SUPPORTED;
+pub use write::save_weights;
 
 use crate::ImportError;
+use build::Imported;
 use weights::Weights;
 
 /// Largest model file read: 2 GiB.
@@ -28,15 +31,34 @@ const MAX_FILE_BYTES: u64 = 1 << 31;
 /// Largest architecture read: 4 MiB of JSON, several times that of the deepest published networks.
 const MAX_JSON_BYTES: u64 = 1 << 22;
 
+/// A model to go on training.
+#[derive(Debug, Clone)]
+pub struct ToTrain {
+    /// The network with its weights; batch normalisation and dropout are layers of their own.
+    pub graph: Graph,
+    /// Layers whose weights the file says are not trained.
+    pub frozen: Vec<String>,
+}
+
 /// Loads a whole model: architecture and weights from one file.
 pub fn load(path: impl AsRef<Path>) -> Result<Graph, ImportError> {
-    whole(read(path.as_ref(), MAX_FILE_BYTES)?)
+    Ok(whole(read(path.as_ref(), MAX_FILE_BYTES)?)?.graph)
+}
+
+/// Loads a whole model to train it on, and refuses one that does in training what Trefoil does not. Its loss, its
+/// optimiser and its regularisation are not read.
+pub fn load_to_train(path: impl AsRef<Path>) -> Result<ToTrain, ImportError> {
+    let Imported { graph, frozen, only_predicts } = whole(read(path.as_ref(), MAX_FILE_BYTES)?)?;
+    match only_predicts {
+        Some(reason) => Err(reason),
+        None => Ok(ToTrain { graph, frozen }),
+    }
 }
 
 /// Loads a whole model from the bytes of its file.
 pub fn load_bytes(bytes: &[u8]) -> Result<Graph, ImportError> {
     check_size("the model file in bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
-    whole(bytes.to_vec())
+    Ok(whole(bytes.to_vec())?.graph)
 }
 
 /// Loads a model whose weights (`save_weights`, also the `.weights.h5` of Keras 3) and architecture (`to_json`) lie in
@@ -47,14 +69,14 @@ pub fn load_with_architecture(
 ) -> Result<Graph, ImportError> {
     let json = read(json_path.as_ref(), MAX_JSON_BYTES)?;
     let weights = read(weights_path.as_ref(), MAX_FILE_BYTES)?;
-    build::graph(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?, true)?)
+    Ok(build::model(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?, true)?)?.graph)
 }
 
-fn whole(bytes: Vec<u8>) -> Result<Graph, ImportError> {
+fn whole(bytes: Vec<u8>) -> Result<Imported, ImportError> {
     let h5 = h5::H5::open(bytes)?;
     let json = h5.text("", "model_config")?.ok_or(ImportError::NoArchitecture)?;
     check_size("the architecture in bytes", json.len() as u64, MAX_JSON_BYTES)?;
-    build::graph(serde_json::from_str(&json)?, Weights::new(h5, false)?)
+    build::model(serde_json::from_str(&json)?, Weights::new(h5, false)?)
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImportError> {

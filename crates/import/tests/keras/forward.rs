@@ -18,6 +18,15 @@ pub(crate) fn forward(graph: &Graph, input: &[f64]) -> Vec<f64> {
                 let affine = |(i, x): (usize, &f64)| x * f64::from(scale.data[i % c]) + f64::from(shift.data[i % c]);
                 inputs[0].iter().enumerate().map(affine).collect()
             }
+            Layer::BatchNorm(n) => {
+                let wide = |a: &Array, i: usize| f64::from(a.data[i % a.data.len()]);
+                let normal = |(i, x): (usize, &f64)| {
+                    let deviation = (wide(&n.variance, i) + f64::from(n.epsilon)).sqrt();
+                    (x - wide(&n.mean, i)) / deviation * wide(&n.gamma, i) + wide(&n.beta, i)
+                };
+                inputs[0].iter().enumerate().map(normal).collect()
+            }
+            Layer::Dropout { .. } => inputs[0].to_vec(),
             Layer::MaxPool(p) => pool(inputs[0], p, |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
             Layer::AveragePool(p) => pool(inputs[0], p, |v| v.iter().sum::<f64>() / v.len() as f64),
             Layer::Relu => inputs[0].iter().map(|x| x.max(0.0)).collect(),
@@ -36,7 +45,7 @@ pub(crate) fn forward(graph: &Graph, input: &[f64]) -> Vec<f64> {
             Layer::ZeroPad(p) => zero_pad(inputs[0], &shapes[node.inputs[0]], p),
             Layer::Sigmoid => inputs[0].iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
             Layer::Tanh => inputs[0].iter().map(|x| x.tanh()).collect(),
-            Layer::Softmax | Layer::BatchNorm(_) | Layer::Dropout { .. } => {
+            Layer::Softmax => {
                 panic!("{}: the importer makes no such layer", node.name)
             }
         };

@@ -7,4 +7,6 @@ mod golden;
 mod hostile;
 mod layers;
 mod refused;
+mod saved;
+mod training;
 mod written;

@@ -31,15 +31,9 @@ impl Layers {
                 let shift = tape.sub(tensors[1], mean)?;
                 scaled(tape, x, scale, shift)
             }
-            Layer::MaxPool(pool) if pool.pads.is_none() => max_pool(tape, x, &pool),
-            Layer::MaxPool(pool) if self.behind_is_relu(id) => {
-                let pads = pool.pads;
-                let (h, w) = (pool.input.0 + pads.top + pads.bottom, pool.input.1 + pads.left + pads.right);
-                let x = tape.push(Op::Pad { x, pads })?;
-                max_pool(tape, x, &Pool2d { input: (h, w), pads: Pads::default(), ..pool })
-            }
-            Layer::MaxPool(_) => {
-                fault("a padded max-pool is trained only beside a ReLU, where zeros may stand for padding")
+            Layer::MaxPool(pool) => {
+                let (x, pool) = margins(tape, x, &pool)?;
+                max_pool(tape, x, &pool)
             }
             Layer::AveragePool(pool) => tape.push(Op::AveragePool { x, pool }),
             Layer::Relu => tape.relu(x),
@@ -70,12 +64,6 @@ impl Layers {
             Layer::Reshape { shape } => tape.reshape(x, &shape),
             Layer::ZeroPad(pads) => tape.push(Op::Pad { x, pads }),
         }
-    }
-
-    /// Whether a clipping below zero follows and nothing else reads the value.
-    fn behind_is_relu(&self, id: NodeId) -> bool {
-        let mut readers = self.graph.nodes.iter().filter(|n| n.inputs.contains(&id)).peekable();
-        readers.peek().is_some() && readers.all(|n| matches!(n.layer, Layer::Relu | Layer::ClippedRelu { .. }))
     }
 
     /// By the statistics of the batch, which move the averages.
@@ -115,6 +103,30 @@ fn linear(tape: &mut Tape, x: ValueId, tensors: &[ValueId], map: Map) -> Built {
 fn scaled(tape: &mut Tape, x: ValueId, scale: ValueId, shift: ValueId) -> Built {
     let y = tape.mul(x, scale)?;
     tape.add(y, shift)
+}
+
+/// The image with its outermost rows and columns repeated where `pool` pads it, and the pool without padding: a window
+/// that reaches into the padding covers the border too, so that what is repeated changes no maximum.
+fn margins(tape: &mut Tape, x: ValueId, pool: &Pool2d) -> Result<(ValueId, Pool2d), TapeError> {
+    let (h, w) = pool.input;
+    let p = pool.pads;
+    let mut x = x;
+    for (axis, len, before, after) in [(0, h, p.top, p.bottom), (1, w, p.left, p.right)] {
+        if before + after == 0 {
+            continue;
+        }
+        let mut xs = Vec::with_capacity(before + 1 + after);
+        if before > 0 {
+            xs.extend(vec![tape.slice(x, axis, 0, 1)?; before]);
+        }
+        xs.push(x);
+        if after > 0 {
+            xs.extend(vec![tape.slice(x, axis, len - 1, 1)?; after]);
+        }
+        x = tape.push(Op::Concat { xs, axis })?;
+    }
+    let input = (h + p.top + p.bottom, w + p.left + p.right);
+    Ok((x, Pool2d { input, pads: Pads::default(), ..*pool }))
 }
 
 /// A tournament of the elements of each window.

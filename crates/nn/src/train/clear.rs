@@ -2,7 +2,7 @@
 
 use super::frozen::cut;
 use super::order::batches;
-use super::{Metrics, Tapes, TrainError, TrainSpec};
+use super::{Metrics, Patience, Tapes, TrainError, TrainSpec};
 use crate::graph::Graph;
 use crate::layers::{initial, restore};
 use crate::real::Real;
@@ -73,11 +73,22 @@ pub fn fit<T: Real>(
     spec: &TrainSpec,
     progress: impl FnMut(&Progress),
 ) -> Result<Vec<Epoch>, TrainError> {
+    fit_until::<T>(graph, records, spec, None, progress)
+}
+
+/// [`fit`], over as soon as `patience` is.
+pub fn fit_until<T: Real>(
+    graph: &mut Graph,
+    records: &[f32],
+    spec: &TrainSpec,
+    patience: Option<Patience>,
+    progress: impl FnMut(&Progress),
+) -> Result<Vec<Epoch>, TrainError> {
     spec.check()?;
-    let Some(cut) = cut(graph, spec)? else { return fit_all::<T, f32>(graph, records, spec, progress) };
+    let Some(cut) = cut(graph, spec)? else { return fit_all::<T, f32>(graph, records, spec, patience, progress) };
     let features: Vec<T> = cut.features(records)?;
     let mut rest = cut.rest.clone();
-    let epochs = fit_all::<T, T>(&mut rest, &features, &cut.spec, progress)?;
+    let epochs = fit_all::<T, T>(&mut rest, &features, &cut.spec, patience, progress)?;
     cut.join(&rest, graph);
     Ok(epochs)
 }
@@ -87,6 +98,7 @@ pub fn fit_all<T: Real, R: Real>(
     graph: &mut Graph,
     records: &[R],
     spec: &TrainSpec,
+    mut patience: Option<Patience>,
     mut progress: impl FnMut(&Progress),
 ) -> Result<Vec<Epoch>, TrainError> {
     let tapes = Tapes::new(graph, spec)?;
@@ -99,6 +111,13 @@ pub fn fit_all<T: Real, R: Real>(
         return Err(TrainError::TooFew { samples: count, batch: spec.batch });
     }
     let (trained, kept) = records.split_at(count * size);
+    if patience.is_some() && kept.is_empty() {
+        return Err(TrainError::Patience);
+    }
+    if let Some(i) = records.iter().position(|v| !v.to_f64().is_finite()) {
+        let value = records[i].to_f64() as f32;
+        return Err(TrainError::Number { row: i / size, column: i % size, value });
+    }
     let mut states = first_states::<T>(graph, &tapes.step);
     let steps = (count / spec.batch) as u64;
     let mut epochs = Vec::with_capacity(spec.epochs);
@@ -126,6 +145,9 @@ pub fn fit_all<T: Real, R: Real>(
         let trained = score(zero, sums(&tapes.metrics, &states), seen);
         let validated = if kept.is_empty() { None } else { Some(evaluate(&tapes, &states, kept)?) };
         epochs.push(Epoch { trained, validated, rate });
+        if validated.zip(patience.as_mut()).is_some_and(|(v, p)| p.is_over(epoch, v.loss)) {
+            break;
+        }
     }
     restore(graph, &states);
     Ok(epochs)

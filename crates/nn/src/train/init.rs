@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn limits_are_kept_and_reached() {
         for (scheme, limit) in [(Init::He, 6.0f64 / 72.0), (Init::Glorot, 6.0 / (72.0 + 144.0))] {
-            let mut graph = demo_cnn(1);
+            let mut graph = demo_cnn(1).unwrap();
             initialise(&mut graph, scheme, 0.25, 9);
             let Layer::Conv2d { kernel, bias: Some(bias), .. } = &graph.nodes[4].layer else { panic!() };
             let top = |v: &[f32]| v.iter().fold(0f32, |a, b| a.max(b.abs()));

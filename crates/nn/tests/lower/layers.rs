@@ -86,6 +86,20 @@ fn convolutions_and_pools() {
 }
 
 #[test]
+fn padded_pools() {
+    let padded = |input, channels, stride| {
+        let (window, stride) = ((2, 2), (stride, stride));
+        Pool2d { input, channels, window, stride, pads: Pads::same(input, window, stride, (1, 1)) }
+    };
+    for (stride, n) in [(2, 9), (1, 25)] {
+        for p in [Layer::MaxPool(padded((5, 5), 3, stride)), Layer::AveragePool(padded((5, 5), 3, stride))] {
+            let layers = vec![image(7), conv(1, (7, 7), (1, 3), false), p, flat(3 * n), dense(5, 3 * n, 4)];
+            follows(&chain(layers), &spec(Loss::SoftmaxCrossEntropy), 4e-4);
+        }
+    }
+}
+
+#[test]
 fn activations() {
     let kinds = [
         Layer::Sigmoid,

@@ -5,9 +5,9 @@ use trefoil_nn::build::demo_cnn;
 use trefoil_nn::graph::{Array, BatchNorm, Graph, Layer};
 use trefoil_nn::layers::initial;
 use trefoil_nn::tape::float::{Batch, run};
-use trefoil_nn::train::clear::{Progress, fit, labelled};
+use trefoil_nn::train::clear::{Progress, fit, fit_until, labelled};
 use trefoil_nn::train::init::{Init, initialise};
-use trefoil_nn::train::{Clip, Loss, Optimiser, Schedule, Tapes, TrainSpec};
+use trefoil_nn::train::{Clip, Loss, Optimiser, Patience, Schedule, Tapes, TrainSpec};
 
 use crate::networks::{chain, zeros};
 
@@ -51,7 +51,7 @@ fn pixels(count: usize, seed: u64) -> (Vec<f32>, Vec<u8>) {
 fn digits_by_a_convolutional_network() {
     let (x, labels) = pixels(2000, 1);
     let records = labelled(&x, &labels, 10).unwrap();
-    let mut graph = demo_cnn(1);
+    let mut graph = demo_cnn(1).unwrap();
     let spec = TrainSpec { epochs: 3, validation: 0.2, ..TrainSpec::classifier() };
     let epochs = fit::<f32>(&mut graph, &records, &spec, |_| {}).unwrap();
     let validated = epochs[2].validated.unwrap();
@@ -61,6 +61,30 @@ fn digits_by_a_convolutional_network() {
     let best = |row: &[f32]| (0..10u8).max_by(|&a, &b| row[usize::from(a)].total_cmp(&row[usize::from(b)]));
     let right = logits.chunks(10).zip(&labels[1600..]).filter(|(row, l)| best(row) == Some(**l)).count();
     assert!((right as f64 / 400.0 - validated.accuracy.unwrap()).abs() < 0.01, "{right}");
+}
+
+/// Noise is learnt by heart: the validation loss rises, and waiting for a lower one ends.
+#[test]
+fn patience_ends_a_run_that_gets_no_better() {
+    let x: Vec<f32> = (0..60 * 8).map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.5 - 1.0).collect();
+    let labels: Vec<u8> = (0..60).map(|i| (i * 31 % 7 % 2) as u8).collect();
+    let records = labelled(&x, &labels, 2).unwrap();
+    let spec = TrainSpec {
+        epochs: 60,
+        batch: 4,
+        validation: 0.3,
+        schedule: Schedule::constant(0.1),
+        ..TrainSpec::classifier()
+    };
+    let make = || started(vec![Layer::Input { shape: vec![8] }, dense(8, 16), Layer::Relu, dense(16, 2)], 3);
+    let (mut one, mut two) = (make(), make());
+    let all = fit::<f32>(&mut one, &records, &spec, |_| {}).unwrap();
+    let some = fit_until::<f32>(&mut two, &records, &spec, Some(Patience::new(3)), |_| {}).unwrap();
+    assert_eq!(some[..], all[..some.len()]);
+    let losses: Vec<f64> = all.iter().map(|e| e.validated.unwrap().loss).collect();
+    let best = (0..some.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap();
+    assert_eq!(some.len(), best + 4, "{losses:?}");
+    assert!(some.len() < 60 && one != two);
 }
 
 fn norm(channels: usize) -> Layer {

@@ -5,4 +5,5 @@ mod differences;
 mod golden;
 mod learns;
 mod networks;
+mod pools;
 mod refuses;

@@ -1,9 +1,8 @@
 //! What cannot be trained is refused, naming it.
 
 use trefoil_nn::graph::{Graph, Layer};
-use trefoil_nn::train::clear::{fit, labelled};
-use trefoil_nn::train::{Clip, Decay, Optimiser, Schedule, TrainError, TrainSpec};
-use trefoil_ring::geometry::{Pads, Pool2d};
+use trefoil_nn::train::clear::{fit, fit_until, labelled};
+use trefoil_nn::train::{Clip, Decay, Optimiser, Patience, Schedule, TrainError, TrainSpec};
 
 use crate::networks::{chain, zeros};
 
@@ -46,18 +45,12 @@ fn settings() {
 }
 
 #[test]
-fn a_padded_pool_without_an_activation() {
-    let pool = Pool2d {
-        input: (2, 2),
-        channels: 1,
-        window: (2, 2),
-        stride: (2, 2),
-        pads: Pads { bottom: 1, ..Pads::default() },
-    };
-    let flat = Layer::Reshape { shape: vec![1] };
-    let mut graph = chain(vec![Layer::Input { shape: vec![2, 2, 1] }, Layer::MaxPool(pool), flat]);
-    let e = fit::<f32>(&mut graph, &[0.0; 5], &TrainSpec { batch: 1, ..TrainSpec::classifier() }, |_| {}).unwrap_err();
-    assert!(e.to_string().starts_with("layer n1: a padded max-pool"), "{e}");
+fn patience_and_numbers() {
+    let spec = TrainSpec { batch: 1, ..TrainSpec::classifier() };
+    let e = fit_until::<f32>(&mut network(), &[0.0; 4], &spec, Some(Patience::new(1)), |_| {}).unwrap_err();
+    assert_eq!(e.to_string(), "patience needs rows kept for validation");
+    let e = fit::<f32>(&mut network(), &[0.0, 1.0, 1.0, 0.0, 0.0, f32::NAN, 1.0, 0.0], &spec, |_| {}).unwrap_err();
+    assert_eq!(e.to_string(), "row 1, column 1 is NaN");
 }
 
 #[test]

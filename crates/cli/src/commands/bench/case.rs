@@ -1,6 +1,6 @@
 //! What is timed: a network or an operation, with its weights and an input.
 
-use trefoil_client::{InputEncoding, Manifest, Reveal};
+use trefoil_client::{InputEncoding, Manifest, Reveal, manifest};
 use trefoil_link::Network;
 use trefoil_mpc::Compare;
 use trefoil_mpc::Program;
@@ -14,7 +14,6 @@ use trefoil_proto::control::{Ahead, Grant};
 use trefoil_ring::{Tensor, Words};
 
 use super::Operation;
-use crate::commands::share::manifest;
 use crate::plan::plan_for;
 
 /// Fraction bits of everything timed.
@@ -43,7 +42,7 @@ impl Case {
         let options = CompileOptions { fraction_bits: FRACTION_BITS, window_bits: WINDOW_BITS };
         let compiled = compile(&graph, &options)?;
         let input = InputEncoding::default();
-        let Manifest { program, window, .. } = manifest("bench", &compiled, graph.post, input, Vec::new())?;
+        let Manifest { program, window, .. } = manifest("bench", &compiled, input, Vec::new())?;
         let n = batch as usize * program.input_shape.iter().product::<usize>();
         let samples = values(n, 0.0, 255.0);
         Ok(Self { net: Some(net.into()), op: None, batch, program, window, weights: compiled.weights, input, samples })

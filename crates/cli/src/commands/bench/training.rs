@@ -2,7 +2,8 @@
 
 use indicatif::ProgressBar;
 use serde::Serialize;
-use trefoil_client::{Block, Content, InputEncoding};
+use trefoil_client::training::Features;
+use trefoil_client::{Block, Content, InputEncoding, Training};
 use trefoil_link::Network;
 use trefoil_nn::build::bench_net;
 use trefoil_nn::rng::SplitMix;
@@ -13,8 +14,7 @@ use super::{Args, Link, median, training_memory};
 use crate::output;
 use crate::table::Table;
 use crate::training::data::{Columns, Records};
-use crate::training::description::{Description, Reveal};
-use crate::training::features::Features;
+use crate::training::description::Description;
 use crate::training::private::{Watch, peak, start_trial, watch};
 use crate::trial::{Trial, TrialOptions};
 
@@ -112,21 +112,9 @@ pub(super) fn description(net: &str, batch: u32, name: String) -> anyhow::Result
         batch: batch as usize,
         ..TrainSpec::classifier()
     };
-    Ok(Description {
-        name,
-        graph: bench_net(net, 1)?,
-        spec,
-        features: Features::Steps,
-        set: "bench".into(),
-        source: None,
-        rows: None,
-        pretrain: None,
-        drawn: false,
-        shuffle: false,
-        checkpoint: u32::MAX,
-        patience: None,
-        reveal: Reveal::default(),
-    })
+    let training =
+        Training { checkpoint: u32::MAX, features: Features::Steps, ..Training::new(name, bench_net(net, 1)?, spec) };
+    Ok(Description { training, source: None, rows: None, pretrain: None })
 }
 
 /// Pixels and labels without meaning.
@@ -162,13 +150,12 @@ fn servers(
     let records = records(net, STEPS * batch as usize)?;
     let mut steps = Vec::new();
     for run in 0..=args.runs {
-        let mut d = description(net, batch, format!("bench-{run}"))?;
-        d.set = d.name.clone();
+        let d = description(net, batch, format!("bench-{run}"))?;
         let (mut client, spec) = start_trial(&trial, &d, &records, &link)?;
         let hidden = ProgressBar::hidden();
         let report = watch(&mut client, &spec, &Watch { patience: None, bar: &hidden, json: false })?.report;
-        client.drop_run(&d.name)?;
-        client.remove_set(&d.set)?;
+        client.drop_run(&spec.name)?;
+        client.remove_set(&d.training.set)?;
         let Some(p) = report.private.filter(|_| run > 0) else { continue };
         bar.inc(1);
         steps.push(Step {

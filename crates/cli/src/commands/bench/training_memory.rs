@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use trefoil_client::RunSpec;
+use trefoil_client::{RunSpec, SetInfo};
 use trefoil_link::{Meter, Network, Phase};
 use trefoil_mpc::masked::Role;
 use trefoil_mpc::masked::input::{alice_share, bob_share};
@@ -17,7 +17,6 @@ use trefoil_ring::Words;
 use super::Args;
 use super::memory::{Held, Links, Seeds, hold, join};
 use super::training::{Step, description, records};
-use crate::training::spec::plan;
 use crate::trial::peak_rss;
 
 /// A batch of rows under masks, and the masks.
@@ -60,8 +59,9 @@ impl Trainer {
     fn new(net: &str, batch: u32, network: Option<Network>) -> anyhow::Result<Self> {
         let d = description(net, batch, "bench".into())?;
         let records = records(net, batch as usize)?;
-        let declaration = records.declaration(&d.set);
-        let planned = plan(&d, (0, &declaration), "owner", &network.unwrap_or(Network::LOOPBACK))?;
+        let declaration = records.declaration(&d.training.set);
+        let set = SetInfo { epoch: 0, coordinator: "owner".into(), declaration, arrived: Vec::new() };
+        let planned = d.training.plan(&set, "owner", &network.unwrap_or(Network::LOOPBACK))?;
         let values: Vec<f64> = records.matrix().into_iter().map(f64::from).collect();
         let rows = encode("rows", &values, FRACTION_BITS)?;
         let mut links = Links::new(network);

@@ -84,8 +84,11 @@ pub(super) fn apply(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
         "ZeroPadding2D" => shape::zero_pad(call),
         "Add" => merge::add(call),
         "Concatenate" => merge::concatenate(call),
-        "Dropout" | "SpatialDropout2D" | "GaussianDropout" | "GaussianNoise" | "ActivityRegularization" => {
-            call.single() // of use in training only
+        "Dropout" => shape::dropout(call),
+        "ActivityRegularization" => call.single(), // a part of the loss
+        "SpatialDropout2D" | "GaussianDropout" | "GaussianNoise" => {
+            call.only_predicts("does in training what Trefoil does not");
+            call.single()
         }
         class => Err(ImportError::UnsupportedLayer {
             layer: call.settings.layer.into(),
@@ -108,6 +111,12 @@ impl Call<'_, '_> {
     fn image(&self) -> Result<[usize; 3], ImportError> {
         let shape = self.builder.shape(self.single()?.node);
         shape.try_into().map_err(|_| self.settings.fail(format!("needs an image, its input has shape {shape:?}")))
+    }
+
+    /// Notes that the model can predict with this layer, but not be trained.
+    fn only_predicts(&mut self, reason: &str) {
+        let reason = self.settings.fail(format!("{reason}: the model can predict, but not be trained"));
+        self.builder.only_predicts.get_or_insert(reason);
     }
 
     /// The layer's next weight in Keras' order, called one of `names`.

@@ -1,12 +1,12 @@
-//! Batch normalisation with its moving statistics: one scale and one shift per channel.
+//! Batch normalisation: a layer of its own, which passes fold into its neighbours for prediction.
 
-use trefoil_nn::graph::{Array, Layer};
+use trefoil_nn::graph::{Array, BatchNorm, Layer};
 
 use super::Call;
 use crate::ImportError;
 use crate::keras_h5::build::Flow;
 
-/// `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, computed in double precision.
+/// `(x - mean) / sqrt(variance + epsilon) * gamma + beta`.
 pub(super) fn batch(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
     let s = call.settings;
     let shape = call.builder.shape(call.single()?.node);
@@ -17,24 +17,22 @@ pub(super) fn batch(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
     if s.flag("renorm", false)? {
         return Err(s.fail("renorm cannot be run"));
     }
-    let epsilon = s.number("epsilon", 1e-3)?;
-    let mut optional = |flag: &str, weight: &str| {
-        if s.flag(flag, true)? { call.weight(&[weight], &[channels]).map(|a| Some(a.data)) } else { Ok(None) }
-    };
-    let (gamma, beta) = (optional("scale", "gamma")?, optional("center", "beta")?);
-    let mean = call.weight(&["moving_mean"], &[channels])?.data;
-    let variance = call.weight(&["moving_variance"], &[channels])?.data;
-    let (mut scale, mut shift) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
-    for c in 0..channels {
-        let a = gamma.as_ref().map_or(1.0, |g| f64::from(g[c])) / (f64::from(variance[c]) + epsilon).sqrt();
-        let b = beta.as_ref().map_or(0.0, |b| f64::from(b[c])) - f64::from(mean[c]) * a;
-        if !(a as f32).is_finite() || !(b as f32).is_finite() {
-            let reason = format!("variance {} and mean {} of channel {c} give no finite scale", variance[c], mean[c]);
-            return Err(s.fail(reason));
-        }
-        scale.push(a as f32);
-        shift.push(b as f32);
+    let (epsilon, momentum) = (s.number("epsilon", 1e-3)? as f32, s.number("momentum", 0.99)? as f32);
+    if !(s.flag("scale", true)? && s.flag("center", true)?) {
+        call.only_predicts("has no scale or no center");
     }
-    let vector = |data| Array { shape: vec![channels], data };
-    call.push(Layer::ChannelAffine { scale: vector(scale), shift: vector(shift) })
+    let mut or = |flag: &str, weight: &str, default: f32| {
+        let constant = Array { shape: vec![channels], data: vec![default; channels] };
+        if s.flag(flag, true)? { call.weight(&[weight], &[channels]) } else { Ok(constant) }
+    };
+    let (gamma, beta) = (or("scale", "gamma", 1.0)?, or("center", "beta", 0.0)?);
+    let mean = call.weight(&["moving_mean"], &[channels])?;
+    let variance = call.weight(&["moving_variance"], &[channels])?;
+    let norm = BatchNorm { gamma, beta, mean, variance, epsilon, momentum };
+    let (scale, shift) = norm.affine();
+    if let Some(c) = scale.data.iter().zip(&shift.data).position(|(a, b)| !a.is_finite() || !b.is_finite()) {
+        let (variance, mean) = (norm.variance.data[c], norm.mean.data[c]);
+        return Err(s.fail(format!("variance {variance} and mean {mean} of channel {c} give no finite scale")));
+    }
+    call.push(Layer::BatchNorm(norm))
 }

@@ -1,6 +1,6 @@
-//! Layers that move elements: flattening, reshaping, zeros around an image.
+//! Layers that move or drop elements: flattening, reshaping, zeros around an image, dropout.
 
-use trefoil_nn::graph::Layer;
+use trefoil_nn::graph::{Layer, Post};
 use trefoil_ring::geometry::Pads;
 
 use super::Call;
@@ -30,6 +30,17 @@ pub(super) fn zero_pad(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
     call.settings.channels_last()?;
     let [(top, bottom), (left, right)] = call.settings.pairs("padding")?;
     call.push(Layer::ZeroPad(Pads { top, bottom, left, right }))
+}
+
+/// Without effect in prediction. After a softmax, which is left to the client, there is nothing to drop.
+pub(super) fn dropout(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
+    let input = call.single()?;
+    if call.settings.get("noise_shape").is_some() || input.post != Post::None {
+        call.only_predicts("has a noise_shape, or follows the last activation");
+        return Ok(input);
+    }
+    let rate = call.settings.number("rate", 0.0)? as f32;
+    call.push(Layer::Dropout { rate })
 }
 
 fn elements(call: &Call<'_, '_>) -> Result<usize, ImportError> {

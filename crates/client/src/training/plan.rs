@@ -1,11 +1,10 @@
-//! From a description to what the servers run: programs, first states, public numbers, and every reveal.
+//! From a description of training to what the servers run: programs, first states, public numbers, and every reveal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, anyhow, bail};
-use trefoil_client::{Check, Declaration, Disclosure, Order, Publication, RowRange, RunSpec, When};
 use trefoil_link::Network;
-use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
+use trefoil_mpc::plan::choose;
+use trefoil_mpc::program::{Op, Program, Reveal, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
@@ -13,25 +12,24 @@ use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::first_states;
 use trefoil_nn::train::order::batches;
 use trefoil_proto::control::Grant;
+use trefoil_proto::dataset::Declaration;
+use trefoil_proto::run::{Check, Disclosure, MAX_EPOCHS, Order, Publication, RowRange, RunSpec, When};
 use trefoil_ring::Tensor;
 
-use super::description::Description;
 use super::features::extracting;
 use super::served::{input, served};
-use super::shown;
-use crate::commands::manifest;
-use crate::output;
-use crate::plan::plan_for;
+use super::{Training, TrainingError, shown};
+use crate::manifest;
 
 /// Fraction bits of revealed weights: those of predictions.
 const REVEALED_BITS: u32 = FRACTION_BITS;
 
 /// A run that the servers can be given.
-pub(crate) struct Planned {
+pub struct PlannedRun {
     /// Its specification.
-    pub(crate) spec: RunSpec,
+    pub spec: RunSpec,
     /// The first values of its states.
-    pub(crate) initial: Vec<Tensor>,
+    pub initial: Vec<Tensor>,
 }
 
 /// The slots of the sums that are revealed.
@@ -43,27 +41,33 @@ struct Sums {
 }
 
 /// Plans the run of `owner` on data set number `set`.
-pub(crate) fn plan(
-    d: &Description,
+pub(super) fn plan(
+    d: &Training,
     (set, declaration): (u64, &Declaration),
     owner: &str,
     network: &Network,
-) -> anyhow::Result<Planned> {
+) -> Result<PlannedRun, TrainingError> {
+    if d.patience.is_some() && !(d.reveal.metrics && d.spec.validation > 0.0) {
+        return Err(TrainingError::Patience);
+    }
+    if !(1..=MAX_EPOCHS as usize).contains(&d.spec.epochs) {
+        return Err(TrainingError::Epochs { epochs: d.spec.epochs, most: MAX_EPOCHS });
+    }
     let cut = d.cut()?;
     let (graph, method) = cut.as_ref().map_or((&d.graph, &d.spec), |c| (&c.rest, &c.spec));
     let tapes = Tapes::new(graph, method)?;
     let due = cut.as_ref().map_or(Ok(tapes.record()), |c| c.tape().map(|t| t.record()))?;
     let (width, rows) = (declaration.width(), declaration.rows as usize);
     if width != due {
-        bail!("the data set has rows of {width} numbers, the network and its loss take {due}");
+        return Err(TrainingError::Width { got: width, expected: due });
     }
     let trained = d.spec.trained(rows);
     let kept = rows - trained;
     let batch = d.spec.batch;
     if trained < batch {
-        bail!("[train] batch: {batch}, but there are {trained} rows to train on");
+        return Err(TrainingError::Batch { batch, rows: trained });
     }
-    let mut step = lower(&tapes.step).context("the network cannot be trained on shares")?;
+    let mut step = lower(&tapes.step)?;
     let (extraction, features) = match &cut {
         Some(c) => extracting(c, &mut step, batch, network).map(|(e, first)| (Some(e), first))?,
         None => (None, Vec::new()),
@@ -84,9 +88,9 @@ pub(crate) fn plan(
         Some(name) => Some(publication(d, name, declaration, (owner, network), &mut step, &mut check)?),
         None => None,
     };
-    step = plan_for(network, &step, batch as u32, false)?;
+    step = choose(&step, batch, network, false)?;
     check.states.clone_from(&step.states);
-    check = plan_for(network, &check, check_batch as u32, false)?;
+    check = choose(&check, check_batch, network, false)?;
     let needed = kept > 0 || publish.is_some();
     let initial = first_values(graph, &tapes, features, &step.states)?;
     let metrics = step.states.iter().enumerate().skip(first).map(|(i, _)| i);
@@ -112,7 +116,7 @@ pub(crate) fn plan(
         step,
     };
     spec.check(declaration)?;
-    Ok(Planned { spec, initial })
+    Ok(PlannedRun { spec, initial })
 }
 
 /// The largest batch up to `batch` that leaves few of `rows` over.
@@ -121,8 +125,8 @@ fn even(rows: usize, batch: usize) -> usize {
 }
 
 /// The metrics of the evaluation tape, into sums of their own.
-fn validation(tapes: &Tapes, sums: &Sums) -> anyhow::Result<Program> {
-    let mut program = lower(&tapes.eval).context("the metrics cannot be computed on shares")?;
+fn validation(tapes: &Tapes, sums: &Sums) -> Result<Program, TrainingError> {
+    let mut program = lower(&tapes.eval)?;
     let own = |slot: usize| sums.trained.iter().position(|s| *s == slot).map(|i| sums.validated[i]);
     for step in &mut program.steps {
         if let Op::State { slot } | Op::Store { slot, .. } = &mut step.op {
@@ -138,7 +142,7 @@ fn first_values(
     tapes: &Tapes,
     features: Vec<Tensor>,
     states: &[WeightSpec],
-) -> anyhow::Result<Vec<Tensor>> {
+) -> Result<Vec<Tensor>, TrainingError> {
     let known = first_states::<f64>(graph, &tapes.step);
     let mut all = Vec::with_capacity(states.len());
     for (s, values) in states.iter().zip(&known) {
@@ -152,9 +156,9 @@ fn first_values(
 }
 
 /// The public numbers: one list where all steps or all steps of an epoch have the same ones.
-fn rates(d: &Description, tapes: &Tapes, steps: usize) -> anyhow::Result<Vec<Vec<i64>>> {
+fn rates(d: &Training, tapes: &Tapes, steps: usize) -> Result<Vec<Vec<i64>>, TrainingError> {
     let each = (0..(steps * d.spec.epochs) as u64).map(|i| encode_rates(&tapes.rates(i, steps as u64)));
-    let all: Vec<Vec<i64>> = each.collect::<Result<_, _>>().context("[optimizer] rate")?;
+    let all: Vec<Vec<i64>> = each.collect::<Result<_, _>>().map_err(TrainingError::Rate)?;
     let by_epoch: Vec<&[Vec<i64>]> = all.chunks(steps.max(1)).collect();
     let same = |of: &[Vec<i64>]| of.iter().all(|r| *r == of[0]);
     Ok(if same(&all) {
@@ -166,7 +170,7 @@ fn rates(d: &Description, tapes: &Tapes, steps: usize) -> anyhow::Result<Vec<Vec
     })
 }
 
-fn order(d: &Description, trained: usize) -> Order {
+fn order(d: &Training, trained: usize) -> Order {
     if d.drawn {
         return Order::Drawn;
     }
@@ -188,7 +192,7 @@ fn reveal(step: &Program, slots: &[usize], bits: u32) -> Program {
 }
 
 fn reveals(
-    d: &Description,
+    d: &Training,
     owner: &str,
     step: &Program,
     trained: &[(usize, &WeightSpec)],
@@ -230,17 +234,16 @@ fn parameters<'a>(graph: &Graph, step: &'a Program) -> Vec<(usize, &'a WeightSpe
 
 /// The trained model under a name: copies of its weights at the scales of prediction, made with the metrics.
 fn publication(
-    d: &Description,
+    d: &Training,
     name: &str,
     declaration: &Declaration,
     (owner, network): (&str, &Network),
     step: &mut Program,
     check: &mut Program,
-) -> anyhow::Result<Publication> {
-    let fault = "[reveal] publish: private predictions cannot run this network";
-    let graph = served(d, &d.graph);
-    let mut compiled = compile(&graph, &CompileOptions::default()).context(fault)?;
-    compiled.program = plan_for(network, &compiled.program, 1, false)?;
+) -> Result<Publication, TrainingError> {
+    let graph = served(d.spec.loss, &d.graph);
+    let mut compiled = compile(&graph, &CompileOptions::default())?;
+    compiled.program = choose(&compiled.program, 1, network, false)?;
     let tensors = tensors(d, &compiled, step)?;
     let mut weights = Vec::with_capacity(tensors.len());
     for (slot, spec) in tensors.into_iter().zip(&compiled.program.weights) {
@@ -251,18 +254,18 @@ fn publication(
         }
         let copy = step.states.len();
         let scale = truncated(check, slot, spec.scale)
-            .with_context(|| format!("[reveal] publish: weight {} of the trained model", spec.name))?;
+            .map_err(|reason| TrainingError::Publish { weight: spec.name.clone(), reason })?;
         step.states.push(WeightSpec { name: format!("published/{}", spec.name), ..spec.clone() });
         check.steps.push(Step { layer: "publish".into(), op: Op::Store { slot: copy, x: scale } });
         weights.push(copy as u32);
     }
-    let grants = vec![Grant { client: owner.into(), reveals: vec![trefoil_client::Reveal::Logits] }];
+    let grants = vec![Grant { client: owner.into(), reveals: vec![Reveal::Logits] }];
     let input = input(&graph, declaration)?;
-    Ok(Publication { manifest: manifest(name, &compiled, graph.post, input, grants)?, weights, finish: None })
+    Ok(Publication { manifest: manifest(name, &compiled, input, grants)?, weights, finish: None })
 }
 
 /// The state of each weight of the compiled network.
-fn tensors(d: &Description, compiled: &Compiled, step: &Program) -> anyhow::Result<Vec<usize>> {
+fn tensors(d: &Training, compiled: &Compiled, step: &Program) -> Result<Vec<usize>, TrainingError> {
     let known = trefoil_nn::layers::initial::<f64>(&d.graph);
     let names = Tapes::new(&d.graph, &d.spec)?.step.states;
     let slot = |name: &str| step.states.iter().position(|s| s.name == name);
@@ -275,7 +278,10 @@ fn tensors(d: &Description, compiled: &Compiled, step: &Program) -> anyhow::Resu
             fits && encode(&spec.name, values, spec.scale).is_ok_and(|w| w[..] == *tensor.data())
         };
         let slot = free.iter().find(same).map(|(slot, _)| *slot);
-        let slot = slot.with_context(|| format!("[reveal] publish: {} is folded into other weights", spec.name))?;
+        let slot = slot.ok_or_else(|| TrainingError::Publish {
+            weight: spec.name.clone(),
+            reason: "is folded into other weights for prediction".into(),
+        })?;
         free.remove(&slot);
         found.push(slot);
     }
@@ -283,10 +289,10 @@ fn tensors(d: &Description, compiled: &Compiled, step: &Program) -> anyhow::Resu
 }
 
 /// The value of state `slot` at `scale`, additive: where the program has it, or truncated anew.
-fn truncated(program: &mut Program, slot: usize, scale: u32) -> anyhow::Result<ValueId> {
+fn truncated(program: &mut Program, slot: usize, scale: u32) -> Result<ValueId, String> {
     let from = program.states[slot].scale;
     let shift = from.checked_sub(scale).filter(|s| *s > 0);
-    let shift = shift.ok_or_else(|| anyhow!("is kept with {from} fraction bits, {scale} are due"))?;
+    let shift = shift.ok_or_else(|| format!("is kept with {from} fraction bits, {scale} are due"))?;
     let find = |program: &Program, wanted: &dyn Fn(&Op) -> bool| program.steps.iter().position(|s| wanted(&s.op));
     let push = |program: &mut Program, op| {
         program.steps.push(Step { layer: "publish".into(), op });
@@ -312,7 +318,7 @@ fn computed(program: &Program) -> String {
 }
 
 /// Everything that a run reveals, in words.
-pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
+pub fn words(spec: &RunSpec) -> Vec<String> {
     let when = |w| if w == When::AtEnd { "at the end" } else { "after each epoch" };
     let reveal =
         |d: &Disclosure| format!("to {}, {}: {} [{}]", d.recipient, when(d.when), d.purpose, computed(&d.program));
@@ -329,14 +335,14 @@ pub(crate) fn words(spec: &RunSpec) -> Vec<String> {
 }
 
 /// What the servers learn of a run, in words.
-pub(crate) fn learnt(spec: &RunSpec) -> Vec<String> {
+pub fn learnt(spec: &RunSpec) -> Vec<String> {
     let learn = "The servers learn the network's shape, the number of rows and columns";
     let order = match spec.shuffled() {
         None => format!("{learn}, the schedule and the order of rows."),
         Some((words, _)) => format!(
-            "{learn} and the schedule.\nTraining rows are shuffled on shares first ({} between the servers, once): no server knows whose a \
-             row is.",
-            output::bytes(32 * words.len() as u64)
+            "{learn} and the schedule.\nTraining rows are shuffled on shares first ({:.3} MB between the servers, once): no server knows \
+             whose a row is.",
+            32e-6 * words.len() as f64
         ),
     };
     let leaks = shown::learnt(&spec.step);

@@ -1,7 +1,7 @@
 //! What a run tells a server that computes class likelihoods, in words.
 
-use trefoil_client::RunSpec;
 use trefoil_mpc::program::{Program, Shown};
+use trefoil_proto::run::RunSpec;
 
 /// What each such server is shown, of which rows.
 pub(super) fn reveals(spec: &RunSpec) -> Vec<String> {

@@ -1,0 +1,18 @@
+//! What a compiled network is to the servers.
+
+use trefoil_mpc::program::ProgramError;
+use trefoil_nn::compile::Compiled;
+use trefoil_proto::control::{Grant, InputEncoding, Manifest};
+
+/// The public description of a compiled network, as it is shared or published.
+pub fn manifest(
+    name: &str,
+    compiled: &Compiled,
+    input: InputEncoding,
+    grants: Vec<Grant>,
+) -> Result<Manifest, ProgramError> {
+    let scale = compiled.program.infer()?.last().map_or(0, |v| v.scale);
+    let window = compiled.options.window(scale);
+    let (program, post) = (compiled.program.clone(), compiled.graph.post);
+    Ok(Manifest { name: name.into(), program, window, input, post, grants, ahead: Vec::new() })
+}
