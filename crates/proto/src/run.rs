@@ -13,7 +13,7 @@ use trefoil_mpc::program::Program;
 use crate::control::{Manifest, encode};
 pub use check::RunError;
 pub use plan::{Phase, Position};
-pub use status::{Measured, Resumed, Revealed, RunInfo, Stage, Training};
+pub use status::{Measured, Resumed, Revealed, RunInfo, Saved, Stage, Training};
 
 /// The most epochs of a run.
 pub const MAX_EPOCHS: u32 = 100_000;

@@ -3,7 +3,6 @@
 use trefoil_link::{Link, Phase as LinkPhase};
 use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::EvaluatorWeights;
-use trefoil_mpc::masked::rows::pick_rows;
 use trefoil_mpc::masked::training::{Batch, run_step};
 use trefoil_prg::{Party, Seed, Source};
 use trefoil_proto::control::SecretSeed;
@@ -18,14 +17,8 @@ use crate::store::Checkpoint;
 
 /// A run while it goes on.
 pub(crate) struct Live {
-    /// The lot under which the data set was opened.
-    pub(crate) rows_lot: u64,
     /// What the three servers made together.
     pub(crate) seed: Seed,
-    /// The data set's deltas; none at the producer.
-    pub(crate) delta: Words,
-    /// Its masks: whole at the producer, own part at an evaluator.
-    pub(crate) lambda: Words,
     /// Own shares; none at the producer.
     pub(crate) states: Vec<Words>,
     /// What is due.
@@ -84,13 +77,12 @@ impl Live {
     }
 
     /// Deltas and masks of a batch; a program that reveals reads none and is given zeros.
-    pub(crate) fn batch(&mut self, run: &Run, at: Position, width: usize) -> Result<(Words, Words), MpcError> {
+    pub(crate) fn batch(&mut self, run: &Run, at: Position, width: usize) -> Result<(Words, Words), PartError> {
         if !matches!(at.phase, Phase::Train | Phase::Check) {
             return Ok((Words::zeros(width), Words::zeros(width)));
         }
         let rows = self.rows(run, at);
-        let pick = |table: &Words| if table.is_empty() { Ok(Words::default()) } else { pick_rows(table, width, &rows) };
-        Ok((pick(&self.delta)?, pick(&self.lambda)?))
+        run.pick(width, &rows)
     }
 
     /// At an evaluator: does what is due, with a lot of its own. What is revealed is on disk when this returns.
@@ -99,6 +91,9 @@ impl Live {
         let Some((program, size)) = spec.program(at) else {
             return Err(PartError::Nothing(at));
         };
+        if let Some(reason) = run.obstacle(core) {
+            return Err(PartError::Halted(reason));
+        }
         let began = std::time::Instant::now();
         if at.phase == Phase::Train && at.index == 0 {
             spec.metrics.iter().for_each(|m| self.states[*m as usize].fill(0));
@@ -126,13 +121,19 @@ impl Live {
         Ok(())
     }
 
-    /// Writes a checkpoint if one is due after the `count` parts from `first` on.
-    pub(crate) fn save(&self, core: &Core, run: &Run, first: Position, count: u32) -> Result<(), StoreError> {
+    /// Writes a checkpoint if one is due after the `count` parts from `first` on, of which the last took lot `last`.
+    pub(crate) fn save(
+        &self,
+        core: &Core,
+        run: &Run,
+        (first, count): (Position, u32),
+        last: u64,
+    ) -> Result<(), StoreError> {
         if !run.spec.saves(first, count) {
             return Ok(());
         }
         let states = self.states.iter().map(|s| s.bytes().to_vec()).collect();
-        core.store.save(run.number, &Checkpoint { at: self.at, states })?;
+        core.store.save(run.number, &Checkpoint { at: self.at, lot: last, states })?;
         run.note(core, |n| n.at = Some(self.at))?;
         core.reached(Point::Saved);
         Ok(())
@@ -157,6 +158,8 @@ impl Live {
 pub(crate) enum PartError {
     #[error("nothing is to be run at {0:?}")]
     Nothing(Position),
+    #[error("the run stops where it is: {0}")]
+    Halted(String),
     #[error(transparent)]
     Mpc(#[from] MpcError),
     #[error(transparent)]
@@ -168,18 +171,15 @@ impl PartError {
     pub(crate) fn fault(&self, other: Party) -> Fault {
         match self {
             PartError::Mpc(e) => Fault::of(e, other),
-            PartError::Nothing(_) | PartError::Store(_) => Fault::Own(self.to_string()),
+            PartError::Nothing(_) | PartError::Halted(_) | PartError::Store(_) => Fault::Own(self.to_string()),
         }
     }
 }
 
 /// Keeps this party's part of a revealed value, then says that it is there.
-fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), StoreError> {
+fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), PartError> {
     core.store.write_part(run.number, (r.index, r.epoch), &(r.lot, payload))?;
-    run.note(core, |n| {
-        n.revealed.retain(|o| (o.index, o.epoch) != (r.index, r.epoch));
-        n.revealed.push(r);
-    })?;
+    run.note_revealed(core, r)?;
     core.reached(Point::Shown);
     let d = &run.spec.reveals[r.index as usize];
     let (recipient, purpose) = (&d.recipient, &d.purpose);
