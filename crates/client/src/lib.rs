@@ -38,7 +38,7 @@ pub use run::{Opened, RunStatus, RunUseError};
 pub use sets::{Contribution, SetError};
 pub use trefoil_mpc::program::Reveal;
 pub use trefoil_proto::control::{InputEncoding, Manifest, ModelInfo, Refusal, RunReport};
-pub use trefoil_proto::dataset::{Block, Content, Declaration, Part, SetInfo};
+pub use trefoil_proto::dataset::{Block, Content, Declaration, METRIC_ROWS, Part, SetInfo};
 pub use trefoil_proto::run::{
     Check, Disclosure, Measured, Order, Phase, Position, Publication, Revealed, RowRange, RunSpec, Stage, When,
 };

@@ -4,6 +4,9 @@
 //! nothing can be added after the owners agreed to its hash. The servers know nothing of layers or losses.
 
 mod check;
+mod difference;
+mod flow;
+mod metrics;
 mod plan;
 mod status;
 
@@ -143,5 +146,7 @@ impl RunSpec {
     }
 }
 
+#[cfg(test)]
+mod malicious;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What a training run will cost and reveal, before it runs.
 
 use serde::Serialize;
-use trefoil_client::{Block, Content, Declaration, InputEncoding, Part, RunSpec};
+use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part, RunSpec};
 use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
@@ -90,7 +90,7 @@ pub(crate) fn total(program: &Program, batch: u32, network: &Network) -> anyhow:
 }
 
 /// The declaration of a set that is not there yet: as many columns as the network and its loss take.
-fn imagined(d: &Description) -> anyhow::Result<Declaration> {
+pub(super) fn imagined(d: &Description) -> anyhow::Result<Declaration> {
     let rows = match (&d.source, d.rows) {
         (_, Some(rows)) => rows as u32,
         (Some(source), None) => return Ok(source.load()?.declaration(&d.set)),
@@ -100,7 +100,7 @@ fn imagined(d: &Description) -> anyhow::Result<Declaration> {
     let content = Content::Values(InputEncoding::default());
     let blocks = vec![Block { name: "columns".into(), width, content }];
     let parts = vec![Part { owner: "client".into(), block: 0, first: 0, end: rows }];
-    Ok(Declaration { name: d.set.clone(), rows, fraction_bits: 16, blocks, parts })
+    Ok(Declaration { name: d.set.clone(), rows, fraction_bits: 16, metric_rows: METRIC_ROWS, blocks, parts })
 }
 
 /// Prints what the run would cost over `network` and what it would reveal.
