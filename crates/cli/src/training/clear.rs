@@ -6,10 +6,11 @@ use indicatif::ProgressBar;
 use trefoil_nn::graph::Graph;
 use trefoil_nn::layers::initial;
 use trefoil_nn::train::Tapes;
-use trefoil_nn::train::clear::{Epoch, fit};
+use trefoil_nn::train::clear::{Epoch, fit, fit_measured};
 
 use super::data::Records;
 use super::description::{Description, Pretrain};
+use super::ranges;
 use super::report::{EpochRow, Report};
 use crate::output;
 
@@ -24,6 +25,8 @@ pub(crate) struct Trained {
     pub(crate) epochs: Vec<EpochRow>,
     /// What it took.
     pub(crate) report: Report,
+    /// Values that came near what fixed point holds.
+    pub(crate) ranges: Vec<String>,
 }
 
 /// Trains as the description says, in the clear.
@@ -31,7 +34,7 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let mut graph = d.graph.clone();
     let began = Instant::now();
     let mut steps = 0;
-    let done = fit::<f32>(&mut graph, &records.matrix(), &d.spec, |p| {
+    let (done, warnings) = fit_measured::<f32>(&mut graph, &records.matrix(), &d.spec, |p| {
         steps += 1;
         bar.set_length((d.spec.epochs * p.steps) as u64);
         bar.inc(1);
@@ -41,7 +44,7 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();
     let seconds_per_step = seconds / steps.max(1) as f64;
     let report = Report { name: d.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
-    Ok(Trained { graph, epochs, report })
+    Ok(Trained { graph, epochs, report, ranges: ranges::words(&warnings) })
 }
 
 /// The weights of a trained network.

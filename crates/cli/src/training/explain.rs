@@ -6,6 +6,7 @@ use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
 use super::description::Description;
+use super::ranges::tried;
 use super::spec::{learnt, plan, words};
 use crate::output;
 use crate::plan::{layers, predict};
@@ -47,6 +48,7 @@ struct Explained {
     predicted_s: f64,
     reveals: Vec<String>,
     servers_learn: Vec<String>,
+    ranges: Vec<String>,
 }
 
 impl Cost {
@@ -107,7 +109,7 @@ pub(super) fn imagined(d: &Description) -> anyhow::Result<Declaration> {
 pub(crate) fn explain(d: &Description, network: &Network, json: bool) -> anyhow::Result<()> {
     let declaration = imagined(d)?;
     let spec = plan(d, (0, &declaration), "owner", network)?.spec;
-    let explained = explained(&spec, network)?;
+    let explained = Explained { ranges: tried(d), ..explained(&spec, network)? };
     if json { output::json(&explained) } else { explained.print() }
 }
 
@@ -135,6 +137,7 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
         step,
         reveals: words(spec),
         servers_learn: learnt(spec),
+        ranges: Vec::new(),
     })
 }
 
@@ -158,7 +161,8 @@ impl Explained {
             "\nRounds and bytes are exact; times are estimates, {} in all with checks and without working ahead.",
             output::time(self.predicted_s)
         ))?;
-        print_reveals(&self.reveals, &self.servers_learn)
+        print_reveals(&self.reveals, &self.servers_learn)?;
+        self.ranges.iter().try_for_each(output::line)
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod explain;
 mod layers;
 mod method;
 pub(crate) mod private;
+mod ranges;
 pub(crate) mod report;
 mod section;
 pub(crate) mod spec;

@@ -34,6 +34,15 @@ pub(crate) enum Event<'a> {
     Report(&'a Report),
     /// What was revealed.
     Revealed(&'a Shown),
+    /// What may go wrong on shares.
+    Warning(Warned<'a>),
+}
+
+/// A warning.
+#[derive(Debug, Serialize)]
+pub(crate) struct Warned<'a> {
+    /// In words.
+    pub(crate) text: &'a str,
 }
 
 /// A tensor that was revealed to the one who runs this.

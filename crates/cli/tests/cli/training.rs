@@ -223,3 +223,20 @@ fn owners_agree_on_a_cluster() {
     s.run("owner", &["runs", "--drop", "risk"]);
     assert_eq!(runs("owner").as_array().map(Vec::len), Some(0));
 }
+
+#[test]
+fn what_fixed_point_cannot_hold_is_foretold() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let path = file.to_str().unwrap();
+    let write = |rate: &str| std::fs::write(&file, TINY.replace("rate = 0.5", rate)).unwrap();
+    write("rate = 0.5");
+    assert!(!run(&["train", path, "--dry-run"]).contains("warning"));
+    write("rate = 120.0");
+    let warned = run(&["train", path, "--dry-run"]);
+    assert!(warned.contains("warning: layer") && warned.contains("lower the rate"), "{warned}");
+    let warned = run(&["train", path, "--clear"]);
+    assert!(warned.contains("warning: layer") && warned.contains("that fixed point holds there"), "{warned}");
+    let events = lines(&run(&["train", path, "--clear", "--json"]));
+    assert!(of(&events, "warning")[0]["text"].as_str().unwrap().contains("layer"));
+}

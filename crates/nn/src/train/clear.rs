@@ -4,9 +4,10 @@ use super::order::batches;
 use super::{Metrics, Tapes, TrainError, TrainSpec};
 use crate::graph::Graph;
 use crate::layers::{initial, restore};
+use crate::lower::ranges::{Ranges, Warning};
 use crate::real::Real;
-use crate::tape::float::{Batch, run};
-use crate::tape::{Role, Tape};
+use crate::tape::float::{Batch, run, run_watched};
+use crate::tape::{Role, Tape, ValueId};
 
 /// Samples evaluated at once.
 const EVALUATED: usize = 256;
@@ -69,9 +70,34 @@ pub fn fit<T: Real>(
     graph: &mut Graph,
     records: &[f32],
     spec: &TrainSpec,
-    mut progress: impl FnMut(&Progress),
+    progress: impl FnMut(&Progress),
 ) -> Result<Vec<Epoch>, TrainError> {
+    watched::<T>(&Tapes::new(graph, spec)?, graph, records, spec, progress, &mut |_, _| {})
+}
+
+/// The same, with what came near the bounds of fixed point on the way.
+pub fn fit_measured<T: Real>(
+    graph: &mut Graph,
+    records: &[f32],
+    spec: &TrainSpec,
+    progress: impl FnMut(&Progress),
+) -> Result<(Vec<Epoch>, Vec<Warning>), TrainError> {
     let tapes = Tapes::new(graph, spec)?;
+    let mut ranges = Ranges::new(&tapes.step);
+    let mut see = |id, values: &[T]| ranges.see(id, values.iter().map(|v| v.to_f64()));
+    let epochs = watched(&tapes, graph, records, spec, progress, &mut see)?;
+    Ok((epochs, ranges.warnings(&tapes.step)))
+}
+
+/// Trains, showing every value of every step to `see`.
+fn watched<T: Real>(
+    tapes: &Tapes,
+    graph: &mut Graph,
+    records: &[f32],
+    spec: &TrainSpec,
+    mut progress: impl FnMut(&Progress),
+    see: &mut dyn FnMut(ValueId, &[T]),
+) -> Result<Vec<Epoch>, TrainError> {
     let size = tapes.record();
     if !records.len().is_multiple_of(size) {
         return Err(TrainError::Records { elements: records.len(), size });
@@ -94,7 +120,12 @@ pub fn fit<T: Real>(
                 ids.iter().flat_map(|&i| &trained[i * size..][..size]).map(|&v| T::of(f64::from(v))).collect();
             let rates = tapes.rates(number, steps);
             let seed = spec.seed ^ number.wrapping_mul(0xd134_2543_de82_ef95);
-            run(&tapes.step, &mut states, &Batch { rows: &rows, samples: ids.len(), rates: &rates, seed })?;
+            run_watched(
+                &tapes.step,
+                &mut states,
+                &Batch { rows: &rows, samples: ids.len(), rates: &rates, seed },
+                see,
+            )?;
             let after = sums(&tapes.metrics, &states);
             let score = score(before, after, ids.len());
             if !score.loss.is_finite() {
@@ -106,7 +137,7 @@ pub fn fit<T: Real>(
         let seen = steps as usize * spec.batch;
         let zero = (0.0, tapes.metrics.right.map(|_| 0.0));
         let trained = score(zero, sums(&tapes.metrics, &states), seen);
-        let validated = if kept.is_empty() { None } else { Some(evaluate(&tapes, &states, kept)?) };
+        let validated = if kept.is_empty() { None } else { Some(evaluate(tapes, &states, kept)?) };
         epochs.push(Epoch { trained, validated, rate });
     }
     restore(graph, &states);
