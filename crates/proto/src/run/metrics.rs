@@ -1,6 +1,6 @@
 //! Metrics: sums over the rows of an epoch, and never over so few that one of them could be told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_mpc::program::{Op, Program};
 
@@ -13,9 +13,9 @@ use crate::dataset::Declaration;
 enum Former {
     /// Not at all.
     Absent,
-    /// Once, with something added.
-    Added,
-    /// In some other way, or another metric's.
+    /// That of this metric once, with something added.
+    Added(usize),
+    /// In some other way, or those of several.
     Otherwise,
 }
 
@@ -25,83 +25,42 @@ impl RunSpec {
     /// sums over as many rows as the data set demands.
     pub(super) fn check_metrics(&self, declaration: &Declaration) -> Result<(), RunError> {
         let (leaving, least) = (self.leaving(), declaration.metric_rows);
-        for slot in self.metrics.iter().map(|m| *m as usize) {
-            if let Some(rows) = self.rows_summed(slot)?.filter(|r| leaving.contains(&slot) && *r < u64::from(least)) {
-                let metric = self.step.states.get(slot).map_or_else(|| slot.to_string(), |s| s.name.clone());
-                return Err(RunError::FewRows { metric, rows, least });
+        let few = |(slot, rows): &(&usize, &u64)| leaving.contains(slot) && **rows < u64::from(least);
+        match self.rows_summed()?.iter().find(few) {
+            None => Ok(()),
+            Some((slot, rows)) => {
+                let metric = self.step.states.get(*slot).map_or_else(|| slot.to_string(), |s| s.name.clone());
+                Err(RunError::FewRows { metric, rows: *rows, least })
             }
         }
-        Ok(())
     }
 
     /// How many rows are behind what a program reveals, if that is made of nothing but metrics that are sums over rows:
     /// the fewest of any. None where it shows other states.
     pub fn rows_behind(&self, program: &Program) -> Option<u64> {
-        let rows = |slot| if self.is_metric(slot) { self.rows_summed(slot).ok().flatten() } else { None };
-        reads(program).map(rows).min().flatten()
+        let summed = self.rows_summed().ok()?;
+        reads(program).map(|slot| summed.get(&slot).copied()).min().flatten()
     }
 
-    /// Over how many rows of an epoch a metric is a sum; none where it reads no rows.
-    fn rows_summed(&self, slot: usize) -> Result<Option<u64>, RunError> {
-        let trained = self.sums(&self.step, "a step", slot)?.then(|| self.rows_of_an_epoch());
-        let checked = match &self.check {
-            Some(c) if self.sums(&c.program, "the check", slot)? => {
-                Some(u64::from(self.places(Phase::Check)) * u64::from(c.batch))
+    /// Over how many rows of an epoch each metric is a sum; those that read no rows are left out.
+    fn rows_summed(&self) -> Result<BTreeMap<usize, u64>, RunError> {
+        let metrics: BTreeSet<usize> = self.metrics.iter().map(|m| *m as usize).collect();
+        let trained = sums(&self.step, "a step", &metrics)?;
+        let mut all = match trained.is_empty() {
+            true => BTreeMap::new(),
+            false => {
+                let rows = self.rows_of_an_epoch();
+                trained.into_iter().map(|slot| (slot, rows)).collect()
             }
-            _ => None,
         };
-        Ok(trained.max(checked))
-    }
-
-    /// Whether a program adds something of its rows to a metric, and does nothing else with it.
-    fn sums(&self, program: &Program, which: &str, slot: usize) -> Result<bool, RunError> {
-        let unfit = |reason: String| Err(RunError::Unfit { which: which.into(), reason });
-        let former = self.former(program, slot);
-        let mut stored = None;
-        for step in &program.steps {
-            match step.op {
-                Op::Store { slot: to, x } if to == slot => stored = Some(x),
-                Op::Store { slot: to, x } if !self.is_metric(to) && former[x] != Former::Absent => {
-                    return unfit(format!("stores in state {to}, which is no metric, what it makes of metrics"));
-                }
-                _ => {}
+        if let Some(check) = &self.check {
+            let checked = u64::from(self.places(Phase::Check)) * u64::from(check.batch);
+            for slot in sums(&check.program, "the check", &metrics)? {
+                let rows = all.entry(slot).or_insert(checked);
+                *rows = checked.max(*rows);
             }
         }
-        let read = |op: &Op| matches!(op, Op::Rows) || matches!(op, Op::State { slot } if self.is_metric(*slot));
-        let Some(x) = stored.filter(|x| depends(program, read)[*x]) else { return Ok(false) };
-        if former[x] != Former::Added {
-            return unfit(format!("stores in metric {slot} something else than its former value and a sum over rows"));
-        }
-        if depends(program, |op| matches!(op, Op::Rate { .. }))[x] {
-            return unfit(format!("weighs rows in metric {slot} by public numbers of the step"));
-        }
-        Ok(depends(program, |op| matches!(op, Op::Rows))[x])
-    }
-
-    fn is_metric(&self, slot: usize) -> bool {
-        self.metrics.contains(&(slot as u32))
-    }
-
-    /// How each value of a program has the former value of metric `own` in it.
-    fn former(&self, program: &Program, own: usize) -> Vec<Former> {
-        let mut known: Vec<Former> = Vec::with_capacity(program.steps.len());
-        for step in &program.steps {
-            let of = |x: &usize| known.get(*x).copied().unwrap_or(Former::Otherwise);
-            let value = match &step.op {
-                Op::State { slot } if *slot == own => Former::Added,
-                Op::State { slot } if self.is_metric(*slot) => Former::Otherwise,
-                Op::Open { x } | Op::Truncate { x, .. } | Op::Reshape { x, .. } => of(x),
-                Op::Scale { x, factor, extra } if 1_i64.checked_shl(*extra) == Some(*factor) => of(x),
-                Op::Add { x, y } => match [of(x), of(y)] {
-                    [Former::Absent, other] | [other, Former::Absent] => other,
-                    _ => Former::Otherwise,
-                },
-                op if op.operands().iter().all(|x| of(x) == Former::Absent) => Former::Absent,
-                _ => Former::Otherwise,
-            };
-            known.push(value);
-        }
-        known
+        Ok(all)
     }
 
     /// The fewest different rows that an epoch trains on.
@@ -115,4 +74,58 @@ impl RunSpec {
             }
         }
     }
+}
+
+/// The metrics to which a program adds something of its rows; that it does nothing else with any.
+fn sums(program: &Program, which: &str, metrics: &BTreeSet<usize>) -> Result<BTreeSet<usize>, RunError> {
+    let unfit = |reason: String| Err(RunError::Unfit { which: which.into(), reason });
+    let former = former(program, metrics);
+    let is_metric = |op: &Op| matches!(op, Op::State { slot } if metrics.contains(slot));
+    let from_rows = depends(program, |op| matches!(op, Op::Rows));
+    let weighted = depends(program, |op| matches!(op, Op::Rate { .. }));
+    let read = depends(program, |op| matches!(op, Op::Rows) || is_metric(op));
+    let of = |x: usize| former.get(x).copied().unwrap_or(Former::Otherwise);
+    let holds = |of: &[bool], x: usize| of.get(x).copied().unwrap_or(true);
+    let mut all = BTreeSet::new();
+    for step in &program.steps {
+        let Op::Store { slot, x } = step.op else { continue };
+        if !metrics.contains(&slot) {
+            if of(x) != Former::Absent {
+                return unfit(format!("stores in state {slot}, which is no metric, what it makes of metrics"));
+            }
+        } else if holds(&read, x) {
+            if of(x) != Former::Added(slot) {
+                let what = "something else than its former value and a sum over rows";
+                return unfit(format!("stores in metric {slot} {what}"));
+            }
+            if holds(&weighted, x) {
+                return unfit(format!("weighs rows in metric {slot} by public numbers of the step"));
+            }
+            if holds(&from_rows, x) {
+                all.insert(slot);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// How each value of a program has metrics' former values in it.
+fn former(program: &Program, metrics: &BTreeSet<usize>) -> Vec<Former> {
+    let mut known: Vec<Former> = Vec::with_capacity(program.steps.len());
+    for step in &program.steps {
+        let of = |x: &usize| known.get(*x).copied().unwrap_or(Former::Otherwise);
+        let value = match &step.op {
+            Op::State { slot } if metrics.contains(slot) => Former::Added(*slot),
+            Op::Open { x } | Op::Truncate { x, .. } | Op::Reshape { x, .. } => of(x),
+            Op::Scale { x, factor, extra } if 1_i64.checked_shl(*extra) == Some(*factor) => of(x),
+            Op::Add { x, y } => match [of(x), of(y)] {
+                [Former::Absent, other] | [other, Former::Absent] => other,
+                _ => Former::Otherwise,
+            },
+            op if op.operands().iter().all(|x| of(x) == Former::Absent) => Former::Absent,
+            _ => Former::Otherwise,
+        };
+        known.push(value);
+    }
+    known
 }
