@@ -61,7 +61,7 @@ fn declaration(d: &Declaration) {
 fn small_set() -> Declaration {
     let part = Part { owner: "ann".into(), block: 0, first: 0, end: 50 };
     let block = Block { name: "b".into(), width: 3, content: Content::OneHot };
-    Declaration { name: "set".into(), rows: 50, fraction_bits: 16, blocks: vec![block], parts: vec![part] }
+    Declaration { name: "set".into(), rows: 50, fraction_bits: 16, metric_rows: 1, blocks: vec![block], parts: vec![part] }
 }
 
 /// What passes the check can be gone through from its beginning to its end.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use trefoil_proto::is_plain;
 
 /// Writes a text and a line break to standard output at once.
 pub(crate) fn line(text: impl AsRef<str>) -> anyhow::Result<()> {
@@ -18,7 +19,7 @@ pub(crate) fn line(text: impl AsRef<str>) -> anyhow::Result<()> {
 
 /// A text that commands no terminal: names and reasons may come from elsewhere.
 fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control() && c != '\n', "?")
+    text.replace(|c: char| c != '\n' && !is_plain(c.encode_utf8(&mut [0; 4])), "?")
 }
 
 /// Writes a value as one line of JSON.

@@ -42,7 +42,7 @@ pub use sets::{Contribution, SetError};
 pub use training::{Reveals, Training, TrainingError};
 pub use trefoil_mpc::program::Reveal;
 pub use trefoil_proto::control::{Grant, InputEncoding, Manifest, ModelInfo, Refusal, RunReport};
-pub use trefoil_proto::dataset::{Block, Content, Declaration, Part, SetInfo};
+pub use trefoil_proto::dataset::{Block, Content, Declaration, METRIC_ROWS, Part, SetInfo};
 pub use trefoil_proto::run::{
     Check, Disclosure, Extracted, Extraction, Measured, Order, Phase, Position, Publication, Revealed, RowRange,
     RunSpec, Stage, When,

@@ -80,6 +80,8 @@ pub struct RunStatus {
     pub stage: Stage,
     /// Whose agreement alice or bob lacks.
     pub missing: Vec<String>,
+    /// Who of them had agreed and withdrew.
+    pub withdrawn: Vec<String>,
     /// Whether it ends with its epoch.
     pub stopped: bool,
     /// Where it stands.
@@ -134,7 +136,7 @@ impl RunStatus {
         let planned = u64::from(alice.epochs) * u64::from(alice.steps);
         let remaining = planned.saturating_sub(alice.done);
         let left = step_time.map(|t| t.saturating_mul(u32::try_from(remaining).unwrap_or(u32::MAX)));
-        let missing: BTreeSet<String> = alice.missing.into_iter().chain(bob.missing).collect();
+        let both = |a: Vec<String>, b| a.into_iter().chain(b).collect::<BTreeSet<String>>().into_iter().collect();
         let revealed = alice.revealed.into_iter().filter(|r| bob.revealed.contains(r)).collect();
         Self {
             run: alice.run,
@@ -143,7 +145,8 @@ impl RunStatus {
             owner: alice.owner,
             coordinator: alice.coordinator,
             stage: alice.stage,
-            missing: missing.into_iter().collect(),
+            missing: both(alice.missing, bob.missing),
+            withdrawn: both(alice.withdrawn, bob.withdrawn),
             stopped: alice.stopped,
             at: alice.at,
             epochs: alice.epochs,
@@ -237,6 +240,12 @@ impl Client {
     /// Agrees to what `spec` says, and to nothing else: both evaluators keep that this client did.
     pub fn agree(&mut self, status: &RunStatus, spec: &RunSpec) -> Result<(), ClientError> {
         self.tell(&Request::Agree { run: status.run, hash: spec.hash() }, "an agreement")
+    }
+
+    /// Takes this client's agreement back at both evaluators: the run stops where it is and nothing more of it is
+    /// revealed, until the client agrees again.
+    pub fn withdraw(&mut self, status: &RunStatus) -> Result<(), ClientError> {
+        self.tell(&Request::Withdraw { run: status.run }, "a withdrawal")
     }
 
     /// Ends a run with its epoch; what it reveals or publishes at its end follows. For its owner and its coordinator.

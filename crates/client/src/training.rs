@@ -52,8 +52,9 @@ use trefoil_mpc::program::ProgramError;
 use trefoil_nn::compile::CompileError;
 use trefoil_nn::graph::{Graph, GraphError};
 use trefoil_nn::layers::set_tensors;
+use trefoil_nn::lower::ranges::Warning;
 use trefoil_nn::lower::{EncodeError, LowerError};
-use trefoil_nn::train::clear::{Epoch, Progress, fit_all, fit_until};
+use trefoil_nn::train::clear::{Epoch, Progress, fit_all, fit_measured, fit_until};
 use trefoil_nn::train::{Patience, TrainError, TrainSpec};
 use trefoil_proto::dataset::SetInfo;
 use trefoil_proto::run::{RunError, RunSpec};
@@ -222,6 +223,17 @@ impl Training {
                 fit_until::<f32>(&mut self.graph, records, &self.spec, patience, progress)
             }
         }
+    }
+
+    /// The same, with what came near the bounds of fixed point in the steps.
+    pub fn fit_measured(
+        &mut self,
+        records: &[f32],
+        progress: impl FnMut(&Progress),
+    ) -> Result<(Vec<Epoch>, Vec<Warning>), TrainError> {
+        let patience = self.patience.map(|n| Patience::new(n as usize));
+        let all = self.features == Features::Steps;
+        fit_measured::<f32>(&mut self.graph, records, &self.spec, patience, all, progress)
     }
 
     /// What the servers would be given by `owner`, on data set `set`; ways of comparing are chosen for `link`.

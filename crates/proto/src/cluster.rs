@@ -204,11 +204,13 @@ pub struct Settings {
     pub queue: usize,
     /// Threads for linear algebra; 0: as many as the host has cores.
     pub threads: usize,
+    /// Memory that open training runs may take at each server, in millions of bytes: rows, masks and states.
+    pub run_memory_mb: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lanes: 4, queue: 64, threads: 0 }
+        Self { lanes: 4, queue: 64, threads: 0, run_memory_mb: 8192 }
     }
 }
 
@@ -328,11 +330,12 @@ impl Cluster {
             );
             write_certificate(&mut t, h.certificate);
         }
-        let Settings { lanes, queue, threads } = self.server;
+        let Settings { lanes, queue, threads, run_memory_mb } = self.server;
         let _ = write!(
             t,
             "\n[server]\nlanes = {lanes}      # requests evaluated at once\nqueue = {queue}     # requests that may wait\n\
-             threads = {threads}    # threads for linear algebra; 0: one for each core\n"
+             threads = {threads}    # threads for linear algebra; 0: one for each core\n\
+             run_memory_mb = {run_memory_mb}  # memory that open training runs may take\n"
         );
         if !self.client.is_empty() {
             t.push_str("\n# Who may use the servers. Roles: \"owner\" may share models, \"client\" may query them.\n");
@@ -359,8 +362,12 @@ impl FromStr for Cluster {
 
 impl Settings {
     fn validate(&self) -> Result<(), ClusterError> {
-        let settings =
-            [("lanes", self.lanes, 1, 256), ("queue", self.queue, 0, 65_536), ("threads", self.threads, 0, 1024)];
+        let settings = [
+            ("lanes", self.lanes, 1, 256),
+            ("queue", self.queue, 0, 65_536),
+            ("threads", self.threads, 0, 1024),
+            ("run_memory_mb", self.run_memory_mb, 1, 1 << 30),
+        ];
         for (setting, value, min, max) in settings {
             if !(min..=max).contains(&value) {
                 return Err(ClusterError::Setting { setting, value, min, max });
@@ -413,7 +420,10 @@ mod tests {
     fn defaults_and_round_trip() {
         let client = format!("[[client]]\nname = \"ward-3\"\ncertificate = \"{}\"\n", Fingerprint([4; 32]));
         let mut c: Cluster = (text("", "a.example.org") + &client).parse().unwrap();
-        assert_eq!((c.transport, &c.server), (Transport::Tls, &Settings { lanes: 4, queue: 64, threads: 0 }));
+        assert_eq!(
+            (c.transport, &c.server),
+            (Transport::Tls, &Settings { lanes: 4, queue: 64, threads: 0, run_memory_mb: 8192 })
+        );
         assert_eq!(c.client("ward-3").unwrap().roles, [Role::Client]);
         assert_eq!(c.pins()[2], Fingerprint([3; 32]));
         assert_eq!(c.trusted().len(), 4);

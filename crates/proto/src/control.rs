@@ -285,6 +285,11 @@ pub enum Request {
         /// The run.
         run: u64,
     },
+    /// Take an agreement back. To both: the run stops where it is until the client agrees again.
+    Withdraw {
+        /// The run.
+        run: u64,
+    },
     /// Remove a run and all its states. To alice only.
     DropRun {
         /// The run.
@@ -443,6 +448,8 @@ pub enum Command {
         sets: Vec<u64>,
         /// Numbers of the runs that exist.
         runs: Vec<u64>,
+        /// Numbers of those that lack an agreement or data: nothing of their rows stays in memory.
+        halted: Vec<u64>,
         /// Epochs of uploads under way.
         uploading: Vec<u64>,
         /// What is staged with this epoch or a higher one is younger than this inventory: it stays.

@@ -21,6 +21,8 @@ pub const MAX_WIDTH: u32 = 1 << 17;
 pub const MAX_BLOCKS: usize = 64;
 /// The most parts of one set.
 pub const MAX_PARTS: usize = 1024;
+/// The fewest rows behind a metric where a declaration does not say otherwise.
+pub const METRIC_ROWS: u32 = 10;
 /// Elements that travel and are sealed at once: 8 MiB.
 const PIECE: usize = 1 << 20;
 
@@ -73,6 +75,8 @@ pub struct Declaration {
     pub rows: u32,
     /// Binary digits after the point, of every element.
     pub fraction_bits: u32,
+    /// A metric that a run reveals is a sum over at least so many rows.
+    pub metric_rows: u32,
     /// The columns, from left to right.
     pub blocks: Vec<Block>,
     /// Who contributes what.
@@ -183,6 +187,7 @@ impl Declaration {
         };
         name("data set", &self.name)?;
         size("rows", self.rows.into(), u32::MAX.into())?;
+        size("rows behind a metric", self.metric_rows.into(), u32::MAX.into())?;
         size("blocks", self.blocks.len() as u64, MAX_BLOCKS as u64)?;
         size("parts", self.parts.len() as u64, MAX_PARTS as u64)?;
         if !(1..=30).contains(&self.fraction_bits) {
@@ -306,7 +311,7 @@ mod tests {
     fn set(rows: u32, widths: &[u32], parts: Vec<Part>) -> Declaration {
         let block = |(i, &width): (usize, &u32)| Block { name: format!("b{i}"), width, content: Content::OneHot };
         let blocks = widths.iter().enumerate().map(block).collect();
-        Declaration { name: "set".into(), rows, fraction_bits: 16, blocks, parts }
+        Declaration { name: "set".into(), rows, fraction_bits: 16, metric_rows: METRIC_ROWS, blocks, parts }
     }
 
     fn said(d: &Declaration) -> String {
@@ -335,6 +340,7 @@ mod tests {
             (Declaration { name: "No Name".into(), ..good.clone() }, "\"No Name\" is no name"),
             (Declaration { rows: 0, ..good.clone() }, "rows: 0"),
             (Declaration { fraction_bits: 31, ..good.clone() }, "31 fraction bits"),
+            (Declaration { metric_rows: 0, ..good.clone() }, "rows behind a metric: 0"),
             (set(10, &[], whole.clone()), "blocks: 0"),
             (set(10, &[3], vec![]), "parts: 0"),
             (set(10, &[0], whole.clone()), "columns of block b0: 0"),
@@ -363,6 +369,8 @@ mod tests {
         let mut other = good.clone();
         other.parts[0].owner = "bert".into();
         assert!(good.hash() == good.clone().hash() && good.hash() != other.hash());
+        let fewer = Declaration { metric_rows: 1, ..good.clone() };
+        assert_ne!(good.hash(), fewer.hash());
     }
 
     proptest! {

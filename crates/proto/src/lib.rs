@@ -9,10 +9,12 @@ pub mod dataset;
 pub mod fingerprint;
 pub mod identity;
 pub mod run;
+mod text;
 
 pub use agreement::{Agreement, Hello, Offer, PairSeed, Seeds};
 pub use cluster::{Cluster, Role, Transport};
 pub use fingerprint::Fingerprint;
 pub use identity::Identity;
+pub use text::is_plain;
 
 pub use trefoil_mpc::program::PROTOCOL_VERSION;

@@ -4,7 +4,10 @@
 //! nothing can be added after the owners agreed to its hash. The servers know nothing of layers or losses.
 
 mod check;
+mod difference;
 mod extraction;
+mod flow;
+mod metrics;
 mod plan;
 mod status;
 
@@ -17,7 +20,7 @@ use crate::control::{Manifest, encode};
 pub use check::RunError;
 pub use extraction::Extraction;
 pub use plan::{Phase, Position};
-pub use status::{Extracted, Measured, Resumed, Revealed, RunInfo, Stage, Training};
+pub use status::{Extracted, Measured, Resumed, Revealed, RunInfo, Saved, Stage, Training};
 
 /// The most epochs of a run.
 pub const MAX_EPOCHS: u32 = 100_000;
@@ -155,5 +158,7 @@ impl RunSpec {
     }
 }
 
+#[cfg(test)]
+mod malicious;
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ use crate::jobs::{Answer, Job, Predict, Queue, Upload, Work};
 use crate::models::{Model, Plan, plans};
 use crate::pool::Kind;
 use crate::probe::Point;
-use crate::runs::Held;
+use crate::runs::{Held, Run};
 use crate::session::{Session, agree, hear, say};
 
 /// How often a lane without work asks whether the others are still there.
@@ -238,6 +238,15 @@ impl Lane<'_> {
         Ok(())
     }
 
+    /// Tells both again what exists. Carol, if she is away, hears it when she calls.
+    fn tell_stock(&mut self) -> Result<(), Fault> {
+        self.take_stock()?;
+        match &mut self.carol {
+            Some((link, _)) => Self::inventory(self.core, self.desk, link.as_mut()).map(drop).map_err(producer),
+            None => Ok(()),
+        }
+    }
+
     fn inventory(core: &Core, desk: &Desk, link: &mut dyn Link) -> Result<Vec<u64>, LaneError> {
         // The uploads first: one that ends in between stands in both lists. One that begins later is not below.
         let (uploading, below) = {
@@ -245,9 +254,10 @@ impl Lane<'_> {
             (uploading.iter().map(|(e, _)| *e).chain(sets.epochs()).collect(), core.store.next_lot())
         };
         let runs = core.runs.numbers();
+        let halted = core.runs.all().iter().filter(|r| r.obstacle(core).is_some()).map(|r| r.number).collect();
         let epochs = core.models.all().iter().map(|m| m.epoch).collect();
         let (sets, ready) = (core.sets.epochs(), core.pool.lots());
-        match Self::ask(link, &Command::Inventory { epochs, sets, runs, uploading, below, ready })? {
+        match Self::ask(link, &Command::Inventory { epochs, sets, runs, halted, uploading, below, ready })? {
             Status::Missing(epochs) => Ok(epochs),
             Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
             _ => Ok(vec![]),
@@ -323,6 +333,7 @@ impl Lane<'_> {
             Work::RemoveSet(set) => self.remove_set(set).map(|()| Default::default()),
             Work::Train { id, spec, seed } => self.stage_run(id, spec, seed).map(|()| Default::default()),
             Work::DropRun(run) => self.drop_run(&run).map(|()| Default::default()),
+            Work::TakeStock => self.tell_stock().map(|()| Default::default()),
         };
         let (reply, result): (Answer, _) = match result {
             Ok(done) => (Ok(done), Ok(())),
@@ -573,11 +584,19 @@ impl Lane<'_> {
             (other, _) => return Err(Fault::Evaluator(format!("bob answered {other:?}"))),
         }
         self.go(true)?;
-        self.open_model(epoch, owner, *manifest, shares)
+        self.open_model(epoch, owner, *manifest, shares, None)
     }
 
-    /// Opens a model's weights under masks of its own, stages it everywhere and decides that it exists.
-    fn open_model(&mut self, epoch: u64, owner: String, manifest: Manifest, shares: Vec<Tensor>) -> Result<(), Fault> {
+    /// Opens a model's weights under masks of its own, stages it everywhere and decides that it exists, if it comes of a
+    /// run: unless that lacks an agreement by now.
+    fn open_model(
+        &mut self,
+        epoch: u64,
+        owner: String,
+        manifest: Manifest,
+        shares: Vec<Tensor>,
+        of: Option<&Run>,
+    ) -> Result<(), Fault> {
         let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
         let source = session.source(Party::Carol, epoch).map_err(producer)?;
         let weights = open_weights(Role::A, &manifest.program, shares, &source, self.bob.as_mut());
@@ -587,6 +606,9 @@ impl Lane<'_> {
         self.core.store.stage(&model.stored())?;
         self.everyone("stage")?;
         self.core.reached(Point::Staged);
+        if let Some(reason) = of.and_then(|run| run.obstacle(self.core)) {
+            return Err(Fault::Refused(Refusal::Denied, reason));
+        }
         self.core.store.commit(epoch)?;
         self.core.reached(Point::Committed);
         let name = model.public.name.clone();

@@ -135,12 +135,13 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.session().map(|()| None),
-            Command::Inventory { epochs, sets, runs, uploading, below, ready } => {
+            Command::Inventory { epochs, sets, runs, halted, uploading, below, ready } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
                 let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below);
                 let mut missing = missing.map_err(Fault::Own)?;
                 missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
                 missing.extend(self.core.reconcile_runs(&runs, &uploading, below).map_err(Fault::Own)?);
+                self.core.release_runs(&halted);
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),

@@ -91,11 +91,12 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.set_up().map(|()| None),
-            Command::Inventory { epochs, sets, runs, uploading, below, .. } => {
+            Command::Inventory { epochs, sets, runs, halted, uploading, below, .. } => {
                 let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below);
                 let mut missing = missing.map_err(Fault::Own)?;
                 missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
                 missing.extend(self.core.reconcile_runs(&runs, &uploading, below).map_err(Fault::Own)?);
+                self.core.release_runs(&halted);
                 Ok(Some(Status::Missing(missing)))
             }
             Command::Run { terms, .. } => self.deal(&terms).map(|()| None),

@@ -151,6 +151,7 @@ impl Counter<'_> {
             Request::Spec { run } => self.run(client, run).map(|run| (Reply::Spec(Box::new(run.spec.clone())), None)),
             Request::Agree { run, hash } => self.agree(client, run, hash),
             Request::Stop { run } => self.stop_run(client, run),
+            Request::Withdraw { run } => self.withdraw(client, run),
             Request::DropRun { run } => self.drop_run(client, run),
             Request::Revealed { run, index, epoch } => self.revealed(client, run, index, epoch),
         })

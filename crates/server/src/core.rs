@@ -69,6 +69,8 @@ pub(crate) struct Core {
     clients: AtomicU64,
     /// Memory for clients' shares, those on their way included.
     pub(crate) in_flight: Budget,
+    /// Memory for the rows and states of open runs.
+    pub(crate) run_memory: Budget,
     draining: AtomicBool,
     working: AtomicUsize,
     /// Lanes that are up.
@@ -111,6 +113,7 @@ impl Core {
         probe: Option<Arc<dyn Probe>>,
     ) -> Self {
         let (party, cluster, security, fingerprint) = config;
+        let run_memory = Budget::new(cluster.server.run_memory_mb as u64 * 1_000_000);
         Self {
             party,
             cluster,
@@ -132,6 +135,7 @@ impl Core {
             reconciling: Mutex::default(),
             clients: AtomicU64::new(0),
             in_flight: Budget::new(IN_FLIGHT),
+            run_memory,
             draining: AtomicBool::new(false),
             working: AtomicUsize::new(0),
             connected: AtomicUsize::new(0),

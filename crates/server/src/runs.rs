@@ -7,7 +7,9 @@
 mod extract;
 mod keep;
 mod live;
+mod open;
 mod order;
+mod pair;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +24,16 @@ use trefoil_ring::Words;
 
 use crate::core::{Core, lock};
 use crate::error::Fault;
-use crate::store::{Initial, Notes, StoreError, StoredRun};
+use crate::store::{Checkpoint, Initial, Notes, StoreError, StoredRun};
 pub(crate) use extract::Extracting;
 pub(crate) use keep::check_run;
+use live::PartError;
 pub(crate) use live::{Live, Lot, account, joint_seed, shuffled, weights};
+pub(crate) use open::OpenRows;
+pub(crate) use pair::pair;
+
+/// Places of a run that alice may agree on at once.
+pub(crate) const MOST: u32 = 1024;
 
 /// After a failure, a run is taken up again this much later; after each more without success, twice as much.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -41,8 +49,10 @@ pub(crate) struct Run {
     pub(crate) seed: SecretSeed,
     notes: Mutex<Notes>,
     progress: Mutex<Progress>,
-    /// What is in memory; whoever works on the run holds the lock.
+    /// The states in memory; whoever works on the run holds the lock.
     pub(crate) live: Mutex<Option<Live>>,
+    /// The opened rows; nobody holds the lock for longer than it takes to copy a batch.
+    rows: Mutex<Option<OpenRows>>,
     held: AtomicBool,
     removed: AtomicBool,
 }
@@ -83,6 +93,7 @@ impl Run {
             notes: Mutex::new(notes),
             progress: Mutex::new(progress),
             live: Mutex::default(),
+            rows: Mutex::default(),
             held: AtomicBool::new(false),
             removed: AtomicBool::new(false),
         }
@@ -100,12 +111,36 @@ impl Run {
 
     /// Changes the notes, on disk when this returns.
     pub(crate) fn note(&self, core: &Core, change: impl FnOnce(&mut Notes)) -> Result<(), StoreError> {
-        let mut notes = lock(&self.notes);
+        self.write(core, &mut lock(&self.notes), change)
+    }
+
+    fn write(&self, core: &Core, notes: &mut Notes, change: impl FnOnce(&mut Notes)) -> Result<(), StoreError> {
         let mut changed = notes.clone();
         change(&mut changed);
         core.store.write_notes(self.number, &changed)?;
         *notes = changed;
         Ok(())
+    }
+
+    /// Notes that a value is revealed, unless the run lacks an agreement by now: an owner who withdraws waits for this.
+    pub(crate) fn note_revealed(&self, core: &Core, r: Revealed) -> Result<(), PartError> {
+        let mut notes = lock(&self.notes);
+        if let Some(reason) = self.obstacle_in(core, &notes) {
+            return Err(PartError::Halted(reason));
+        }
+        Ok(self.write(core, &mut notes, |n| {
+            n.revealed.retain(|o| (o.index, o.epoch) != (r.index, r.epoch));
+            n.revealed.push(r);
+        })?)
+    }
+
+    /// Keeps that a client takes its agreement back, or gives it, on disk when this returns.
+    pub(crate) fn note_agreement(&self, core: &Core, client: &str, agrees: bool) -> Result<(), StoreError> {
+        self.note(core, |n| {
+            n.agreed.retain(|a| a != client);
+            n.withdrawn.retain(|w| w != client);
+            if agrees { n.agreed.push(client.into()) } else { n.withdrawn.push(client.into()) }
+        })
     }
 
     /// Counts that the run is taken up, again unless it has just begun.
@@ -151,7 +186,7 @@ impl Run {
     /// Refuses to go on with a run that lacks an agreement or its data; nothing of it stays in memory then.
     pub(crate) fn unobstructed(&self, core: &Core) -> Result<(), Fault> {
         let Some(reason) = self.obstacle(core) else { return Ok(()) };
-        *lock(&self.live) = None;
+        self.release();
         Err(Fault::Refused(Refusal::Denied, format!("{}: {reason}", core.party)))
     }
 
@@ -163,16 +198,27 @@ impl Run {
 
     /// Who has not told this party that it agrees. Without the data set nobody knows whom to ask.
     pub(crate) fn missing(&self, core: &Core) -> Vec<String> {
-        let agreed = &lock(&self.notes).agreed;
-        let parties = match core.sets.info(self.spec.set) {
+        self.missing_in(core, &lock(&self.notes))
+    }
+
+    fn missing_in(&self, core: &Core, notes: &Notes) -> Vec<String> {
+        self.parties(core).into_iter().filter(|p| !notes.agreed.contains(p)).collect()
+    }
+
+    /// Whose agreement the run needs.
+    pub(crate) fn parties(&self, core: &Core) -> Vec<String> {
+        match core.sets.info(self.spec.set) {
             Some(info) => self.spec.parties(&info.declaration),
             None => vec![self.spec.owner.clone(), self.spec.coordinator.clone()],
-        };
-        parties.into_iter().filter(|p| !agreed.contains(p)).collect()
+        }
     }
 
     /// Why the run cannot go on, if it cannot: owners who have not agreed, data that is not there.
     pub(crate) fn obstacle(&self, core: &Core) -> Option<String> {
+        self.obstacle_in(core, &lock(&self.notes))
+    }
+
+    fn obstacle_in(&self, core: &Core, notes: &Notes) -> Option<String> {
         match core.sets.info(self.spec.set) {
             None => return Some(format!("the data set of run {} is gone", self.spec.name)),
             Some(info) if !info.is_complete() => {
@@ -180,8 +226,14 @@ impl Run {
             }
             Some(_) => {}
         }
-        let missing = self.missing(core);
-        (!missing.is_empty()).then(|| format!("without the agreement of {}", missing.join(", ")))
+        if core.party == Party::Carol {
+            // She is not asked.
+            return None;
+        }
+        let missing = self.missing_in(core, notes);
+        let name = |p: &String| if notes.withdrawn.contains(p) { format!("{p}, who withdrew it") } else { p.clone() };
+        let names: Vec<String> = missing.iter().map(name).collect();
+        (!names.is_empty()).then(|| format!("without the agreement of {}", names.join(", ")))
     }
 
     /// What everyone concerned hears of the run.
@@ -203,6 +255,7 @@ impl Run {
             coordinator: self.spec.coordinator.clone(),
             stage,
             missing,
+            withdrawn: notes.withdrawn.clone(),
             stopped: notes.stopped,
             epochs: self.spec.epochs,
             steps: self.spec.steps(),
@@ -244,10 +297,10 @@ impl Run {
 
     /// What this party says when the run is taken up.
     pub(crate) fn resumed(&self, core: &Core) -> Result<Resumed, StoreError> {
-        let rows = lock(&self.live).as_ref().and_then(Live::open_lot);
+        let rows = self.rows_lot();
         let checkpoints = match core.party {
             Party::Carol => vec![],
-            _ => core.store.checkpoints(self.number)?.iter().map(|c| c.at).collect(),
+            _ => core.store.checkpoints(self.number)?.iter().map(Checkpoint::saved).collect(),
         };
         let notes = lock(&self.notes);
         let (revealed, done) = (notes.revealed.clone(), notes.done.clone());

@@ -281,9 +281,12 @@ impl Core {
         Ok(sets.iter().copied().filter(|e| !known.contains(e)).collect())
     }
 
-    /// Erases a set: first the declaration, without which its parts are nothing.
+    /// Erases a set: first the declaration, without which its parts are nothing. What runs have opened of it goes at once.
     pub(crate) fn erase_set(&self, set: u64) -> Result<(), StoreError> {
-        self.sets.remove(set).into_iter().try_for_each(|epoch| self.store.erase_record(epoch))
+        let epochs = self.sets.remove(set);
+        // Whoever opens its rows at this moment finds the set gone when they are to be kept.
+        self.runs.all().iter().filter(|r| r.spec.set == set).for_each(|r| r.release());
+        epochs.into_iter().try_for_each(|epoch| self.store.erase_record(epoch))
     }
 
     /// Does what alice commands bob and carol alike about a data set.

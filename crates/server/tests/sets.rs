@@ -27,6 +27,7 @@ fn wards(rows: u32, width: u32) -> Declaration {
         name: "wards".into(),
         rows,
         fraction_bits: 16,
+        metric_rows: 10,
         blocks: vec![block("pixels", width, PIXELS), block("label", 3, Content::OneHot)],
         parts: vec![part("ann", 0, 0, rows / 2), part("bert", 0, rows / 2, rows), part("owner", 1, 0, rows)],
     }

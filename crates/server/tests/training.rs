@@ -134,7 +134,7 @@ fn a_drawn_order_a_stop_and_a_model_that_is_served_without_being_put_together() 
     trial.wait();
     let [mut owner, mut ann, mut bert] = clients(&trial);
     let before = ann.run_status("prices").unwrap();
-    eventually("it goes on", || ann.run_status("prices").unwrap().done > before.done.max(60));
+    eventually("it goes on", || ann.run_status("prices").unwrap().done > before.done.max(150));
     said(bert.stop("prices"), "only owner (owner) or ann (coordinator) may stop this run");
     ann.stop("prices").unwrap();
     let status = finished(&mut ann, "prices");

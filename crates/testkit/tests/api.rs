@@ -38,7 +38,7 @@ impl Digits {
         let pixels = block("pixels", 784, Content::Values(InputEncoding::default()));
         let label = block("label", 10, Content::OneHot);
         let (blocks, parts) = (vec![pixels, label], vec![part("ann", 0), part("bert", 1)]);
-        Declaration { name: "digits".into(), rows: ROWS as u32, fraction_bits: 16, blocks, parts }
+        Declaration { name: "digits".into(), rows: ROWS as u32, fraction_bits: 16, metric_rows: 10, blocks, parts }
     }
 
     fn records(&self) -> Vec<f32> {

@@ -31,6 +31,7 @@ fn declaration(rows: u32) -> Declaration {
         name: "set".into(),
         rows,
         fraction_bits: 16,
+        metric_rows: 10,
         blocks: vec![Block { name: "x".into(), width: WIDTH, content: Content::Values(values) }],
         parts: vec![Part { owner: "ann".into(), block: 0, first: 0, end: rows }],
     }

@@ -1,24 +1,42 @@
 //! `agree`: shows an owner what a training run does with the data, and agrees to exactly that.
 
 use std::io::{IsTerminal, stdin};
+use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use trefoil_client::training::{learnt, words};
-use trefoil_client::{Order, RunSpec, RunStatus, SetInfo};
+use trefoil_client::{METRIC_ROWS, Order, RunSpec, RunStatus, SetInfo};
+use trefoil_link::Network;
 
 use crate::access::Access;
 use crate::output;
+use crate::training::consent::{Described, compare, told_by_form};
 use crate::training::explain::print_reveals;
 use crate::training::features;
 
 /// Arguments of `agree`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  trefoil agree wards --identity keys/ward-1\n\n\
+#[command(after_help = "Example: read a run, compare it with the description that its author published, and agree\n  \
+    trefoil agree wards --description run.toml --identity keys/ward-1\n\n\
+    Example: take it back; the run stops where it is until you agree again\n  \
+    trefoil agree wards --withdraw --identity keys/ward-1\n\n\
     What is shown is what the servers hold each other to: a run that reveals anything else is another run.")]
 pub(crate) struct Args {
     /// The run
     #[arg(value_name = "NAME")]
     name: String,
+    /// Agree only if the run at the servers is the one of this description
+    #[arg(long, value_name = "RUN.toml")]
+    description: Option<PathBuf>,
+    /// The description's small sizes, if its author took them
+    #[arg(long, requires = "description")]
+    quick: bool,
+    /// The link that the author planned for
+    #[arg(long, value_name = "NET", requires = "description")]
+    network: Option<Network>,
+    /// Take the agreement back: the run stops where it is
+    #[arg(long, conflicts_with_all = ["description", "yes"])]
+    withdraw: bool,
     /// Agree without being asked
     #[arg(long)]
     yes: bool,
@@ -29,9 +47,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut client = args.access.connect()?;
     let status = client.run_status(&args.name)?;
+    if args.withdraw {
+        client.withdraw(&status)?;
+        return output::line(withdrawn(&status));
+    }
     let spec = client.run_spec(&status)?;
     let set = client.sets()?.into_iter().find(|s| s.epoch == spec.set);
     print(&status, &spec, set.as_ref())?;
+    examine(args, &spec, set.as_ref())?;
     if !args.yes {
         if !stdin().is_terminal() {
             bail!("not agreed: nobody is there to be asked (--yes agrees)");
@@ -45,6 +68,41 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     client.agree(&status, &spec)?;
     output::line(format!("agreed to {}", args.name))
+}
+
+fn withdrawn(status: &RunStatus) -> String {
+    let before = match status.revealed.len() {
+        0 => "nothing was revealed before".to_owned(),
+        n => format!("{n} values were revealed before (`trefoil runs`)"),
+    };
+    let name = &status.name;
+    format!(
+        "withdrawn from {name}: it stops where it is, and nothing more of it is revealed; {before}. `trefoil agree {name}` lets \
+         it go on"
+    )
+}
+
+/// Says what is checked of the run and what is not; with a description, that it is this run.
+fn examine(args: &Args, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::Result<()> {
+    if let Some(set) = set {
+        spec.check(&set.declaration).context("not agreed: the run makes no sense")?;
+    }
+    output::line("\nChecked here and by the servers, from the programs' form")?;
+    let least = set.map_or(METRIC_ROWS, |s| s.declaration.metric_rows);
+    told_by_form(spec, least).iter().try_for_each(|t| output::line(format!("  {t}")))?;
+    let Some(file) = &args.description else {
+        return output::line(
+            "Not checked: what the programs make of the rows. Names and purposes are their author's words. Ask for the run's \
+             description\nand give it with --description: then the run is compared with it.",
+        );
+    };
+    let set = set.with_context(|| format!("the data set of {} is not yours to see", spec.name))?;
+    let network = args.network.unwrap_or(Network::LAN);
+    compare(&Described { file, quick: args.quick, network }, spec, set)?;
+    output::line(format!(
+        "Checked here: the run is the one of {}, in every program, reveal and number.",
+        file.display()
+    ))
 }
 
 fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::Result<()> {

@@ -33,6 +33,7 @@ struct Listed {
     coordinator: String,
     state: &'static str,
     missing: Vec<String>,
+    withdrawn: Vec<String>,
     epoch: u32,
     epochs: u32,
     steps_done: u64,
@@ -48,6 +49,7 @@ struct Listed {
 impl Listed {
     fn new(r: &RunStatus) -> Self {
         let state = match r.stage {
+            Stage::Waiting if !r.withdrawn.is_empty() => "lacks agreement",
             Stage::Waiting => "waiting",
             Stage::Running if r.stopped => "stopping",
             Stage::Running => "running",
@@ -59,6 +61,7 @@ impl Listed {
             coordinator: r.coordinator.clone(),
             state,
             missing: r.missing.clone(),
+            withdrawn: r.withdrawn.clone(),
             epoch: r.at.epoch,
             epochs: r.epochs,
             steps_done: r.done,
@@ -91,7 +94,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut t = Table::new(&["run", "owner", "state", ">epoch", ">steps", ">a step", ">left", ">resumed", "note"]);
     for r in &all {
         let time = |s: Option<f64>| s.map_or_else(|| "-".to_owned(), output::time);
-        let note = if r.missing.is_empty() { r.note.clone() } else { format!("waits for {}", r.missing.join(", ")) };
+        let note = match (&r.missing[..], &r.withdrawn[..]) {
+            ([], _) => r.note.clone(),
+            (missing, []) => format!("waits for {}", missing.join(", ")),
+            (_, withdrawn) => format!("{} withdrew", withdrawn.join(", ")),
+        };
         t.row(vec![
             r.name.clone(),
             r.owner.clone(),

@@ -23,7 +23,7 @@ use crate::training::description::{Description, load};
 use crate::training::explain::{explain, print_reveals};
 use crate::training::features::{self, by_owners};
 use crate::training::private::{Finished, Watch, peak, shown, start_trial, watch};
-use crate::training::report::{self, EpochRow, Event};
+use crate::training::report::{self, EpochRow, Event, Warned};
 use crate::training::served::ask;
 use crate::trial::{Trial, TrialOptions};
 
@@ -127,10 +127,12 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
     }
     if args.json {
         done.epochs.iter().try_for_each(|e| output::json(&Event::Epoch(e)))?;
+        done.ranges.iter().try_for_each(|r| output::json(&Event::Warning(Warned { text: r })))?;
         output::json(&Event::Report(&done.report))?;
     } else {
         report::epochs(&done.epochs)?;
         done.report.print()?;
+        done.ranges.iter().try_for_each(output::line)?;
     }
     Ok(done)
 }

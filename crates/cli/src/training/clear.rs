@@ -9,6 +9,7 @@ use trefoil_nn::train::clear::{Epoch, fit};
 
 use super::data::Records;
 use super::description::{Description, Pretrain};
+use super::ranges;
 use super::report::{EpochRow, Report};
 use crate::output;
 
@@ -20,6 +21,8 @@ pub(crate) struct Trained {
     pub(crate) epochs: Vec<EpochRow>,
     /// What it took.
     pub(crate) report: Report,
+    /// Values that came near what fixed point holds.
+    pub(crate) ranges: Vec<String>,
 }
 
 /// Trains as the description says, in the clear.
@@ -28,7 +31,7 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let began = Instant::now();
     let mut steps = 0;
     let epochs = training.spec.epochs;
-    let done = training.fit_clear(&records.matrix(), |p| {
+    let (done, warnings) = training.fit_measured(&records.matrix(), |p| {
         steps += 1;
         bar.set_length((epochs * p.steps) as u64);
         bar.inc(1);
@@ -38,7 +41,7 @@ pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> an
     let epochs = done.iter().enumerate().map(|(i, e)| row(i + 1, e)).collect();
     let seconds_per_step = seconds / steps.max(1) as f64;
     let report = Report { name: training.name.clone(), mode: "clear", steps, seconds, seconds_per_step, private: None };
-    Ok(Trained { graph: training.graph, epochs, report })
+    Ok(Trained { graph: training.graph, epochs, report, ranges: ranges::words(&warnings) })
 }
 
 fn row(epoch: usize, e: &Epoch) -> EpochRow {

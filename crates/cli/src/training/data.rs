@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use toml::Value;
-use trefoil_client::{Block, Content, Declaration, InputEncoding, Part};
+use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part};
 use trefoil_data::{Resize, Samples, Split, digits, load_dir, load_input, load_labels};
 use trefoil_nn::rng::SplitMix;
 
@@ -261,7 +261,7 @@ impl Records {
         let part = |(i, c): (usize, &Columns)| Part { owner: c.owner.clone(), block: i as u32, first: 0, end: rows };
         let parts = self.columns.iter().enumerate().map(part).collect();
         let blocks = self.columns.iter().map(|c| c.block.clone()).collect();
-        Declaration { name: name.into(), rows, fraction_bits, blocks, parts }
+        Declaration { name: name.into(), rows, fraction_bits, metric_rows: METRIC_ROWS, blocks, parts }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use trefoil_client::training::{Features, learnt, words};
-use trefoil_client::{Block, Content, Declaration, InputEncoding, Part, RunSpec, SetInfo};
+use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part, RunSpec, SetInfo};
 use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
 use super::description::Description;
 use super::features::{self, ExtractionCost, by_owners, predicted};
+use super::ranges::tried;
 use crate::output;
 use crate::plan::{layers, predict};
 use crate::table::Table;
@@ -52,6 +53,7 @@ struct Explained {
     predicted_s: f64,
     reveals: Vec<String>,
     servers_learn: Vec<String>,
+    ranges: Vec<String>,
 }
 
 impl Cost {
@@ -95,7 +97,7 @@ pub(crate) fn total(program: &Program, batch: u32, network: &Network) -> anyhow:
 }
 
 /// The declaration of a set that is not there yet: as many columns as the network and its loss take.
-fn imagined(d: &Description) -> anyhow::Result<Declaration> {
+pub(super) fn imagined(d: &Description) -> anyhow::Result<Declaration> {
     let rows = match (&d.source, d.rows) {
         (_, Some(rows)) => rows as u32,
         (Some(source), None) if d.training.features == Features::Owners => source.load()?.rows as u32,
@@ -110,14 +112,16 @@ fn imagined(d: &Description) -> anyhow::Result<Declaration> {
     let content = Content::Values(InputEncoding::default());
     let blocks = vec![Block { name: "columns".into(), width, content }];
     let parts = vec![Part { owner: "client".into(), block: 0, first: 0, end: rows }];
-    Ok(Declaration { name: d.training.set.clone(), rows, fraction_bits: 16, blocks, parts })
+    let (name, metric_rows) = (d.training.set.clone(), METRIC_ROWS);
+    Ok(Declaration { name, rows, fraction_bits: 16, metric_rows, blocks, parts })
 }
 
 /// Prints what the run would cost over `network` and what it would reveal.
 pub(crate) fn explain(d: &Description, network: &Network, json: bool) -> anyhow::Result<()> {
+    let ranges = tried(d);
     let mut d = d.clone();
     let owners = by_owners(&mut d, None)?;
-    let mut explained = explained(&imagined_run(&d, network)?, network)?;
+    let mut explained = Explained { ranges, ..explained(&imagined_run(&d, network)?, network)? };
     explained.features = explained.features.or(owners);
     if json { output::json(&explained) } else { explained.print() }
 }
@@ -156,6 +160,7 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
         features: features::words(spec),
         reveals: words(spec),
         servers_learn: learnt(spec),
+        ranges: Vec::new(),
     })
 }
 
@@ -185,7 +190,8 @@ impl Explained {
         if let Some(features) = &self.features {
             output::line(features)?;
         }
-        print_reveals(&self.reveals, &self.servers_learn)
+        print_reveals(&self.reveals, &self.servers_learn)?;
+        self.ranges.iter().try_for_each(output::line)
     }
 }
 

@@ -91,6 +91,7 @@ fn show(bar: &ProgressBar, status: &RunStatus, last: Option<&EpochRow>) {
     bar.set_position(status.done);
     let text = match (status.stage, &status.missing[..]) {
         (Stage::Waiting, []) => "waiting for the data".to_owned(),
+        (Stage::Waiting, _) if !status.withdrawn.is_empty() => status.note.clone(),
         (Stage::Waiting, missing) => format!("waiting for {}", missing.join(", ")),
         _ if !status.note.is_empty() => status.note.clone(),
         _ if status.at.phase == Phase::Extract => format!("features, batch {}", status.at.index + 1),

@@ -50,6 +50,15 @@ pub(crate) enum Event<'a> {
     Revealed(&'a Shown),
     /// What the trained model, which is served, answered privately.
     Predictions(&'a Accuracy),
+    /// What may go wrong on shares.
+    Warning(Warned<'a>),
+}
+
+/// A warning.
+#[derive(Debug, Serialize)]
+pub(crate) struct Warned<'a> {
+    /// In words.
+    pub(crate) text: &'a str,
 }
 
 /// A tensor that was revealed to the one who runs this.

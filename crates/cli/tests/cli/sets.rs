@@ -31,6 +31,7 @@ fn three_owners_share_a_set() {
 
     let declared = json(&s.settled("owner", &["data", "declare", &at("wards.toml"), "--json"]));
     assert_eq!((declared["columns"].as_u64(), declared["complete"].as_bool()), (Some(7), Some(false)));
+    assert_eq!(declared["metric_rows"].as_u64(), Some(10));
     let contribute = |part: &'static str, file: &str| {
         ["data", "contribute", "wards", "--part", part, "--input"].map(str::to_owned).into_iter().chain([at(file)])
     };

@@ -62,6 +62,11 @@ fn wrong_descriptions_are_told_in_one_line() {
             "[privacy]\nlikelihoods = \"producer\"\n[reveal]",
             "[privacy] likelihoods: \"producer\" does not exist",
         ),
+        (
+            "rows = 100",
+            "rows = 20",
+            "metric validation-metrics/loss is a sum over 4 rows: the data set demands at least 10 behind a revealed metric",
+        ),
         ("set = \"digits\"", "set = \"digit\"", "[data] set: \"digit\" is not known; \"digits\" is the nearest"),
         ("name = \"tiny\"", "name = \"Tiny!\"", "run \"Tiny!\" is no name"),
         ("name = \"tiny\"", "name = ", "no usable run at"),
@@ -288,8 +293,26 @@ fn owners_agree_on_a_cluster() {
     });
     assert_eq!((&listed[0]["state"], listed[0]["steps_done"].as_u64()), (&Value::from("waiting"), Some(0)));
     s.fails("client", &["agree", "risk"], "nobody is there to be asked");
-    let said = s.run("client", &["agree", "risk", "--yes"]);
+    // The same with one epoch more, and with the columns of another network, is another run.
+    let text = std::fs::read_to_string(s.path("run.toml")).unwrap();
+    for (to, differs) in
+        [("epochs = 4", "epochs: 4 here, 3 there"), ("epochs = 3\nseed = 2\nshuffle_rows = true", "shuffled")]
+    {
+        write("else.toml", &text.replace("epochs = 3", to));
+        s.fails("client", &["agree", "risk", "--description", &at("else.toml"), "--yes"], differs);
+    }
+    let said = s.run("client", &["agree", "risk", "--description", &at("run.toml"), "--yes"]);
     assert!(said.contains("to guest, at the end: trained weights dense/kernel (3 numbers)"), "{said}");
+    assert!(
+        said.contains("the run is the one of") && !said.contains("Not checked") && !said.contains("WARNING"),
+        "{said}"
+    );
+    let said = s.run("client", &["agree", "risk", "--withdraw"]);
+    assert!(said.contains("withdrawn from risk: it stops where it is"), "{said}");
+    let listed = runs("owner");
+    assert_eq!((&listed[0]["state"], &listed[0]["withdrawn"][0]), (&"lacks agreement".into(), &"client".into()));
+    let said = s.run("client", &["agree", "risk", "--yes"]);
+    assert!(said.contains("Not checked: what the programs make of the rows"), "{said}");
     s.run("guest", &["agree", "risk", "--yes"]);
     let done = training.wait_with_output().unwrap();
     assert!(done.status.success());
@@ -303,4 +326,21 @@ fn owners_agree_on_a_cluster() {
     s.fails("owner", &["train", &at("other.toml")], "there is another run named risk already");
     s.run("owner", &["runs", "--drop", "risk"]);
     assert_eq!(runs("owner").as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn what_fixed_point_cannot_hold_is_foretold() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("run.toml");
+    let path = file.to_str().unwrap();
+    let write = |rate: &str| std::fs::write(&file, TINY.replace("rate = 0.5", rate)).unwrap();
+    write("rate = 0.5");
+    assert!(!run(&["train", path, "--dry-run"]).contains("warning"));
+    write("rate = 120.0");
+    let warned = run(&["train", path, "--dry-run"]);
+    assert!(warned.contains("warning: layer") && warned.contains("lower the rate"), "{warned}");
+    let warned = run(&["train", path, "--clear"]);
+    assert!(warned.contains("warning: layer") && warned.contains("that fixed point holds there"), "{warned}");
+    let events = lines(&run(&["train", path, "--clear", "--json"]));
+    assert!(of(&events, "warning")[0]["text"].as_str().unwrap().contains("layer"));
 }

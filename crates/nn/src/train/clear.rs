@@ -5,9 +5,10 @@ use super::order::batches;
 use super::{Metrics, Patience, Tapes, TrainError, TrainSpec};
 use crate::graph::Graph;
 use crate::layers::{initial, restore};
+use crate::lower::ranges::{Ranges, Warning};
 use crate::real::Real;
-use crate::tape::float::{Batch, run};
-use crate::tape::{Role, Tape};
+use crate::tape::float::{Batch, run, run_watched};
+use crate::tape::{Role, Tape, ValueId};
 
 /// Samples evaluated at once.
 const EVALUATED: usize = 256;
@@ -98,10 +99,55 @@ pub fn fit_all<T: Real, R: Real>(
     graph: &mut Graph,
     records: &[R],
     spec: &TrainSpec,
+    patience: Option<Patience>,
+    progress: impl FnMut(&Progress),
+) -> Result<Vec<Epoch>, TrainError> {
+    watched::<T, R>(&Tapes::new(graph, spec)?, graph, records, spec, patience, progress, &mut |_, _| {})
+}
+
+/// [`fit_until`], or [`fit_all`] if `all`, with what came near the bounds of fixed point in the steps.
+pub fn fit_measured<T: Real>(
+    graph: &mut Graph,
+    records: &[f32],
+    spec: &TrainSpec,
+    patience: Option<Patience>,
+    all: bool,
+    progress: impl FnMut(&Progress),
+) -> Result<(Vec<Epoch>, Vec<Warning>), TrainError> {
+    spec.check()?;
+    let cut = if all { None } else { cut(graph, spec)? };
+    let Some(cut) = cut else { return measured::<T, f32>(graph, records, spec, patience, progress) };
+    let features: Vec<T> = cut.features(records)?;
+    let mut rest = cut.rest.clone();
+    let done = measured::<T, T>(&mut rest, &features, &cut.spec, patience, progress)?;
+    cut.join(&rest, graph);
+    Ok(done)
+}
+
+fn measured<T: Real, R: Real>(
+    graph: &mut Graph,
+    records: &[R],
+    spec: &TrainSpec,
+    patience: Option<Patience>,
+    progress: impl FnMut(&Progress),
+) -> Result<(Vec<Epoch>, Vec<Warning>), TrainError> {
+    let tapes = Tapes::new(graph, spec)?;
+    let mut ranges = Ranges::new(&tapes.step);
+    let mut see = |id, values: &[T]| ranges.see(id, values.iter().map(|v| v.to_f64()));
+    let epochs = watched(&tapes, graph, records, spec, patience, progress, &mut see)?;
+    Ok((epochs, ranges.warnings(&tapes.step)))
+}
+
+/// Trains, showing every value of every step to `see`.
+fn watched<T: Real, R: Real>(
+    tapes: &Tapes,
+    graph: &mut Graph,
+    records: &[R],
+    spec: &TrainSpec,
     mut patience: Option<Patience>,
     mut progress: impl FnMut(&Progress),
+    see: &mut dyn FnMut(ValueId, &[T]),
 ) -> Result<Vec<Epoch>, TrainError> {
-    let tapes = Tapes::new(graph, spec)?;
     let size = tapes.record();
     if !records.len().is_multiple_of(size) {
         return Err(TrainError::Records { elements: records.len(), size });
@@ -131,7 +177,12 @@ pub fn fit_all<T: Real, R: Real>(
                 ids.iter().flat_map(|&i| &trained[i * size..][..size]).map(|v| T::of(v.to_f64())).collect();
             let rates = tapes.rates(number, steps);
             let seed = spec.seed ^ number.wrapping_mul(0xd134_2543_de82_ef95);
-            run(&tapes.step, &mut states, &Batch { rows: &rows, samples: ids.len(), rates: &rates, seed })?;
+            run_watched(
+                &tapes.step,
+                &mut states,
+                &Batch { rows: &rows, samples: ids.len(), rates: &rates, seed },
+                see,
+            )?;
             let after = sums(&tapes.metrics, &states);
             let score = score(before, after, ids.len());
             if !score.loss.is_finite() {
@@ -143,7 +194,7 @@ pub fn fit_all<T: Real, R: Real>(
         let seen = steps as usize * spec.batch;
         let zero = (0.0, tapes.metrics.right.map(|_| 0.0));
         let trained = score(zero, sums(&tapes.metrics, &states), seen);
-        let validated = if kept.is_empty() { None } else { Some(evaluate(&tapes, &states, kept)?) };
+        let validated = if kept.is_empty() { None } else { Some(evaluate(tapes, &states, kept)?) };
         epochs.push(Epoch { trained, validated, rate });
         if validated.zip(patience.as_mut()).is_some_and(|(v, p)| p.is_over(epoch, v.loss)) {
             break;

@@ -10,6 +10,7 @@ use super::{
 use crate::control::encode;
 use crate::dataset::Declaration;
 use crate::identity::check_name;
+use crate::text::is_plain;
 
 /// Why a run is refused.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -114,6 +115,18 @@ pub enum RunError {
     /// A metric that is no state.
     #[error("metric {0} is none of the {1} states")]
     Metric(u32, usize),
+    /// A metric that is revealed and made of too few rows.
+    #[error(
+        "metric {metric} is a sum over {rows} rows: the data set demands at least {least} behind a revealed metric"
+    )]
+    FewRows {
+        /// The metric.
+        metric: String,
+        /// Rows of an epoch that are in it.
+        rows: u64,
+        /// The fewest that the declaration allows.
+        least: u32,
+    },
     /// A weight that no state fits.
     #[error("weight {weight} of {which}: {reason}")]
     Weight {
@@ -174,7 +187,8 @@ impl RunSpec {
             return Err(RunError::Size { what: "values revealed".into(), got, most: MAX_SHOWN });
         }
         self.reveals.iter().enumerate().try_for_each(|(i, d)| self.check_disclosure(i, d, declaration))?;
-        self.publish.as_ref().map_or(Ok(()), |p| self.check_publication(p, declaration))
+        self.publish.as_ref().map_or(Ok(()), |p| self.check_publication(p, declaration))?;
+        self.check_metrics(declaration)
     }
 
     /// A program that runs on batches of rows and on the run's states.
@@ -191,6 +205,10 @@ impl RunSpec {
         self.check_rows(program, which, self.read_width(declaration), declaration)?;
         if !program.weights.is_empty() {
             return Err(unfit(which, "has weights of its own: what is not trained is a state that nothing stores"));
+        }
+        let names = program.states.iter().map(|s| &s.name).chain(program.steps.iter().map(|s| &s.layer));
+        if let Some(name) = names.into_iter().find(|n| !is_plain(n)) {
+            return Err(unfit(which, format!("names something {name:?}, with control or invisible characters")));
         }
         if program.states != self.step.states {
             return Err(unfit(which, "has other states than a step"));
@@ -270,8 +288,8 @@ impl RunSpec {
         let which = format!("reveal {index}");
         name("recipient", &d.recipient)?;
         size(format!("bytes of the purpose of {which}"), d.purpose.len() as u64, MAX_PURPOSE as u64)?;
-        if d.purpose.chars().any(char::is_control) {
-            return Err(unfit(&which, "has a purpose with control characters"));
+        if !is_plain(&d.purpose) {
+            return Err(unfit(&which, "has a purpose with control or invisible characters"));
         }
         self.check_program(&d.program, &which, (1, RowRange { first: 0, end: 1 }), declaration)?;
         reveals(&d.program, &which, true)?;

@@ -82,8 +82,10 @@ pub struct RunInfo {
     pub coordinator: String,
     /// Whether it goes on.
     pub stage: Stage,
-    /// Who has not agreed yet.
+    /// Whose agreement is missing.
     pub missing: Vec<String>,
+    /// Who of them had agreed and withdrew.
+    pub withdrawn: Vec<String>,
     /// Whether it was told to end with its epoch.
     pub stopped: bool,
     /// Epochs planned.
@@ -100,6 +102,15 @@ pub struct RunInfo {
     pub measured: Measured,
     /// What was revealed, to whomever.
     pub revealed: Vec<Revealed>,
+}
+
+/// A checkpoint: two halves belong together if both are alike, for no lot is used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Where the run stood.
+    pub at: Position,
+    /// The last lot before it.
+    pub lot: u64,
 }
 
 /// Alice's commands about runs.
@@ -139,6 +150,8 @@ pub enum Training {
         run: u64,
         /// The checkpoint.
         at: Position,
+        /// The last lot before it; none at the beginning.
+        after: Option<u64>,
         /// The lot under which the data set is open, or is to be opened.
         rows: u64,
         /// Whether it is to be opened.
@@ -181,7 +194,7 @@ pub struct Resumed {
     /// The lot under which the data set is open.
     pub rows: Option<u64>,
     /// Checkpoints, besides the beginning.
-    pub checkpoints: Vec<Position>,
+    pub checkpoints: Vec<Saved>,
     /// What this party has revealed.
     pub revealed: Vec<Revealed>,
     /// How the run ended, if it has.

@@ -7,7 +7,7 @@ use super::*;
 use crate::control::decode;
 use crate::dataset::{Block, Content, Declaration, Part};
 
-fn program(ops: Vec<Op>) -> Program {
+pub(super) fn program(ops: Vec<Op>) -> Program {
     let states = vec![WeightSpec { name: "w".into(), shape: vec![2], scale: 16 }];
     let steps = ops.into_iter().map(|op| Step { layer: "l".into(), op }).collect();
     Program { fraction_bits: 16, input_shape: vec![3], weights: vec![], states, rates: 0, steps }
@@ -21,18 +21,18 @@ fn show() -> Program {
     program(vec![Op::Rows, Op::State { slot: 0 }, Op::Reveal { x: 1, shift: 0 }])
 }
 
-fn declaration() -> Declaration {
+pub(super) fn declaration() -> Declaration {
     let part = |owner: &str, first, end| Part { owner: owner.into(), block: 0, first, end };
     let blocks = vec![Block { name: "b".into(), width: 3, content: Content::OneHot }];
     let parts = vec![part("ann", 0, 30), part("bert", 30, 50)];
-    Declaration { name: "set".into(), rows: 50, fraction_bits: 16, blocks, parts }
+    Declaration { name: "set".into(), rows: 50, fraction_bits: 16, metric_rows: 8, blocks, parts }
 }
 
-fn disclosure(when: When) -> Disclosure {
+pub(super) fn disclosure(when: When) -> Disclosure {
     Disclosure { program: show(), recipient: "eve".into(), purpose: "to see".into(), when }
 }
 
-fn spec() -> RunSpec {
+pub(super) fn spec() -> RunSpec {
     RunSpec {
         name: "run".into(),
         owner: "owner".into(),
@@ -159,7 +159,13 @@ fn what_makes_no_sense_is_named() {
     assert!(said(&|s| s.metrics = vec![]).contains("stores state 0, which is no metric"));
     assert!(said(&|s| s.reveals[0].program = learn()).contains("reveal 0: reveals nothing"));
     assert!(said(&|s| s.reveals[0].purpose = String::new()).contains("purpose of reveal 0: 0"));
-    assert!(said(&|s| s.reveals[0].purpose = "a\nb".into()).contains("control characters"));
+    for c in ['\n', '\u{202e}', '\u{200b}'] {
+        assert!(said(&|s| s.reveals[0].purpose = format!("a{c}b")).contains("control or invisible characters"));
+        assert!(said(&|s| s.step.states[0].name.push(c)).contains("control"));
+        assert!(said(&|s| s.step.steps[1].layer.push(c)).contains("control"));
+        assert!(said(&|s| s.name.push(c)).contains("is no name"));
+        assert!(said(&|s| s.reveals[1].recipient.push(c)).contains("is no name"));
+    }
     let rows = vec![Op::Rows, Op::Truncate { x: 0, shift: 1 }, Op::Reveal { x: 1, shift: 0 }];
     assert!(said(&|s| s.reveals[0].program = ops(rows.clone())).contains("reads rows"));
     let stores = vec![Op::Rows, Op::State { slot: 0 }, Op::Store { slot: 0, x: 1 }, Op::Reveal { x: 1, shift: 0 }];

@@ -5,13 +5,15 @@
 //! it next goes back to the latest checkpoint that bob has as well.
 
 use super::*;
-use crate::runs::{Extracting, Held, Live, Lot, Run, account, check_run, joint_seed, revealed_at, shuffled, weights};
-use crate::store::Initial;
-use trefoil_mpc::masked::rows::{HeldRows, open_rows};
+use crate::runs::{
+    Extracting, Held, Live, Lot, OpenRows, Run, account, check_run, joint_seed, pair, revealed_at, shuffled, weights,
+};
+use crate::store::{Checkpoint, Initial};
+use trefoil_mpc::masked::rows::open_rows;
 use trefoil_mpc::masked::shuffle::shuffle_at_alice;
 use trefoil_mpc::masked::training::Seat;
 use trefoil_proto::control::SecretSeed;
-use trefoil_proto::run::{Phase as Part, Position, Resumed, Revealed, RunSpec, Training};
+use trefoil_proto::run::{Phase as Part, Position, Resumed, Revealed, RunSpec, Saved, Training};
 
 /// Steps whose lots are agreed on at once.
 const STRETCH: u32 = 16;
@@ -123,14 +125,17 @@ impl Lane<'_> {
             return Ok(None);
         }
         let own = self.core.store.checkpoints(run.number)?;
-        let common = own.into_iter().find(|c| bob.checkpoints.contains(&c.at));
-        let (at, states) = match &common {
+        let saved: Vec<Saved> = own.iter().map(Checkpoint::saved).collect();
+        let both = pair(&saved, &bob.checkpoints).map_err(|e| Fault::Refused(Refusal::Mismatch, e))?;
+        let common = own.iter().find(|c| Some(c.saved()) == both);
+        let (at, states) = match common {
             Some(c) => (c.at, c.words()),
             None => (Position::START, run.first_states(self.core).map_err(Fault::Own)?),
         };
         let mut live = lock(&run.live);
-        let is_open = live.as_ref().and_then(Live::open_lot);
+        let is_open = run.rows_lot();
         let open = is_open.is_none() || [bob.rows, carol.rows] != [is_open; 2];
+        let reserved = if open { Some(run.reserve(self.core)?) } else { None };
         let rows = match is_open {
             Some(lot) if !open => lot,
             _ => self.core.store.take_lot()?,
@@ -138,30 +143,26 @@ impl Lane<'_> {
         let share = if open { Some(self.core.load_rows(run)?) } else { None };
         let seeds: Vec<SecretSeed> = vec![run.seed.clone(), bob.seed.clone(), carol.seed];
         let seed = joint_seed(&seeds);
-        self.agree_to_train(Training::Begin { run: run.number, at, rows, open, seeds })?;
+        let after = both.map(|s| s.lot);
+        self.agree_to_train(Training::Begin { run: run.number, at, after, rows, open, seeds })?;
         self.go(true)?;
         let mut extracting = None;
-        let (table, first_row) = match (share, live.take()) {
-            (Some(mut share), _) => {
-                let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
-                let source = session.source(Party::Carol, rows).map_err(evaluator)?;
-                if let Some((part, width)) = shuffled(&run.spec, &mut share)? {
-                    let bob = session.source(Party::Bob, rows).map_err(evaluator)?;
-                    let done = shuffle_at_alice(part, width, &source, &bob, self.bob.as_mut());
-                    done.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
-                }
-                let opened = open_rows(Role::A, share, &source, self.bob.as_mut());
-                let opened = opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
-                self.bob.meter().take();
-                extracting = Extracting::begin(run, &states, Role::A, &source, self.bob.as_mut()).map_err(fatal)?;
-                account(run, Position { phase: Part::Extract, ..at }, self.bob.as_mut(), [None, None]);
-                (opened, 0)
+        if let (Some(mut share), Some(reserved)) = (share, reserved) {
+            let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
+            let source = session.source(Party::Carol, rows).map_err(evaluator)?;
+            if let Some((part, width)) = shuffled(&run.spec, &mut share)? {
+                let bob = session.source(Party::Bob, rows).map_err(evaluator)?;
+                let done = shuffle_at_alice(part, width, &source, &bob, self.bob.as_mut());
+                done.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
             }
-            (None, Some(before)) => (HeldRows { delta: before.delta, lambda: before.lambda }, before.first_row),
-            (None, None) => return Err(Fault::Own("the data set is not open".into())),
-        };
-        let HeldRows { delta, lambda } = table;
-        *live = Some(Live { rows_lot: rows, seed, extracting, first_row, delta, lambda, states, at, order: None });
+            let opened = open_rows(Role::A, share, &source, self.bob.as_mut());
+            let table = opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
+            self.bob.meter().take();
+            extracting = Extracting::begin(run, &states, Role::A, &source, self.bob.as_mut()).map_err(fatal)?;
+            account(run, Position { phase: Part::Extract, ..at }, self.bob.as_mut(), [None, None]);
+            run.keep_open(self.core, OpenRows::new(rows, table, run, reserved)).map_err(fatal)?;
+        }
+        *live = Some(Live { seed, extracting, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
         run.taken_up(self.core)?;
         run.reached(at);
@@ -199,7 +200,7 @@ impl Lane<'_> {
         carol.into_iter().chain(&mut self.helper).for_each(|link| {
             link.meter().take();
         });
-        Ok(live.save(self.core, run, first, count)?)
+        Ok(live.save(self.core, run, (first, count), lot + u64::from(count) - 1)?)
     }
 
     /// The trained weights become a model of their own, under masks of their own, and are never put together.
@@ -217,7 +218,7 @@ impl Lane<'_> {
         let shares = weights(&run.spec, &live.states, &manifest.program, &publication.weights).map_err(Fault::Own)?;
         self.agree_to_train(Training::Publish { run: run.number, epoch })?;
         self.go(true)?;
-        self.open_model(epoch, run.spec.owner.clone(), manifest, shares)
+        self.open_model(epoch, run.spec.owner.clone(), manifest, shares, Some(run))
     }
 
     /// Everyone forgets the states, alice last: while she has not, she asks again.

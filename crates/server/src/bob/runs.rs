@@ -2,16 +2,15 @@
 
 use super::*;
 use crate::core::lock;
-use crate::runs::{Extracting, Live, Lot, Run, account, all_states, check_run, joint_seed, shuffled, weights};
-use crate::store::Initial;
-use trefoil_mpc::masked::rows::{HeldRows, open_rows};
+use crate::runs::{
+    Extracting, Live, Lot, MOST, OpenRows, Run, account, all_states, check_run, joint_seed, shuffled, weights,
+};
+use crate::store::{Checkpoint, Initial};
+use trefoil_mpc::masked::rows::open_rows;
 use trefoil_mpc::masked::shuffle::shuffle_at_bob;
 use trefoil_mpc::masked::training::Seat;
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Phase as Part, Position, Training};
-
-/// Steps that alice may agree on at once.
-const MOST: u32 = 1024;
 
 /// After alice's go she hears nothing before the next command: whatever fails ends the lane.
 fn fatal(fault: Fault) -> Fault {
@@ -44,10 +43,10 @@ impl Lane<'_> {
                 self.patience = self.core.patience(&run) + PATIENCE;
                 Ok(Some(Status::Resumed(Box::new(run.resumed(self.core)?))))
             }
-            Training::Begin { run, at, rows, open, seeds } => {
+            Training::Begin { run, at, after, rows, open, seeds } => {
                 let run = self.core.run_of(run)?;
                 self.bear_silence(self.core.patience(&run));
-                let done = self.begin(&run, at, (rows, open), &seeds);
+                let done = self.begin(&run, (at, after), (rows, open), &seeds);
                 self.bear_silence(self.core.silence);
                 done
             }
@@ -108,7 +107,7 @@ impl Lane<'_> {
     fn begin(
         &mut self,
         run: &Run,
-        at: Position,
+        (at, after): (Position, Option<u64>),
         (rows, open): (u64, bool),
         seeds: &[SecretSeed],
     ) -> Result<Option<Status>, Fault> {
@@ -116,13 +115,17 @@ impl Lane<'_> {
         if seeds.len() != 3 || seeds[1] != run.seed {
             return Err(refused(Refusal::Mismatch, "bob's part of the run's seed is another"));
         }
-        let states = match self.core.store.checkpoints(run.number)?.into_iter().find(|c| c.at == at) {
+        let same = |c: &Checkpoint| c.at == at && Some(c.lot) == after;
+        let states = match self.core.store.checkpoints(run.number)?.into_iter().find(same) {
             Some(checkpoint) => checkpoint.words(),
-            None if at == Position::START => run.first_states(self.core).map_err(Fault::Own)?,
-            None => return Err(refused(Refusal::Mismatch, format!("bob has no checkpoint at {at:?}"))),
+            None if (at, after) == (Position::START, None) => run.first_states(self.core).map_err(Fault::Own)?,
+            None => {
+                let reason = format!("bob has no checkpoint at {at:?} after lot {}", after.unwrap_or(0));
+                return Err(refused(Refusal::Mismatch, reason));
+            }
         };
         let mut live = lock(&run.live);
-        if !open && live.as_ref().and_then(Live::open_lot) != Some(rows) {
+        if !open && run.rows_lot() != Some(rows) {
             return Err(refused(Refusal::Mismatch, format!("bob has not opened the data set under lot {rows}")));
         }
         let Some((_, session)) = &self.carol else {
@@ -131,9 +134,10 @@ impl Lane<'_> {
         let share = match open {
             true => {
                 self.increases(rows)?;
+                let reserved = run.reserve(self.core)?;
                 let sources = [Party::Carol, Party::Alice].map(|p| session.source(p, rows).map_err(evaluator));
                 let [carol, alice] = sources;
-                Some((self.core.load_rows(run)?, carol?, alice?))
+                Some((self.core.load_rows(run)?, carol?, alice?, reserved))
             }
             false => None,
         };
@@ -141,28 +145,22 @@ impl Lane<'_> {
             return Ok(None);
         }
         let mut extracting = None;
-        let (table, first_row) = match (share, live.take()) {
-            (Some((mut share, source, alice)), _) => {
-                self.burn(rows)?;
-                if let Some((part, width)) = shuffled(&run.spec, &mut share)? {
-                    let Some((dealt, _)) = &mut self.carol else { return Err(Fault::Own("carol is gone".into())) };
-                    let done = shuffle_at_bob(part, width, &source, &alice, self.alice.as_mut(), dealt.as_mut());
-                    done.map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
-                    dealt.meter().take();
-                }
-                let opened = open_rows(Role::B, share, &source, self.alice.as_mut())
-                    .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
-                self.alice.meter().take();
-                extracting = Extracting::begin(run, &states, Role::B, &source, self.alice.as_mut()).map_err(fatal)?;
-                account(run, Position { phase: Part::Extract, ..at }, self.alice.as_mut(), [None, None]);
-                (opened, 0)
+        if let Some((mut share, source, alice, reserved)) = share {
+            self.burn(rows)?;
+            if let Some((part, width)) = shuffled(&run.spec, &mut share)? {
+                let Some((dealt, _)) = &mut self.carol else { return Err(Fault::Own("carol is gone".into())) };
+                let done = shuffle_at_bob(part, width, &source, &alice, self.alice.as_mut(), dealt.as_mut());
+                done.map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
+                dealt.meter().take();
             }
-            (None, Some(before)) => (HeldRows { delta: before.delta, lambda: before.lambda }, before.first_row),
-            (None, None) => return Err(Fault::Own("the data set is not open".into())),
-        };
-        let HeldRows { delta, lambda } = table;
-        let seed = joint_seed(seeds);
-        *live = Some(Live { rows_lot: rows, seed, extracting, first_row, delta, lambda, states, at, order: None });
+            let table = open_rows(Role::B, share, &source, self.alice.as_mut())
+                .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
+            self.alice.meter().take();
+            extracting = Extracting::begin(run, &states, Role::B, &source, self.alice.as_mut()).map_err(fatal)?;
+            account(run, Position { phase: Part::Extract, ..at }, self.alice.as_mut(), [None, None]);
+            run.keep_open(self.core, OpenRows::new(rows, table, run, reserved)).map_err(fatal)?;
+        }
+        *live = Some(Live { seed: joint_seed(seeds), extracting, states, at, order: None });
         self.core.store.erase_checkpoints_after(run.number, at)?;
         run.taken_up(self.core)?;
         run.reached(at);
@@ -220,11 +218,12 @@ impl Lane<'_> {
         let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);
         let helper = self.helper.as_mut().map(|link| link.as_mut() as &mut dyn Link);
         account(run, at, self.alice.as_mut(), [dealt, helper]);
-        Ok(live.save(self.core, run, at, count)?)
+        Ok(live.save(self.core, run, (at, count), last)?)
     }
 
     /// Opens the trained weights as a model's.
     fn publish(&mut self, run: &Run, epoch: u64) -> Result<Option<Status>, Fault> {
+        run.unobstructed(self.core)?;
         let guard = lock(&run.live);
         let live = guard.as_ref().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
         self.follows(run, live, run.spec.opening(live.at.epoch))?;

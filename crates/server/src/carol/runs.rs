@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::core::lock;
-use crate::runs::{Extracting, Live, Run, check_run, joint_seed};
+use crate::runs::{Extracting, Live, MOST, OpenRows, Run, check_run, joint_seed};
 use crate::store::Initial;
 use trefoil_mpc::masked::ProducerWeights;
-use trefoil_mpc::masked::rows::draw_row_masks;
+use trefoil_mpc::masked::rows::{HeldRows, draw_row_masks};
 use trefoil_mpc::masked::shuffle::deal_shuffle;
 use trefoil_mpc::masked::training::{Batch, serve_step};
 use trefoil_proto::control::SecretSeed;
@@ -44,7 +44,7 @@ impl Lane<'_> {
                 }
                 Ok(Some(Status::Resumed(Box::new(run.resumed(self.core)?))))
             }
-            Training::Begin { run, at, rows, open, seeds } => {
+            Training::Begin { run, at, rows, open, seeds, .. } => {
                 let run = self.core.run_of(run)?;
                 let patience = self.core.patience(&run);
                 self.alice.set_timeout(Some(patience));
@@ -87,35 +87,32 @@ impl Lane<'_> {
         let info = self.core.sets.info(run.spec.set).filter(|i| i.is_complete());
         let info = info.ok_or_else(|| refused(Refusal::UnknownSet, "carol does not know the whole data set"))?;
         let mut live = lock(&run.live);
-        if !open && live.as_ref().and_then(Live::open_lot) != Some(rows) {
+        if !open && run.rows_lot() != Some(rows) {
             return Err(refused(Refusal::Mismatch, format!("carol has no masks of lot {rows}")));
         }
+        let reserved = if open { Some(run.reserve(self.core)?) } else { None };
         let agreed = if open { self.agree_and_wait(rows, rows)? } else { self.agreed()? };
         if !agreed {
             return Ok(None);
         }
         let mut extracting = None;
-        let (lambda, first_row) = match (open, live.take()) {
-            (false, Some(before)) => (before.lambda, before.first_row),
-            _ => {
-                let session = self.session()?;
-                let alice = session.source(Party::Alice, rows).map_err(evaluator)?;
-                let bob = session.source(Party::Bob, rows).map_err(evaluator)?;
-                if let Some((part, width)) = run.spec.shuffled() {
-                    deal_shuffle(part.len(), width, &alice, &bob, self.bob.as_mut())
-                        .map_err(|e| Fault::Evaluator(e.to_string()))?;
-                    self.bob.meter().take();
-                }
-                let n = info.declaration.rows as usize * info.declaration.width();
-                let own = |e: trefoil_mpc::MpcError| Fault::Own(e.to_string());
-                let lambda = draw_row_masks(n, &alice, &bob).map_err(own)?;
-                extracting = Extracting::begin_at_carol(run, &alice, &bob).map_err(own)?;
-                (lambda, 0)
+        if let Some(reserved) = reserved {
+            let session = self.session()?;
+            let alice = session.source(Party::Alice, rows).map_err(evaluator)?;
+            let bob = session.source(Party::Bob, rows).map_err(evaluator)?;
+            if let Some((part, width)) = run.spec.shuffled() {
+                deal_shuffle(part.len(), width, &alice, &bob, self.bob.as_mut())
+                    .map_err(|e| Fault::Evaluator(e.to_string()))?;
+                self.bob.meter().take();
             }
-        };
-        let (seed, delta) = (joint_seed(seeds), Words::default());
-        let states = vec![];
-        *live = Some(Live { rows_lot: rows, seed, extracting, first_row, delta, lambda, states, at, order: None });
+            let n = info.declaration.rows as usize * info.declaration.width();
+            let own = |e: trefoil_mpc::MpcError| Fault::Own(e.to_string());
+            let lambda = draw_row_masks(n, &alice, &bob).map_err(own)?;
+            extracting = Extracting::begin_at_carol(run, &alice, &bob).map_err(own)?;
+            let table = HeldRows { delta: Words::default(), lambda };
+            run.keep_open(self.core, OpenRows::new(rows, table, run, reserved))?;
+        }
+        *live = Some(Live { seed: joint_seed(seeds), extracting, states: vec![], at, order: None });
         run.reached(at);
         Ok(Some(Status::Ok))
     }
@@ -129,7 +126,7 @@ impl Lane<'_> {
                 format!("carol's features are not as far as {first:?} takes them to be"),
             ));
         }
-        let last = run.spec.last_lot(first, count, lot);
+        let last = run.spec.last_lot(first, count, lot).filter(|_| count <= MOST);
         let last =
             last.ok_or_else(|| refused(Refusal::Invalid, format!("{count} parts of a run from {first:?} on")))?;
         if !self.agree_and_wait(lot, last)? {
@@ -169,7 +166,8 @@ impl Lane<'_> {
     fn deal_part(&mut self, run: &Run, live: &mut Live, at: Position, lot: u64) -> Result<(), Fault> {
         let own = |e: trefoil_mpc::MpcError| Fault::Evaluator(e.to_string());
         let Some((program, size)) = run.spec.program(at) else { return Err(Fault::Own("nothing to deal".into())) };
-        let (_, lambda) = live.batch(run, at, program.input_shape.iter().product()).map_err(own)?;
+        let rows = live.batch(run, at, program.input_shape.iter().product());
+        let (_, lambda) = rows.map_err(|e| Fault::Evaluator(e.to_string()))?;
         let weights = ProducerWeights::new(program, vec![]).map_err(own)?;
         let session = self.session()?;
         let common = session.common(&live.seed, lot);

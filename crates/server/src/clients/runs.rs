@@ -28,9 +28,30 @@ impl Counter<'_> {
             return refused(Refusal::Mismatch, "the run is not the one that the client read");
         }
         if !run.notes().agreed.iter().any(|a| a == client) {
-            let noted = run.note(self.core, |n| n.agreed.push(client.into()));
+            let noted = run.note_agreement(self.core, client, true);
             noted.or_else(|e| refused(Refusal::Unavailable, e.to_string()))?;
             tracing::info!(run = run.spec.name, client, "agreed");
+        }
+        Ok((Reply::Done, None))
+    }
+
+    /// Keeps that `client` agrees no longer: the run stops where it is, and its rows are let go.
+    pub(super) fn withdraw(&self, client: &str, number: u64) -> Result<Response, Refused> {
+        let run = self.run(client, number)?;
+        let name = &run.spec.name;
+        if !run.parties(self.core).iter().any(|p| p == client) {
+            return refused(Refusal::Denied, format!("run {name} does not need the agreement of {client}"));
+        }
+        if run.notes().done.is_some() {
+            return refused(Refusal::Invalid, format!("run {name} is over: there is nothing left to withdraw from"));
+        }
+        let agreed = run.notes().agreed.iter().any(|a| a == client);
+        let noted = run.note_agreement(self.core, client, false);
+        noted.or_else(|e| refused(Refusal::Unavailable, e.to_string()))?;
+        run.release();
+        tracing::info!(run = name, client, "agreement withdrawn");
+        if self.core.party == Party::Alice && agreed && self.enqueue(Work::TakeStock).is_err() {
+            tracing::info!(run = name, "bob and carol hear of it when they next take stock");
         }
         Ok((Reply::Done, None))
     }

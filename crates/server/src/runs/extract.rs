@@ -19,14 +19,11 @@ use super::{Fault, Run};
 use crate::core::{Core, nanos};
 use crate::probe::Point;
 
-/// An extraction under way.
+/// An extraction under way; the features so far are with the [open rows](super::OpenRows).
 pub(crate) struct Extracting {
     weights: Fixed,
     /// Batches done.
     done: u32,
-    /// Features so far, in their places; deltas are none at the producer.
-    delta: Words,
-    lambda: Words,
 }
 
 /// The weights of the layers that do not change.
@@ -48,26 +45,18 @@ impl Extracting {
         let other = if role == Role::A { Party::Bob } else { Party::Alice };
         let shares = super::live::weights(&run.spec, states, &e.program, &e.weights).map_err(Fault::Own)?;
         let weights = open_weights(role, &e.program, shares, carol, peer).map_err(|e| Fault::of(&e, other))?;
-        let n = run.spec.used().rows() as usize * e.width();
-        let (delta, lambda) = (Words::zeros(n), Words::zeros(n));
-        Ok(Some(Self { weights: Fixed::Opened(weights), done: 0, delta, lambda }))
+        Ok(Some(Self { weights: Fixed::Opened(weights), done: 0 }))
     }
 
     /// At the producer: draws the masks of the same weights.
     pub(crate) fn begin_at_carol(run: &Run, alice: &Source, bob: &Source) -> Result<Option<Self>, MpcError> {
         let Some(e) = &run.spec.extraction else { return Ok(None) };
         let weights = Fixed::Masks(draw_weight_masks(&e.program, alice, bob)?);
-        let lambda = Words::zeros(run.spec.used().rows() as usize * e.width());
-        Ok(Some(Self { weights, done: 0, delta: Words::default(), lambda }))
+        Ok(Some(Self { weights, done: 0 }))
     }
 }
 
 impl Live {
-    /// The lot under which the data set is open, if steps can read it or its features.
-    pub(crate) fn open_lot(&self) -> Option<u64> {
-        self.extracting.is_none().then_some(self.rows_lot)
-    }
-
     /// The batch to be extracted before what is due, if that reads rows.
     pub(crate) fn to_extract(&self) -> Option<Position> {
         let done = self.extracting.as_ref().filter(|_| self.at.phase <= Phase::Check)?.done;
@@ -87,6 +76,9 @@ impl Live {
     pub(crate) fn extract(&mut self, core: &Core, run: &Run, at: Position, lot: Lot<'_>) -> Result<(), PartError> {
         let began = std::time::Instant::now();
         let Some((program, size)) = run.spec.program(at) else { return Err(PartError::Nothing(at)) };
+        if let Some(reason) = run.obstacle(core) {
+            return Err(PartError::Halted(reason));
+        }
         let (rows, lambda) = self.batch(run, at, program.input_shape.iter().product())?;
         let Some(Extracting { weights: Fixed::Opened(weights), .. }) = &self.extracting else {
             return Err(PartError::Nothing(at));
@@ -97,7 +89,7 @@ impl Live {
         let role = if matches!(seat, Seat::Bob(_)) { Role::B } else { Role::A };
         let outcome = run_step(program, batch, rows, &mut [], weights, &carol, &other, peer, seat, None)?;
         let HeldRows { delta, lambda } = open_rows(role, outcome.share, &carol, peer)?;
-        self.keep(run, at, &delta, &lambda);
+        self.keep(run, at, &HeldRows { delta, lambda })?;
         core.reached(Point::Extracted);
         run.count(|n| {
             n.measured.extracted.rows += u64::from(size);
@@ -123,26 +115,19 @@ impl Live {
         deal_step(program, batch, weights, alice, bob, link)?;
         let width = run.spec.extraction.as_ref().map_or(0, |e| e.width());
         let lambda = draw_row_masks(size as usize * width, alice, bob)?;
-        self.keep(run, at, &[], &lambda);
-        Ok(())
+        self.keep(run, at, &HeldRows { delta: Words::default(), lambda })
     }
 
     /// Puts a batch of features in its place. After the last one they are what is read, and the rows are dropped.
-    fn keep(&mut self, run: &Run, at: Position, delta: &[u64], lambda: &[u64]) {
-        let Some(e) = &mut self.extracting else { return };
-        let (used, rows) = (run.spec.used(), run.spec.extracted_rows(at.index));
-        let from = lambda.len() / rows.rows().max(1) as usize * (rows.first - used.first) as usize;
-        for (table, new) in [(&mut e.delta, delta), (&mut e.lambda, lambda)] {
-            if !new.is_empty() {
-                table[from..from + new.len()].copy_from_slice(new);
-            }
-        }
+    fn keep(&mut self, run: &Run, at: Position, features: &HeldRows) -> Result<(), PartError> {
+        let Some(e) = &mut self.extracting else { return Err(PartError::Nothing(at)) };
         e.done += 1;
+        let last = e.done == run.spec.places(Phase::Extract);
+        run.keep_features(at.index, features, last)?;
         run.reached(Position { index: e.done, ..at });
-        if e.done == run.spec.places(Phase::Extract) {
-            (self.delta, self.lambda) = (std::mem::take(&mut e.delta), std::mem::take(&mut e.lambda));
-            self.first_row = used.first;
+        if last {
             self.extracting = None;
         }
+        Ok(())
     }
 }

@@ -10,7 +10,9 @@ use trefoil_proto::control::{MAX_BULK, Refusal};
 use trefoil_proto::run::{Phase, Position, RunSpec};
 use trefoil_ring::Words;
 
+use super::open::memory;
 use super::{Run, all_states};
+use crate::budget::megabytes;
 use crate::core::{Core, lock};
 use crate::error::Fault;
 use crate::models::check_manifest;
@@ -43,6 +45,14 @@ pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
     }
     if all_states(spec).is_none() {
         return invalid(format!("more than {} elements in all states", MAX_BULK / 8));
+    }
+    let (needed, limit) = (memory(spec, &info.declaration), core.run_memory.limit());
+    if needed > limit {
+        let (needed, limit, party) = (megabytes(needed), megabytes(limit), core.party);
+        return invalid(format!(
+            "the run takes {needed} of memory for its rows and states, {party} allows runs {limit} (run_memory_mb in the \
+             cluster file)"
+        ));
     }
     if let Some(publish) = &spec.publish {
         check_manifest(&publish.manifest).or_else(invalid)?;
@@ -94,13 +104,16 @@ impl Core {
 
     /// Forgets a run and erases everything kept of it.
     pub(crate) fn erase_run(&self, run: u64) -> Result<(), StoreError> {
-        self.runs.known().remove(&run);
+        if let Some(run) = self.runs.known().remove(&run) {
+            run.release();
+        }
         self.store.erase_run(run)
     }
 
     /// The run is over: its states are erased, what was revealed stays.
     pub(crate) fn finish_run(&self, run: &Run, note: &str) -> Result<(), StoreError> {
         *lock(&run.live) = None;
+        run.release();
         let at = run.position();
         let over = Position { phase: Phase::Done, index: 0, ..at };
         run.note(self, |n| (n.done, n.at) = (Some(note.into()), Some(over)))?;

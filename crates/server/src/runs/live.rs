@@ -3,7 +3,6 @@
 use trefoil_link::{Link, Phase as LinkPhase};
 use trefoil_mpc::MpcError;
 use trefoil_mpc::masked::EvaluatorWeights;
-use trefoil_mpc::masked::rows::pick_rows;
 use trefoil_mpc::masked::training::{Batch, Seat, run_step};
 use trefoil_mpc::program::{Program, WeightSpec};
 use trefoil_prg::{Party, Seed, Source};
@@ -20,18 +19,10 @@ use crate::store::Checkpoint;
 
 /// A run while it goes on.
 pub(crate) struct Live {
-    /// The lot under which the data set was opened; features that are made of it are under lots of their own.
-    pub(crate) rows_lot: u64,
     /// What the three servers made together.
     pub(crate) seed: Seed,
     /// What is left to be done before steps can read the rows.
     pub(crate) extracting: Option<Extracting>,
-    /// The row of the data set that the tables begin with: another than the first where they hold features.
-    pub(crate) first_row: u32,
-    /// The data set's deltas, or its features'; none at the producer.
-    pub(crate) delta: Words,
-    /// Their masks: whole at the producer, own part at an evaluator.
-    pub(crate) lambda: Words,
     /// Own shares; none at the producer.
     pub(crate) states: Vec<Words>,
     /// What is due.
@@ -92,14 +83,12 @@ impl Live {
     }
 
     /// Deltas and masks of a batch; a program that reveals reads none and is given zeros.
-    pub(crate) fn batch(&mut self, run: &Run, at: Position, width: usize) -> Result<(Words, Words), MpcError> {
+    pub(crate) fn batch(&mut self, run: &Run, at: Position, width: usize) -> Result<(Words, Words), PartError> {
         if at.phase > Phase::Check {
             return Ok((Words::zeros(width), Words::zeros(width)));
         }
-        let first = self.first_row as usize;
-        let rows: Vec<usize> = self.rows(run, at).into_iter().map(|r| r.wrapping_sub(first)).collect();
-        let pick = |table: &Words| if table.is_empty() { Ok(Words::default()) } else { pick_rows(table, width, &rows) };
-        Ok((pick(&self.delta)?, pick(&self.lambda)?))
+        let rows = self.rows(run, at);
+        run.pick(width, &rows)
     }
 
     /// At an evaluator: does one part of the run with a lot of its own.
@@ -113,6 +102,9 @@ impl Live {
         let Some((program, size)) = spec.program(at) else {
             return Err(PartError::Nothing(at));
         };
+        if let Some(reason) = run.obstacle(core) {
+            return Err(PartError::Halted(reason));
+        }
         let began = std::time::Instant::now();
         if at.phase == Phase::Train && at.index == 0 {
             spec.metrics.iter().for_each(|m| self.states[*m as usize].fill(0));
@@ -141,13 +133,19 @@ impl Live {
         Ok(())
     }
 
-    /// Writes a checkpoint if one is due after the `count` parts from `first` on.
-    pub(crate) fn save(&self, core: &Core, run: &Run, first: Position, count: u32) -> Result<(), StoreError> {
+    /// Writes a checkpoint if one is due after the `count` parts from `first` on, of which the last took lot `last`.
+    pub(crate) fn save(
+        &self,
+        core: &Core,
+        run: &Run,
+        (first, count): (Position, u32),
+        last: u64,
+    ) -> Result<(), StoreError> {
         if !run.spec.saves(first, count) {
             return Ok(());
         }
         let states = self.states.iter().map(|s| s.bytes().to_vec()).collect();
-        core.store.save(run.number, &Checkpoint { at: self.at, states })?;
+        core.store.save(run.number, &Checkpoint { at: self.at, lot: last, states })?;
         run.note(core, |n| n.at = Some(self.at))?;
         core.reached(Point::Saved);
         Ok(())
@@ -176,6 +174,8 @@ pub(crate) fn weights(
 pub(crate) enum PartError {
     #[error("nothing is to be run at {0:?}")]
     Nothing(Position),
+    #[error("the run stops where it is: {0}")]
+    Halted(String),
     #[error(transparent)]
     Mpc(#[from] MpcError),
     #[error(transparent)]
@@ -187,18 +187,15 @@ impl PartError {
     pub(crate) fn fault(&self, other: Party) -> Fault {
         match self {
             PartError::Mpc(e) => Fault::of(e, other),
-            PartError::Nothing(_) | PartError::Store(_) => Fault::Own(self.to_string()),
+            PartError::Nothing(_) | PartError::Halted(_) | PartError::Store(_) => Fault::Own(self.to_string()),
         }
     }
 }
 
 /// Keeps this party's part of a revealed value, then says that it is there.
-fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), StoreError> {
+fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), PartError> {
     core.store.write_part(run.number, (r.index, r.epoch), &(r.lot, payload))?;
-    run.note(core, |n| {
-        n.revealed.retain(|o| (o.index, o.epoch) != (r.index, r.epoch));
-        n.revealed.push(r);
-    })?;
+    run.note_revealed(core, r)?;
     core.reached(Point::Shown);
     let d = &run.spec.reveals[r.index as usize];
     let (recipient, purpose) = (&d.recipient, &d.purpose);

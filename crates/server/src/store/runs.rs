@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use trefoil_proto::control::SecretSeed;
-use trefoil_proto::run::{Measured, Phase, Position, Revealed, RunSpec};
+use trefoil_proto::run::{Measured, Phase, Position, Revealed, RunSpec, Saved};
 use trefoil_ring::Words;
 use zeroize::Zeroize;
 
@@ -49,6 +49,8 @@ impl Drop for Initial {
 pub(crate) struct Notes {
     /// The clients who told this party that they agree.
     pub(crate) agreed: Vec<String>,
+    /// The clients who agreed once and took it back.
+    pub(crate) withdrawn: Vec<String>,
     /// Whether the run was ever taken up.
     pub(crate) begun: bool,
     /// Whether the run is to end with its epoch.
@@ -66,11 +68,18 @@ pub(crate) struct Notes {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
     pub(crate) at: Position,
+    /// The last lot before it: the other half of the same attempt has the same.
+    pub(crate) lot: u64,
     /// Words as little-endian bytes.
     pub(crate) states: Vec<Vec<u8>>,
 }
 
 impl Checkpoint {
+    /// Which one it is.
+    pub(crate) fn saved(&self) -> Saved {
+        Saved { at: self.at, lot: self.lot }
+    }
+
     /// The states.
     pub(crate) fn words(&self) -> Vec<Words> {
         let words = |bytes: &Vec<u8>| {
@@ -278,16 +287,16 @@ mod tests {
         let places = |store: &Store| store.checkpoints(7).unwrap().iter().map(|c| c.at.index).collect::<Vec<_>>();
         assert!(places(&store).is_empty());
         for i in 9..=11 {
-            store.save(7, &Checkpoint { at: at(i), states: vec![vec![i as u8; 9]] }).unwrap();
+            store.save(7, &Checkpoint { at: at(i), lot: 1, states: vec![vec![i as u8; 9]] }).unwrap();
         }
         assert_eq!(places(&store), [11, 10]);
-        store.save(7, &Checkpoint { at: at(11), states: vec![vec![1; 9]] }).unwrap();
+        store.save(7, &Checkpoint { at: at(11), lot: 2, states: vec![vec![1; 9]] }).unwrap();
         assert_eq!(places(&store), [11, 10]);
         assert_eq!(store.checkpoints(7).unwrap()[0].states, [[1; 9]]);
         // A damaged one leaves the other.
         fs::write(dir.path().join("runs/7/checkpoint-0-0-11.sealed"), b"torn").unwrap();
         assert_eq!(places(&store), [10]);
-        store.save(7, &Checkpoint { at: at(12), states: vec![] }).unwrap();
+        store.save(7, &Checkpoint { at: at(12), lot: 3, states: vec![] }).unwrap();
         store.erase_checkpoints_after(7, at(11)).unwrap();
         assert!(places(&store).is_empty());
         store.write_notes(7, &Notes { stopped: true, ..Notes::default() }).unwrap();

@@ -128,6 +128,7 @@ fn declaration() -> Declaration {
         name: "houses".into(),
         rows: ROWS,
         fraction_bits: 16,
+        metric_rows: ROWS - TRAINING,
         blocks: vec![block("features", FEATURES), block("target", 1)],
         parts: vec![part("ann", 0, 0, 24), part("ann", 1, 0, 24), part("bert", 0, 24, ROWS), part("bert", 1, 24, ROWS)],
     }

@@ -155,6 +155,7 @@ impl Task {
             name: SET.into(),
             rows: all,
             fraction_bits: self.program.fraction_bits,
+            metric_rows: 1,
             blocks: vec![block("pixels", pixels, values), block("label", CLASSES, Content::OneHot)],
             parts: vec![
                 part("ann", 0, 0, half),

@@ -3,6 +3,7 @@
 //! ```toml
 //! name = "wards"
 //! rows = 60000
+//! metric_rows = 10     # a revealed metric is a sum over at least so many rows
 //!
 //! [[column]]
 //! name = "pixels"
@@ -24,7 +25,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use trefoil_client::{Block, Content, Declaration, InputEncoding, Part};
+use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part};
 
 use crate::model::{number, range};
 
@@ -38,12 +39,18 @@ struct File {
     rows: u32,
     #[serde(default = "sixteen")]
     fraction_bits: u32,
+    #[serde(default = "metric_rows")]
+    metric_rows: u32,
     column: Vec<Column>,
     part: Vec<Owned>,
 }
 
 fn sixteen() -> u32 {
     16
+}
+
+fn metric_rows() -> u32 {
+    METRIC_ROWS
 }
 
 #[derive(Deserialize)]
@@ -108,8 +115,8 @@ fn parse(text: &str) -> anyhow::Result<Declaration> {
         Ok(Part { owner: p.owner, block: block as u32, first, end })
     };
     let parts = file.part.into_iter().enumerate().map(part).collect::<anyhow::Result<Vec<_>>>()?;
-    let declaration =
-        Declaration { name: file.name, rows: file.rows, fraction_bits: file.fraction_bits, blocks, parts };
+    let File { name, rows, fraction_bits, metric_rows, .. } = file;
+    let declaration = Declaration { name, rows, fraction_bits, metric_rows, blocks, parts };
     declaration.check()?;
     Ok(declaration)
 }
@@ -150,6 +157,8 @@ mod tests {
     fn a_declaration_is_read() {
         let d = parse(GOOD).unwrap();
         assert_eq!((d.rows, d.width(), d.fraction_bits, d.parts.len()), (10, 7, 16, 3));
+        let few = parse(&GOOD.replacen("rows = 10", "rows = 10\nmetric_rows = 3", 1)).unwrap();
+        assert_eq!((d.metric_rows, few.metric_rows), (METRIC_ROWS, 3));
         assert_eq!(d.blocks[0].content, Content::Values(InputEncoding::default()));
         assert_eq!((d.blocks[1].content, d.parts[2].end), (Content::OneHot, 10));
     }

@@ -98,6 +98,7 @@ struct Listed {
     coordinator: String,
     rows: u32,
     columns: usize,
+    metric_rows: u32,
     complete: bool,
     parts: Vec<ListedPart>,
 }
@@ -151,6 +152,7 @@ impl Listed {
             coordinator: set.coordinator.clone(),
             rows: d.rows,
             columns: d.width(),
+            metric_rows: d.metric_rows,
             complete: set.is_complete(),
             parts: parts.collect(),
         }
@@ -158,8 +160,10 @@ impl Listed {
 
     fn print(&self) -> anyhow::Result<()> {
         let state = if self.complete { "complete" } else { "parts are missing" };
-        let Self { name, coordinator, rows, columns, .. } = self;
-        output::line(format!("{name}, declared by {coordinator}: {rows} rows of {columns} columns, {state}"))?;
+        let Self { name, coordinator, rows, columns, metric_rows, .. } = self;
+        output::line(format!(
+            "{name}, declared by {coordinator}: {rows} rows of {columns} columns, {state}; metrics are of {metric_rows} rows or more"
+        ))?;
         let mut t = Table::new(&[">part", "owner", "column", ">width", ">rows", "state"]);
         for p in &self.parts {
             let rows = format!("{}..{}", p.first_row, p.end_row);

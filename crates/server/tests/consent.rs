@@ -1,0 +1,198 @@
+//! Owners who take their agreement back, memory that runs wait for, and checkpoints that do not belong together.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::{Trial, eventually, training};
+use training::{agree, contribute, finished, initial, publication, shown, spec};
+use trefoil_client::{Client, ClientError, RunSpec, Stage};
+use trefoil_mpc::program::WeightSpec;
+use trefoil_prg::Party;
+use trefoil_proto::Transport;
+use trefoil_ring::Tensor;
+
+fn clients(trial: &Trial) -> [Client; 3] {
+    ["owner", "ann", "bert"].map(|n| trial.client(n))
+}
+
+fn said<T: std::fmt::Debug>(outcome: Result<T, ClientError>, what: &str) {
+    let e = outcome.unwrap_err().to_string();
+    assert!(e.contains(what), "{what:?} not in {e:?}");
+}
+
+/// A run that takes 8 bytes of memory for each of so many elements more.
+fn heavy(owner: &mut Client, name: &str, epochs: u32, elements: usize) -> (RunSpec, Vec<Tensor>) {
+    let mut spec = spec(owner, name, epochs);
+    let ballast = WeightSpec { name: "ballast".into(), shape: vec![elements], scale: 16 };
+    let check = spec.check.iter_mut().map(|c| &mut c.program);
+    let reveals = spec.reveals.iter_mut().map(|d| &mut d.program);
+    check.chain(reveals).chain([&mut spec.step]).for_each(|p| p.states.push(ballast.clone()));
+    let mut first = initial();
+    first.push(Tensor::new(vec![elements], vec![0; elements]).unwrap());
+    (spec, first)
+}
+
+fn withdraw(client: &mut Client, name: &str) {
+    let status = client.run_status(name).unwrap();
+    client.withdraw(&status).unwrap();
+}
+
+#[test]
+fn an_owner_withdraws_and_the_run_stops_where_it_is() {
+    let mut trial = Trial::start(Transport::Tls, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let run = spec(&mut owner, "prices", 800);
+    owner.train(&run, &initial()).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    eventually("some epochs are over", || ann.run_status("prices").unwrap().at.epoch > 2);
+    withdraw(&mut ann, "prices");
+    let revealed = shown(&mut ann, "prices", 0).len();
+    // Everyone sees that it stopped and who withdrew; nothing more is revealed, not even after a restart.
+    let stands = |client: &mut Client| {
+        let status = client.run_status("prices").unwrap();
+        assert_eq!((status.stage, &status.missing[..]), (Stage::Waiting, &["ann".to_owned()][..]));
+        assert_eq!(status.withdrawn, ["ann"]);
+        assert_eq!(status.note, "without the agreement of ann, who withdrew it");
+    };
+    stands(&mut bert);
+    std::thread::sleep(Duration::from_millis(500));
+    stands(&mut owner);
+    assert_eq!(shown(&mut ann, "prices", 0).len(), revealed);
+    drop((owner, ann, bert));
+    Party::ALL.iter().for_each(|p| trial.stop(*p));
+    Party::ALL.iter().for_each(|p| trial.launch(*p));
+    trial.wait();
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    stands(&mut owner);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(shown(&mut ann, "prices", 0).len(), revealed);
+    // Others may withdraw too; it goes on once all have agreed again, and ends as if nothing had been.
+    withdraw(&mut bert, "prices");
+    agree(&mut [&mut ann], "prices");
+    assert_eq!(owner.run_status("prices").unwrap().withdrawn, ["bert"]);
+    agree(&mut [&mut bert], "prices");
+    eventually("it goes on", || shown(&mut ann, "prices", 0).len() > revealed);
+    owner.stop("prices").unwrap();
+    let status = finished(&mut owner, "prices");
+    assert_eq!((status.note.as_str(), status.missing.len()), ("stopped early", 0));
+    said(ann.withdraw(&status), "run prices is over");
+}
+
+#[test]
+fn whoever_is_not_asked_cannot_withdraw() {
+    let trial = Trial::start(Transport::Tls, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let mut run = spec(&mut owner, "prices", 2);
+    run.coordinator = "ann".into();
+    owner.train(&run, &initial()).unwrap();
+    let status = owner.run_status("prices").unwrap();
+    // The model's owner agreed by sending it; it may withdraw like the others.
+    owner.withdraw(&status).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    let status = ann.run_status("prices").unwrap();
+    assert_eq!((status.stage, status.withdrawn, status.done), (Stage::Waiting, vec!["owner".to_owned()], 0));
+    agree(&mut [&mut owner], "prices");
+    finished(&mut owner, "prices");
+}
+
+#[test]
+fn runs_wait_for_memory_and_let_it_go_at_once() {
+    let trial = Trial::start(Transport::Tcp, "lanes = 2\nrun_memory_mb = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let (spec, first) = heavy(&mut owner, "huge", 2, 150_000);
+    said(
+        owner.train(&spec, &first),
+        "the run takes 1.20 MB of memory for its rows and states, alice allows runs 1.00 MB",
+    );
+    for (name, epochs) in [("one", 9_000), ("two", 3)] {
+        let (mut spec, first) = heavy(&mut owner, name, epochs, 80_000);
+        spec.reveals.truncate(1);
+        owner.train(&spec, &first).unwrap();
+    }
+    agree(&mut [&mut ann, &mut bert], "one");
+    eventually("the first is under way", || ann.run_status("one").unwrap().done > 5);
+    agree(&mut [&mut ann, &mut bert], "two");
+    let waits = "run two waits: it takes 0.64 MB of memory, alice has 0.36 MB left for runs";
+    eventually("the second waits", || ann.run_status("two").unwrap().note == waits);
+    // All three let the first one's rows go, or the second could not open its own.
+    withdraw(&mut ann, "one");
+    finished(&mut owner, "two");
+    agree(&mut [&mut ann], "one");
+    let done = ann.run_status("one").unwrap().done;
+    eventually("the first goes on", || ann.run_status("one").unwrap().done > done + 5);
+    // So they do where the data set is removed.
+    owner.remove_set("houses").unwrap();
+    assert!(bert.runs().unwrap().is_empty(), "who owned the data has no more to do with its runs");
+    contribute(&mut owner, &mut ann, &mut bert);
+    let (mut spec, first) = heavy(&mut owner, "three", 3, 80_000);
+    spec.reveals.truncate(1);
+    owner.train(&spec, &first).unwrap();
+    agree(&mut [&mut ann, &mut bert], "three");
+    finished(&mut owner, "three");
+    assert_eq!(owner.run_status("one").unwrap().note, "the data set of run one is gone");
+}
+
+/// The checkpoints of the one run that an evaluator has.
+fn checkpoints(trial: &Trial, party: Party) -> Vec<PathBuf> {
+    let runs = fs::read_dir(trial.store(party).join("runs")).unwrap().map(|e| e.unwrap().path());
+    let files = runs.filter(|p| p.is_dir()).flat_map(|p| fs::read_dir(p).unwrap().map(|e| e.unwrap().path()));
+    let mut found: Vec<PathBuf> = files.filter(|p| p.display().to_string().contains("checkpoint-")).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn halves_of_different_attempts_are_not_put_together() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let mut run = spec(&mut owner, "prices", 2);
+    (run.reveals, run.publish) = (vec![], Some(publication("served")));
+    owner.train(&run, &initial()).unwrap();
+    // Somebody takes the model's name: the run stands still before its end, always at the same place.
+    let compiled = common::compiled(&common::network(1));
+    owner.share(&common::manifest("served", &compiled, vec![]), &compiled.weights).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    let note = |client: &mut Client| client.run_status("prices").unwrap().note;
+    eventually("it is to be served", || note(&mut owner).contains("a model named served exists"));
+    drop((owner, ann, bert));
+    Party::ALL.iter().for_each(|p| trial.stop(*p));
+    let backup: Vec<(PathBuf, Vec<u8>)> =
+        checkpoints(&trial, Party::Bob).into_iter().map(|p| (p.clone(), fs::read(p).unwrap())).collect();
+    assert_eq!(backup.len(), 2);
+    // Another attempt, from the beginning.
+    let all = [Party::Alice, Party::Bob].map(|p| checkpoints(&trial, p)).concat();
+    all.iter().for_each(|p| fs::remove_file(p).unwrap());
+    Party::ALL.iter().for_each(|p| trial.launch(*p));
+    trial.wait();
+    let mut owner = trial.client("owner");
+    eventually("it is to be served again", || note(&mut owner).contains("a model named served exists"));
+    assert_eq!(checkpoints(&trial, Party::Bob), backup.iter().map(|(p, _)| p.clone()).collect::<Vec<_>>());
+    // Bob is put back to his backup: his shares are of the first attempt, alice's of the second.
+    drop(owner);
+    trial.stop(Party::Bob);
+    let proper: Vec<Vec<u8>> = backup.iter().map(|(p, _)| fs::read(p).unwrap()).collect();
+    backup.iter().for_each(|(p, bytes)| fs::write(p, bytes).unwrap());
+    trial.launch(Party::Bob);
+    trial.wait();
+    let mut owner = trial.client("owner");
+    eventually("the halves are refused", || note(&mut owner).contains("are of different attempts"));
+    // With one file of the right attempt, it goes on from there.
+    drop(owner);
+    trial.stop(Party::Bob);
+    backup.iter().zip(&proper).for_each(|((p, _), bytes)| fs::write(p, bytes).unwrap());
+    trial.launch(Party::Bob);
+    trial.wait();
+    let mut owner = trial.client("owner");
+    owner.remove("served").unwrap();
+    let status = finished(&mut owner, "prices");
+    assert_eq!(status.note, "all epochs done");
+    assert_eq!(owner.model("served").unwrap().manifest.program.input_shape, [training::FEATURES]);
+}
