@@ -66,7 +66,7 @@ fn agrees(graph: &Graph, spec: &TrainSpec, tolerance: f64) {
         let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
         assert!(worst < tolerance, "off by {worst}");
         let rounds: u64 = cost(&p, samples).unwrap().iter().map(|c| c.rounds).sum();
-        assert_eq!(answer.online.iter().map(|(_, c)| c.rounds).sum::<u64>(), rounds);
+        assert_eq!(answer.online.values().map(|c| c.rounds).sum::<u64>(), rounds);
     }
     assert_eq!(world.alice_draws.repeated(), []);
     assert_eq!(world.carol_draws.repeated(), []);

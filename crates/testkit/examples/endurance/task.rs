@@ -208,6 +208,7 @@ impl Task {
             coordinator: "owner".into(),
             set: set.epoch,
             declaration: set.declaration.hash(),
+            extraction: None,
             step: self.program.clone(),
             rates: (0..epochs).map(|e| self.rates(e)).collect(),
             training: RowRange { first: 0, end: self.count() as u32 },
