@@ -215,7 +215,7 @@ fn what_makes_no_sense_or_was_not_agreed_to_is_refused() {
     refused(&|s| s.training = RowRange { first: 0, end: 49 }, "training rows 0..49 of a set of 48");
     refused(&|s| s.batch = 41, "rows of a batch of a step: 41");
     refused(&|s| s.rates.extend([vec![1], vec![1]]), "3 lists");
-    refused(&|s| s.metrics.push(4), "metric 4 is none of the 4 states");
+    refused(&|s| s.metrics.push(5), "metric 5 is none of the 5 states");
     refused(&|s| s.metrics.clear(), "stores state 2, which is no metric");
     refused(&|s| s.reveals[0].program = s.check.as_ref().unwrap().program.clone(), "reveals nothing");
     refused(&|s| s.check.as_mut().unwrap().program = training::reveal(1), "the check: reveals something");

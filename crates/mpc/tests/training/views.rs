@@ -76,12 +76,13 @@ fn an_extraction_looks_uniform() {
         Op::Piecewise { x: 4, knots: vec![-9, 4], pieces, scale: 60, window, compare },
         Op::Open { x: 5 },
         Op::Truncate { x: 6, shift: 44 },
-        Op::Slice { x: 0, axis: 0, start: 4, len: 2 },
+        // As many as fill the byte in which single bits are dealt.
+        Op::Slice { x: 0, axis: 0, start: 4, len: 4 },
         Op::Scale { x: 8, factor: 2, extra: 1 },
         Op::Truncate { x: 9, shift: 1 },
         Op::Concat { xs: vec![7, 10], axis: 0 },
     ];
-    let mut p = program(vec![6], &[], ops);
+    let mut p = program(vec![8], &[], ops);
     p.weights = vec![WeightSpec { name: "w".into(), shape: vec![4, 3], scale: 0 }];
     let weights = [Tensor::new(vec![4, 3], vec![5; 12]).unwrap()];
     let clean = extractions(&p, &weights, None);
@@ -94,7 +95,7 @@ fn an_extraction_looks_uniform() {
 /// The worst deviation over 200 extractions of the same rows by the same weights, two batches each.
 fn extractions(p: &Program, weights: &[Tensor], planted: Option<Arc<dyn Interceptor>>) -> f64 {
     let mut world = World::unlogged(43);
-    let rows = world.share_rows(&[7; 24]).unwrap();
+    let rows = world.share_rows(&[7; 32]).unwrap();
     if let Some(planted) = planted {
         world.intercept(planted);
     }
