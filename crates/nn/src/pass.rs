@@ -7,17 +7,31 @@ mod tidy;
 
 use crate::graph::{Graph, GraphError, Layer, Post};
 
-/// Leaves a softmax or sigmoid at the end of a network to the client: it sees as much either way, and no server
-/// computes it.
+/// Leaves a softmax or sigmoid at the end of a network, and dropout behind it, to the client: it sees as much either way,
+/// and no server computes it.
 pub fn leave_answer(graph: &mut Graph) {
-    let last = graph.nodes.len().saturating_sub(1);
-    let post = match graph.nodes.last().map(|n| &n.layer) {
+    let mut at = graph.nodes.len().saturating_sub(1);
+    while matches!(graph.nodes.get(at).map(|n| &n.layer), Some(Layer::Dropout { .. })) {
+        at = graph.nodes[at].inputs.first().copied().unwrap_or(0);
+    }
+    let post = match graph.nodes.get(at).map(|n| &n.layer) {
         Some(Layer::Softmax) => Post::Softmax,
         Some(Layer::Sigmoid) => Post::Sigmoid,
         _ => return,
     };
-    if last > 0 && graph.post == Post::None && edit::bypass(graph, last) {
-        graph.post = post;
+    if at == 0 || graph.post != Post::None {
+        return;
+    }
+    loop {
+        let last = graph.nodes.len() - 1;
+        let is_answer = !matches!(graph.nodes[last].layer, Layer::Dropout { .. });
+        if !edit::bypass(graph, last) {
+            return;
+        }
+        if is_answer {
+            graph.post = post;
+            return;
+        }
     }
 }
 

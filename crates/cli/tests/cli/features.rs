@@ -77,16 +77,16 @@ fn owners_share_what_public_layers_make_of_their_rows() {
     let refused = |who: &str, args: Vec<String>, said: &str| {
         s.fails(who, &args.iter().map(String::as_str).collect::<Vec<_>>(), said);
     };
-    refused("client", through("0", "scans.npy", "net:A", "dense"), "there is no layer \"dense\": flatten_1, dense_2");
-    let narrow = "net:A gives 10 numbers a row behind layer dense_6: column features of scans takes 128";
+    refused("client", through("0", "scans.npy", "net:A", "conv"), "there is no layer \"conv\": flatten, dense");
+    let narrow = "net:A gives 10 numbers a row behind layer dense-3: column features of scans takes 128";
     refused("client", through("0", "scans.npy", "net:A", ""), narrow);
-    refused("client", through("0", "small.npy", "net:A", "dense_2"), "[28, 28, 1] is wanted");
+    refused("client", through("0", "small.npy", "net:A", "dense"), "[28, 28, 1] is wanted");
     refused("client", through("0", "scans.npy", "none.h5", ""), "none.h5");
-    refused("guest", through("1", "scans.npy", "net:A", "dense_2"), "column label of scans holds labels, not features");
-    let mut wild = through("0", "scans.npy", "net:A", "dense_2");
+    refused("guest", through("1", "scans.npy", "net:A", "dense"), "column label of scans holds labels, not features");
+    let mut wild = through("0", "scans.npy", "net:A", "dense");
     wild.extend(["--scale", "1000"].map(str::to_owned));
     refused("client", wild, "the model takes 0..=64");
-    let good = through("0", "scans.npy", "net:A", "dense_2");
+    let good = through("0", "scans.npy", "net:A", "dense");
     let said = s.run("client", &good.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(said.contains("part 0 of scans is on the servers: 3 rows of 128"), "{said}");
 }

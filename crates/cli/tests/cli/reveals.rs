@@ -214,13 +214,13 @@ fn what_is_listed_is_what_is_revealed() {
     let stage = Tapped::start();
     let s = &stage.servers;
     let at = |n: &str| s.path(n).display().to_string();
-    let set = "name = \"wards\"\nrows = 40\n[[column]]\nname = \"x\"\nwidth = 4\nrange = \"-1..1\"\n\
+    let set = "name = \"wards\"\nrows = 60\n[[column]]\nname = \"x\"\nwidth = 4\nrange = \"-1..1\"\n\
                [[column]]\nname = \"y\"\nclasses = 3\n\
                [[part]]\nowner = \"client\"\ncolumn = \"x\"\n[[part]]\nowner = \"guest\"\ncolumn = \"y\"\n";
     std::fs::write(s.path("set.toml"), set).unwrap();
-    let x: Vec<f32> = (0..160).map(|i| (i * 37 % 41) as f32 / 20.5 - 1.0).collect();
-    write_npy(&s.path("x.npy"), &[40, 4], &x);
-    let labels: String = (0..40).map(|i| format!("{}\n", i * 7 % 3)).collect();
+    let x: Vec<f32> = (0..240).map(|i| (i * 37 % 41) as f32 / 20.5 - 1.0).collect();
+    write_npy(&s.path("x.npy"), &[60, 4], &x);
+    let labels: String = (0..60).map(|i| format!("{}\n", i * 7 % 3)).collect();
     std::fs::write(s.path("y.csv"), labels).unwrap();
     s.settled("owner", &["data", "declare", &at("set.toml")]);
     s.settled("client", &["data", "contribute", "wards", "--part", "0", "--input", &at("x.npy")]);
@@ -243,7 +243,7 @@ fn what_is_listed_is_what_is_revealed() {
         let text = format!(
             "name = \"{name}\"\n[model]\ninput = [4]\nlayers = [{{ dense = 3, activation = \"softmax\" }}]\n\
              [loss]\nname = \"cross-entropy\"\n[optimizer]\nname = \"sgd\"\nrate = 0.5\n[train]\nset = \"wards\"\n\
-             rows = 40\nepochs = {EPOCHS}\nbatch = 8\nvalidation = 0.2\n{shuffle}[reveal]\n{reveal}{privacy}"
+             rows = 60\nepochs = {EPOCHS}\nbatch = 8\nvalidation = 0.2\n{shuffle}[reveal]\n{reveal}{privacy}"
         );
         let file = at(&format!("{name}.toml"));
         std::fs::write(&file, text).unwrap();

@@ -132,7 +132,7 @@ fn the_last_softmax_or_sigmoid_is_left_to_the_client() {
     for (name, kept) in [("sigmoid", Layer::Sigmoid), ("tanh", Layer::Tanh)] {
         let hidden = layer("Activation", "h", json!({"activation": name}));
         let graph = sequential(&[3], &[hidden, dropout.clone(), relu.clone()], &[]).unwrap();
-        assert_eq!((graph.post, &graph.nodes[1].layer, graph.nodes.len()), (Post::None, &kept, 3));
+        assert_eq!((graph.post, &graph.nodes[1].layer, graph.nodes.len()), (Post::None, &kept, 4));
     }
     let tanh = layer("Activation", "t", json!({"activation": "tanh"}));
     let graph = sequential(&[3], &[sigmoid, tanh, softmax], &[]).unwrap();

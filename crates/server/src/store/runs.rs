@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(places(&store), [11, 10]);
         assert_eq!(store.checkpoints(7).unwrap()[0].states, [[1; 9]]);
         // A damaged one leaves the other.
-        fs::write(dir.path().join("runs/7/checkpoint-0-0-11.sealed"), b"torn").unwrap();
+        fs::write(dir.path().join("runs/7/checkpoint-0-1-11.sealed"), b"torn").unwrap();
         assert_eq!(places(&store), [10]);
         store.save(7, &Checkpoint { at: at(12), lot: 3, states: vec![] }).unwrap();
         store.erase_checkpoints_after(7, at(11)).unwrap();
