@@ -198,7 +198,7 @@ fn an_id_of_somebody_else_gives_nothing_away() {
     if let Request::Predict { reveal, seed, .. } = &mut labels {
         (*reveal, *seed) = (Reveal::Label, vec![].into());
     }
-    // Sent twice: whichever comes second is refused, and then the first is there.
+    // Sent twice: one of them is refused, and then the other is there.
     let mut halves = [0, 1].map(|_| {
         let mut wire = Wire::client(&stage.address(Party::Bob), "bert");
         wire.message(tag::REQUEST, &labels);
@@ -208,7 +208,8 @@ fn an_id_of_somebody_else_gives_nothing_away() {
     eventually("a half is there", || halves.iter().any(Wire::is_answered));
     halves.sort_by_key(Wire::is_answered);
     let [mut thief, mut second] = halves;
-    assert_eq!(second.refused().0, Refusal::Busy);
+    // While the first is being received, or its place is taken by the second.
+    assert!(matches!(second.refused().0, Refusal::Busy | Refusal::Unavailable));
     let mut bob = Wire::client(&stage.address(Party::Bob), "ann");
     bob.message(tag::REQUEST, &request);
     bob.frame(tag::SHARES, &[0; 48]);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -35,8 +36,13 @@ pub const LIMIT: Duration = Duration::from_secs(300);
 
 const CLIENTS: [&str; 3] = ["owner", "ann", "bert"];
 
+/// A port of this process's own that nobody listens on: never one given before, nor one of those that outgoing
+/// connections get.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let own = 10_000 + std::process::id() % 200 * 100;
+    let next = || own + NEXT.fetch_add(1, Ordering::Relaxed);
+    std::iter::repeat_with(|| next() as u16).find(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok()).unwrap()
 }
 
 impl Trial {
