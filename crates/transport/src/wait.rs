@@ -1,6 +1,5 @@
 //! Waiting for a socket: spin briefly, then block in poll.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -13,16 +12,6 @@ const SPIN: Duration = Duration::from_micros(40);
 /// A yield that takes longer gave the core to a thread with work of its own: spinning on would only keep its turns from
 /// it, while a thread that sleeps is woken on whichever core is free.
 const TURN: Duration = Duration::from_micros(4);
-/// A yield that takes this long cost a whole time slice: some thread wants this core all the time, and every further
-/// yield would cost another slice.
-const SLICE: Duration = Duration::from_micros(500);
-/// How long a thread remembers that, and sleeps at once where it would spin and yield.
-const CROWDED: Duration = Duration::from_secs(1);
-
-thread_local! {
-    /// Until when this thread does not yield.
-    static UNYIELDING: Cell<Option<Instant>> = const { Cell::new(None) };
-}
 
 /// Blocks until the socket can be read or written. `false`: nothing happened within `timeout`.
 pub(crate) fn ready(socket: &impl AsFd, read: bool, write: bool, timeout: Option<Duration>) -> io::Result<bool> {
@@ -67,11 +56,7 @@ pub(crate) struct Silence {
 impl Silence {
     /// Of a wait in the middle of a round: the peer is at work on the same, so that spinning is shorter than sleeping.
     pub(crate) fn brief() -> Self {
-        let crowded = UNYIELDING.get().is_some_and(|until| Instant::now() < until);
-        if !crowded {
-            UNYIELDING.set(None);
-        }
-        Self { since: None, spin: if crowded { Duration::ZERO } else { SPIN } }
+        Self { since: None, spin: SPIN }
     }
 
     /// Of a wait for the peer's decision or for long work of its own: the core is left to others at once.
@@ -88,9 +73,6 @@ impl Silence {
     fn yielded(&mut self, took: Duration) {
         if took > TURN {
             self.spin = Duration::ZERO;
-        }
-        if took > SLICE {
-            UNYIELDING.set(Some(Instant::now() + CROWDED));
         }
     }
 
@@ -155,16 +137,6 @@ mod tests {
         silence.yielded(TURN + Duration::from_nanos(1));
         silence.broken();
         assert!(silence.spin.is_zero() && turns(silence) <= 4);
-        assert_eq!(Silence::brief().spin, SPIN);
-    }
-
-    #[test]
-    fn a_lost_time_slice_is_remembered_for_a_while_by_its_thread() {
-        Silence::brief().yielded(SLICE + Duration::from_nanos(1));
-        assert!(Silence::brief().spin.is_zero());
-        assert_eq!(std::thread::spawn(|| Silence::brief().spin).join().unwrap(), SPIN);
-        UNYIELDING.set(Instant::now().checked_sub(WAIT));
-        assert_eq!(Silence::brief().spin, SPIN);
     }
 
     #[test]
