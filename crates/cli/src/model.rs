@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use trefoil_import::keras_h5;
-use trefoil_nn::build::{bench_net, demo_cnn};
+use trefoil_nn::build::{BENCH_NETS, bench_net, demo_cnn};
 use trefoil_nn::compile::CompileOptions;
 use trefoil_nn::graph::Graph;
 use trefoil_proto::control::InputEncoding;
@@ -69,8 +69,14 @@ pub(crate) fn load(path: &Path, architecture: Option<&Path>) -> anyhow::Result<G
     if let Some(name) = path.to_str().and_then(|p| p.strip_prefix("net:")) {
         return match name {
             "demo" => demo_cnn(1).context("the demo's network"),
-            _ => bench_net(name, 1).context("the built-in networks are net:A, B, C, D, S, T and demo"),
+            _ => bench_net(name, 1).map_err(|_| {
+                let all = BENCH_NETS.map(|n| format!("net:{n}")).join(", ");
+                anyhow!("no built-in network {name:?}: there are {all} and net:demo")
+            }),
         };
+    }
+    if !path.exists() {
+        bail!("there is no file {}: a model is a Keras .h5 file, or net:NAME, a built-in one", path.display());
     }
     let graph = match architecture {
         Some(json) => keras_h5::load_with_architecture(path, json),

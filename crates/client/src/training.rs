@@ -44,6 +44,9 @@ mod follow;
 mod plan;
 mod served;
 mod shown;
+mod size;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 use trefoil_link::Network;
@@ -135,6 +138,18 @@ pub enum TrainingError {
         batch: usize,
         /// Rows that there are.
         rows: usize,
+    },
+    /// A list that no specification can hold.
+    #[error("{what} would take {least} bytes at least, a specification has at most {most}: {instead}")]
+    TooLong {
+        /// What is listed.
+        what: &'static str,
+        /// Bytes that it takes at least.
+        least: u64,
+        /// The most bytes of a specification.
+        most: u64,
+        /// What to do instead.
+        instead: &'static str,
     },
     /// Waiting for a validation loss that nobody sees.
     #[error("patience needs rows kept for validation, and metrics revealed")]

@@ -29,6 +29,9 @@ fn rectified(layer: LayerSpec) -> LayerSpec {
     layer.activation(Activation::Relu)
 }
 
+/// The names of the benchmarks' networks.
+pub const BENCH_NETS: [&str; 8] = ["A", "B", "C", "D", "S", "T", "vgg16", "resnet18"];
+
 /// A network of the benchmarks, by its letter: A to D of the SecureNN line of work, S (three convolutions with
 /// average pools) and T (one wide hidden layer); or "vgg16" and "resnet18", for 32 x 32 x 3.
 pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
@@ -54,7 +57,10 @@ pub fn bench_net(name: &str, seed: u64) -> Result<Graph, GraphError> {
             [10, 32, 64].into_iter().fold(net, block).add(flatten()).add(dense(10))
         }
         "T" => net.add(flatten()).add(rectified(dense(512))).add(dense(10)),
-        _ => return Err(GraphError { layer: "(none)".into(), reason: format!("no benchmark network {name:?}") }),
+        _ => {
+            let reason = format!("no benchmark network {name:?}: there are {}", BENCH_NETS.join(", "));
+            return Err(GraphError { layer: String::new(), reason });
+        }
     };
     let mut graph = net.build(seed)?;
     initialise(&mut graph, Init::He, 0.05, seed);
@@ -96,6 +102,7 @@ mod tests {
             assert_ne!(graph, bench_net(name, 2).unwrap());
         }
         sizes(&demo_cnn(3).unwrap());
-        assert!(bench_net("Z", 1).is_err());
+        let all = "no benchmark network \"Z\": there are A, B, C, D, S, T, vgg16, resnet18";
+        assert_eq!(bench_net("Z", 1).unwrap_err().to_string(), all);
     }
 }

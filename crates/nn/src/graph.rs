@@ -213,14 +213,19 @@ pub struct Graph {
     pub post: Post,
 }
 
-/// A graph that makes no sense, naming the layer.
+/// A graph that makes no sense, naming the layer where it is one layer's fault.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("layer {layer}: {reason}")]
+#[error("{}{reason}", named(.layer))]
 pub struct GraphError {
-    /// Name of the layer.
+    /// Name of the layer; empty where it is the network as a whole.
     pub layer: String,
     /// What is wrong with it.
     pub reason: String,
+}
+
+/// The layer in front of what is wrong with it.
+pub(crate) fn named(layer: &str) -> String {
+    if layer.is_empty() { String::new() } else { format!("layer {layer}: ") }
 }
 
 impl Graph {
@@ -237,7 +242,7 @@ impl Graph {
             shapes.push(shape);
         }
         if shapes.is_empty() {
-            return Err(GraphError { layer: "(none)".into(), reason: "the network has no layers".into() });
+            return Err(GraphError { layer: String::new(), reason: "the network has no layers".into() });
         }
         Ok(shapes)
     }

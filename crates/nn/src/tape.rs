@@ -15,6 +15,8 @@ mod sweep;
 
 use thiserror::Error;
 
+use crate::graph::named;
+
 pub use op::{Function, Map, Op};
 
 /// Index of a value in [`Tape::values`].
@@ -113,9 +115,9 @@ pub struct Tape {
 
 /// An operation that does not fit its operands, or data that do not fit the tape.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("layer {layer}: {reason}")]
+#[error("{}{reason}", named(.layer))]
 pub struct TapeError {
-    /// The layer.
+    /// The layer; empty where it is the network as a whole.
     pub layer: String,
     /// What is wrong.
     pub reason: String,

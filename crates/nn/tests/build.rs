@@ -93,8 +93,19 @@ fn mistakes_are_told_by_the_layer_that_made_them() {
     assert_eq!(late.to_string(), "layer relu: comes after a softmax, which can only be last");
     let wide = Sequential::new(vector).add(dense(2)).here();
     let lost = Sequential::new(vector).plus(wide).build(1).unwrap_err();
-    assert_eq!(lost.to_string(), "layer (place): there is no place 1 in this network");
+    assert_eq!(lost.to_string(), "there is no place 1 in this network");
     let unlike = Sequential::new(vector).add(dense(2));
     let start = Sequential::new(vector).here();
     assert!(unlike.plus(start).build(1).unwrap_err().to_string().starts_with("layer add: needs two or more inputs"));
+}
+
+#[test]
+fn weights_are_bounded_in_all() {
+    let mut net = Sequential::new(&[8192]);
+    for _ in 0..3 {
+        net.push(dense(8192)).unwrap();
+    }
+    let said = net.push(dense(8192)).unwrap_err().to_string();
+    assert!(said.starts_with("layer dense-4: weights of shape [8192, 8192]: at most 67084288 more"), "{said}");
+    net.push(dense(8)).unwrap();
 }

@@ -48,6 +48,10 @@ pub(crate) struct Pretrain {
 
 /// Reads a description; `quick` takes the sizes in its `[quick]` section.
 pub(crate) fn load(path: &Path, quick: bool) -> anyhow::Result<Description> {
+    if !path.exists() {
+        let there = "a run is described in a TOML file (docs/training.md; examples/lenet.toml is one)";
+        bail!("there is no file {}: {there}", path.display());
+    }
     let read = || -> anyhow::Result<Description> {
         let length = std::fs::metadata(path)?.len();
         if length > LONGEST {

@@ -51,7 +51,7 @@ pub(super) fn network(shape: &[usize], layers: Vec<Value>, seed: u64, init: Opti
 
 /// A network of the benchmarks under new weights.
 pub(super) fn built_in(name: &str, seed: u64) -> anyhow::Result<Graph> {
-    bench_net(name, seed).map_err(|_| anyhow!("[model] net: {name:?} is not one of A, B, C, D, S, T, vgg16, resnet18"))
+    bench_net(name, seed).map_err(|e| anyhow!("[model] net: {e}"))
 }
 
 fn read(value: Value) -> anyhow::Result<LayerSpec> {

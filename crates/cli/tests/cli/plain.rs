@@ -34,14 +34,17 @@ fn wrong_usage_ends_with_2_and_wrong_input_with_1() {
     }
     for (args, said) in [
         (&["explain", "no/such/model.h5"][..], "no/such/model.h5"),
-        (&["explain", "net:Z"], "net:A"),
+        (&["explain", "nope"], "there is no file nope: a model is a Keras .h5 file, or net:NAME"),
+        (&["explain", "nope.toml"], "there is no file nope.toml: a run is described in a TOML file"),
+        (&["train", "nope.toml"], "there is no file nope.toml: a run is described in a TOML file"),
+        (&["explain", "net:Z"], "no built-in network \"Z\": there are net:A"),
         (&["explain", "net:A", "--fraction-bits", "40"], "1 to 30"),
         (&["explain", "net:A", "--window-bits", "8"], "would fit"),
         (&["models", "--config", "no/cluster.toml"], "no/cluster.toml"),
         (&["server", "--party", "alice", "--config", "no/cluster.toml"], "keygen cluster"),
         (&["data", "digits", "--count", "0", "--out", "nowhere"], "--count 0"),
         (&["keygen", "Not A Name", "--out", "."], "no name"),
-        (&["bench", "--net", "Z", "--link", "memory"], "\"Z\""),
+        (&["bench", "--net", "Z", "--link", "memory"], "error: no benchmark network \"Z\": there are A, B"),
     ] {
         fails(args, said);
     }

@@ -18,7 +18,7 @@ use trefoil_ring::Tensor;
 
 use super::features::extracting;
 use super::served::{input, served};
-use super::{Training, TrainingError, shown};
+use super::{Training, TrainingError, shown, size};
 use crate::manifest;
 
 /// Fraction bits of revealed weights: those of predictions.
@@ -67,6 +67,7 @@ pub(super) fn plan(
     if trained < batch {
         return Err(TrainingError::Batch { batch, rows: trained });
     }
+    size::order(d, trained)?;
     let mut step = lower(&tapes.step)?;
     let (extraction, features) = match &cut {
         Some(c) => extracting(c, &mut step, batch, network).map(|(e, first)| (Some(e), first))?,
@@ -157,17 +158,23 @@ fn first_values(
 
 /// The public numbers: one list where all steps or all steps of an epoch have the same ones.
 fn rates(d: &Training, tapes: &Tapes, steps: usize) -> Result<Vec<Vec<i64>>, TrainingError> {
-    let each = (0..(steps * d.spec.epochs) as u64).map(|i| encode_rates(&tapes.rates(i, steps as u64)));
-    let all: Vec<Vec<i64>> = each.collect::<Result<_, _>>().map_err(TrainingError::Rate)?;
-    let by_epoch: Vec<&[Vec<i64>]> = all.chunks(steps.max(1)).collect();
-    let same = |of: &[Vec<i64>]| of.iter().all(|r| *r == of[0]);
-    Ok(if same(&all) {
-        all[..1].to_vec()
-    } else if by_epoch.iter().all(|e| same(e)) {
-        by_epoch.iter().map(|e| e[0].clone()).collect()
-    } else {
-        all
-    })
+    let (epochs, steps) = (d.spec.epochs as u64, steps as u64);
+    let at = |i: u64| encode_rates(&tapes.rates(i, steps)).map_err(TrainingError::Rate);
+    let mut by_epoch = Vec::new();
+    for first in (0..epochs).map(|e| e * steps) {
+        let rates = at(first)?;
+        for i in first + 1..first + steps {
+            if at(i)? != rates {
+                size::rates(epochs * steps, tapes.step.rates)?;
+                return (0..epochs * steps).map(at).collect();
+            }
+        }
+        by_epoch.push(rates);
+    }
+    if by_epoch.iter().all(|r| *r == by_epoch[0]) {
+        by_epoch.truncate(1);
+    }
+    Ok(by_epoch)
 }
 
 fn order(d: &Training, trained: usize) -> Order {
@@ -271,21 +278,25 @@ fn tensors(d: &Training, compiled: &Compiled, step: &Program) -> Result<Vec<usiz
     let slot = |name: &str| step.states.iter().position(|s| s.name == name);
     let known = names.iter().zip(known).filter_map(|(s, values)| Some((slot(&s.name)?, values)));
     let mut free: BTreeMap<usize, Vec<f64>> = known.collect();
-    let mut found = Vec::new();
-    for (tensor, spec) in compiled.weights.iter().zip(&compiled.program.weights) {
-        let same = |(slot, values): &(&usize, &Vec<f64>)| {
-            let fits = step.states[**slot].shape == spec.shape;
-            fits && encode(&spec.name, values, spec.scale).is_ok_and(|w| w[..] == *tensor.data())
-        };
-        let slot = free.iter().find(same).map(|(slot, _)| *slot);
-        let slot = slot.ok_or_else(|| TrainingError::Publish {
-            weight: spec.name.clone(),
-            reason: "is folded into other weights for prediction".into(),
-        })?;
-        free.remove(&slot);
-        found.push(slot);
+    let specs = &compiled.program.weights;
+    let mut found = vec![None; specs.len()];
+    // Several may begin alike (biases are zero): a weight takes the state of its own name before any other may.
+    for named in [true, false] {
+        for ((tensor, spec), found) in compiled.weights.iter().zip(specs).zip(&mut found) {
+            let same = |(slot, values): &(&usize, &Vec<f64>)| {
+                let state = &step.states[**slot];
+                let fits = state.shape == spec.shape && (!named || state.name == spec.name);
+                fits && encode(&spec.name, values, spec.scale).is_ok_and(|w| w[..] == *tensor.data())
+            };
+            if found.is_none() {
+                *found = free.iter().find(same).map(|(slot, _)| *slot);
+                found.and_then(|slot| free.remove(&slot));
+            }
+        }
     }
-    Ok(found)
+    let reason = "is folded into other weights for prediction";
+    let folded = |spec: &WeightSpec| TrainingError::Publish { weight: spec.name.clone(), reason: reason.into() };
+    specs.iter().zip(found).map(|(spec, slot)| slot.ok_or_else(|| folded(spec))).collect()
 }
 
 /// The value of state `slot` at `scale`, additive: where the program has it, or truncated anew.

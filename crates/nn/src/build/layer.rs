@@ -4,8 +4,8 @@ use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
 use crate::graph::{Array, BatchNorm, Layer};
 
-/// Most weights of one tensor.
-const MOST_WEIGHTS: usize = 1 << 28;
+/// Most weights of a network.
+pub(super) const MOST_WEIGHTS: usize = 1 << 28;
 /// The widest side of a kernel or window, and the longest stride.
 const WIDEST: usize = 1 << 12;
 
@@ -202,8 +202,8 @@ impl LayerSpec {
         }
     }
 
-    /// The layer on an input of `shape`, its weights zero; or what is wrong with it.
-    pub(super) fn on(&self, shape: &[usize]) -> Result<Layer, String> {
+    /// The layer on an input of `shape`, its weights zero and at most `left` in a tensor; or what is wrong with it.
+    pub(super) fn on(&self, shape: &[usize], left: usize) -> Result<Layer, String> {
         let windows =
             matches!(self.kind, Kind::Conv(..) | Kind::Depthwise(_) | Kind::MaxPool(_) | Kind::AveragePool(_));
         if !windows && (self.same || self.stride.is_some()) {
@@ -217,13 +217,15 @@ impl LayerSpec {
                 let [inputs] = *shape else {
                     return Err(format!("dense takes a vector, not {shape:?}: flatten first"));
                 };
-                let kernel = zeros(vec![inputs, at_least_one("units", *units)?])?;
-                Layer::Dense { kernel, bias: self.biases(*units)? }
+                let kernel = zeros(vec![inputs, at_least_one("units", *units)?], left)?;
+                Layer::Dense { kernel, bias: self.biases(*units, left)? }
             }
-            Kind::Conv(filters, kernel) => self.convolution(shape, at_least_one("filters", *filters)?, *kernel, 1)?,
+            Kind::Conv(filters, kernel) => {
+                self.convolution(shape, at_least_one("filters", *filters)?, *kernel, (1, left))?
+            }
             Kind::Depthwise(kernel) => {
                 let (_, _, channels) = self.image(shape)?;
-                self.convolution(shape, channels, *kernel, channels)?
+                self.convolution(shape, channels, *kernel, (channels, left))?
             }
             Kind::MaxPool(window) => Layer::MaxPool(self.pool(shape, *window)?),
             Kind::AveragePool(window) => Layer::AveragePool(self.pool(shape, *window)?),
@@ -265,7 +267,13 @@ impl LayerSpec {
         }
     }
 
-    fn convolution(&self, shape: &[usize], filters: usize, kernel: Sides, groups: usize) -> Result<Layer, String> {
+    fn convolution(
+        &self,
+        shape: &[usize],
+        filters: usize,
+        kernel: Sides,
+        (groups, left): (usize, usize),
+    ) -> Result<Layer, String> {
         let (h, w, in_channels) = self.image(shape)?;
         let (input, kernel) = ((h, w), within("kernel", kernel)?);
         let stride = within("stride", self.stride.unwrap_or(Sides(1, 1)))?;
@@ -273,7 +281,7 @@ impl LayerSpec {
         let pads = if self.same { Pads::same(input, kernel, stride, dilation) } else { Pads::default() };
         let geometry = Conv2d { input, in_channels, out_channels: filters, kernel, stride, dilation, pads, groups };
         geometry.output().map_err(|e| e.to_string())?;
-        Ok(Layer::Conv2d { geometry, kernel: zeros(geometry.kernel_shape())?, bias: self.biases(filters)? })
+        Ok(Layer::Conv2d { geometry, kernel: zeros(geometry.kernel_shape(), left)?, bias: self.biases(filters, left)? })
     }
 
     fn pool(&self, shape: &[usize], window: Sides) -> Result<Pool2d, String> {
@@ -284,8 +292,8 @@ impl LayerSpec {
         Ok(Pool2d { input, channels, window, stride, pads })
     }
 
-    fn biases(&self, outputs: usize) -> Result<Option<Array>, String> {
-        if self.bias { zeros(vec![outputs]).map(Some) } else { Ok(None) }
+    fn biases(&self, outputs: usize, left: usize) -> Result<Option<Array>, String> {
+        if self.bias { zeros(vec![outputs], left).map(Some) } else { Ok(None) }
     }
 }
 
@@ -310,8 +318,13 @@ fn within(what: &str, Sides(h, w): Sides) -> Result<(usize, usize), String> {
     if fits(h) && fits(w) { Ok((h, w)) } else { Err(format!("a {what} of {h} x {w}: each side is 1 to {WIDEST}")) }
 }
 
-fn zeros(shape: Vec<usize>) -> Result<Array, String> {
-    let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MOST_WEIGHTS);
-    let n = n.ok_or_else(|| format!("weights of shape {shape:?}: at most {MOST_WEIGHTS} are kept"))?;
+fn zeros(shape: Vec<usize>, left: usize) -> Result<Array, String> {
+    let n = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= left);
+    let n = n.ok_or_else(|| too_many(&format!("weights of shape {shape:?}"), left))?;
     Ok(Array { shape, data: vec![0.0; n] })
+}
+
+/// What is said of `what` when only `left` of a network's weights may still be added.
+pub(super) fn too_many(what: &str, left: usize) -> String {
+    format!("{what}: at most {left} more, a network has at most {MOST_WEIGHTS}")
 }

@@ -1,7 +1,8 @@
 //! A network under construction: layers in order, each reading the one before it unless told otherwise.
 
-use super::layer::{Activation, LayerSpec, flatten};
+use super::layer::{Activation, LayerSpec, MOST_WEIGHTS, flatten, too_many};
 use crate::graph::{Graph, GraphError, Layer, Node, NodeId, Post};
+use crate::layers::tensors::tensors;
 use crate::train::init::{Init, initialise};
 
 /// Longest name of a layer.
@@ -34,6 +35,8 @@ pub struct Sequential {
     nodes: Vec<Node>,
     shapes: Vec<Vec<usize>>,
     last: NodeId,
+    /// Weights that may still be added.
+    left: usize,
     post: Post,
     init: Option<Init>,
     fault: Option<GraphError>,
@@ -43,7 +46,7 @@ impl Sequential {
     /// A network on samples of `shape`: height, width and channels of an image, or the length of a vector.
     pub fn new(shape: &[usize]) -> Self {
         let (nodes, shapes) = (Vec::new(), Vec::new());
-        let mut net = Self { nodes, shapes, last: 0, post: Post::None, init: None, fault: None };
+        let mut net = Self { nodes, shapes, last: 0, left: MOST_WEIGHTS, post: Post::None, init: None, fault: None };
         let input = net.append("input".into(), Layer::Input { shape: shape.to_vec() }, vec![]);
         let reason = || "a sample has one dimension at least".to_owned();
         let none = || GraphError { layer: "input".into(), reason: reason() };
@@ -68,7 +71,7 @@ impl Sequential {
             return Err(wrong("comes after a softmax, which can only be last".into()));
         }
         let (flattens, activation) = (layer.flattens(), layer.activation);
-        let made = layer.on(&self.shapes[self.last]).map_err(wrong)?;
+        let made = layer.on(&self.shapes[self.last], self.left).map_err(wrong)?;
         self.append(name, made, vec![self.last])?;
         if flattens {
             self.push(flatten())?;
@@ -142,7 +145,7 @@ impl Sequential {
     fn known(&self, place: Place) -> Result<(), GraphError> {
         let reason = || format!("there is no place {} in this network", place.0);
         let there = place.0 < self.nodes.len();
-        if there { Ok(()) } else { Err(GraphError { layer: "(place)".into(), reason: reason() }) }
+        if there { Ok(()) } else { Err(GraphError { layer: String::new(), reason: reason() }) }
     }
 
     /// The layer's own name, or one that nobody else has.
@@ -170,6 +173,10 @@ impl Sequential {
     fn append(&mut self, name: String, layer: Layer, inputs: Vec<NodeId>) -> Result<(), GraphError> {
         let node = Node { name, layer, inputs };
         let shape = node.shape(self.nodes.len(), &self.shapes)?;
+        let weights: usize = tensors(&node.layer).iter().map(|(_, _, array)| array.data.len()).sum();
+        let beyond =
+            || GraphError { layer: node.name.clone(), reason: too_many(&format!("{weights} weights"), self.left) };
+        self.left = self.left.checked_sub(weights).ok_or_else(beyond)?;
         self.nodes.push(node);
         self.shapes.push(shape);
         self.last = self.nodes.len() - 1;
