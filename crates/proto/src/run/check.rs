@@ -1,5 +1,7 @@
 //! Whether a run makes sense: checked by whoever writes one and by every server that is to take part.
 
+use std::collections::HashSet;
+
 use thiserror::Error;
 use trefoil_mpc::program::{Form, Op, Program, ProgramError, Rows, WeightSpec};
 
@@ -103,6 +105,14 @@ pub enum RunError {
         first: u32,
         /// The row after the last.
         end: u32,
+    },
+    /// A row that an epoch uses more than once.
+    #[error("row {row} comes twice in epoch {epoch} of the order")]
+    OrderTwice {
+        /// The row.
+        row: u32,
+        /// Which epoch, from 0.
+        epoch: usize,
     },
     /// Validation rows of which some are shuffled with the training rows and some are not.
     #[error("validation rows {first}..{end} are in part training rows, which are shuffled")]
@@ -262,10 +272,17 @@ impl RunSpec {
             return Err(RunError::Order { got: list.len(), epoch, all });
         }
         let RowRange { first, end } = self.training;
-        match list.iter().find(|r| !(first..end).contains(r)) {
-            Some(row) => Err(RunError::OrderRow { row: *row, first, end }),
-            None => Ok(()),
+        if let Some(row) = list.iter().find(|r| !(first..end).contains(r)) {
+            return Err(RunError::OrderRow { row: *row, first, end });
         }
+        let each = usize::try_from(epoch).unwrap_or(usize::MAX).max(1);
+        for (epoch, rows) in list.chunks(each).enumerate() {
+            let mut seen = HashSet::with_capacity(rows.len());
+            if let Some(row) = rows.iter().find(|r| !seen.insert(**r)) {
+                return Err(RunError::OrderTwice { row: *row, epoch });
+            }
+        }
+        Ok(())
     }
 
     fn check_check(&self, check: &Check, declaration: &Declaration) -> Result<(), RunError> {

@@ -111,12 +111,14 @@ fn metrics_are_sums_over_many_rows() {
     let copied = [summing(), vec![Op::Store { slot: 3, x: 8 }]].concat();
     let copied = RunSpec { metrics: vec![2], ..run(copied, 2) };
     assert!(refused(copied).contains("stores in state 3, which is no metric, what it makes of metrics"));
-    // Few rows: as they are, in an order of one row again and again, and where validation has but a few.
+    // Few rows: as they are, in an order that repeats some in an epoch, and where validation has but a few.
     let few = RunSpec { training: RowRange { first: 0, end: 7 }, batch: 7, ..run(summing(), 2) };
     let said = "metric loss is a sum over 7 rows: the data set demands at least 8 behind a revealed metric";
     assert_eq!(refused(few), said);
-    let again = RunSpec { order: Order::Fixed((0..40).map(|i| i % 7).collect()), ..run(summing(), 2) };
-    assert_eq!(refused(again), said);
+    let again = |list: Vec<u32>| RunSpec { order: Order::Fixed(list), ..run(summing(), 2) };
+    assert_eq!(refused(again((0..40).map(|i| i % 7).collect())), "row 0 comes twice in epoch 0 of the order");
+    let once = (0..40).chain((0..40).rev()).chain([5]).chain(1..39).chain([5]);
+    assert_eq!(refused(again(once.collect())), "row 5 comes twice in epoch 2 of the order");
     let mut checked = run(summing(), 2);
     let mut program = Program { rates: 0, ..checked.step.clone() };
     program.steps.truncate(10);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use trefoil_mpc::program::{Op, Program};
 
 use super::flow::{depends, reads};
-use super::{Order, Phase, RunError, RunSpec};
+use super::{Phase, RunError, RunSpec};
 use crate::dataset::Declaration;
 
 /// How a value has a metric's former value in it.
@@ -46,13 +46,8 @@ impl RunSpec {
     fn rows_summed(&self) -> Result<BTreeMap<usize, u64>, RunError> {
         let metrics: BTreeSet<usize> = self.metrics.iter().map(|m| *m as usize).collect();
         let trained = sums(&self.step, "a step", &metrics)?;
-        let mut all = match trained.is_empty() {
-            true => BTreeMap::new(),
-            false => {
-                let rows = self.rows_of_an_epoch();
-                trained.into_iter().map(|slot| (slot, rows)).collect()
-            }
-        };
+        let rows = u64::from(self.steps()) * u64::from(self.batch);
+        let mut all: BTreeMap<usize, u64> = trained.into_iter().map(|slot| (slot, rows)).collect();
         if let Some(check) = &self.check {
             let checked = u64::from(self.places(Phase::Check)) * u64::from(check.batch);
             for slot in sums(&check.program, "the check", &metrics)? {
@@ -61,18 +56,6 @@ impl RunSpec {
             }
         }
         Ok(all)
-    }
-
-    /// The fewest different rows that an epoch trains on.
-    fn rows_of_an_epoch(&self) -> u64 {
-        let each = u64::from(self.steps()) * u64::from(self.batch);
-        match &self.order {
-            Order::Drawn => each,
-            Order::Fixed(list) => {
-                let epochs = list.chunks(usize::try_from(each).unwrap_or(usize::MAX).max(1));
-                epochs.map(|e| e.iter().collect::<BTreeSet<_>>().len() as u64).min().unwrap_or(0)
-            }
-        }
     }
 }
 
