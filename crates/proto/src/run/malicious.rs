@@ -126,6 +126,7 @@ fn metrics_are_sums_over_many_rows() {
     checked.step.steps.push(Step { layer: "l".into(), op: Op::Store { slot: 0, x: 1 } });
     checked.check = Some(Check { program, rows: RowRange { first: 42, end: 50 }, batch: 3 });
     assert!(refused(checked.clone()).contains("a sum over 6 rows"));
+    assert!(refused(RunSpec { check: checked.check.clone(), ..run(summing(), 2) }).contains("a sum over 6 rows"));
     // Nobody is shown it: then it may be.
     checked.reveals.clear();
     checked.check(&declaration()).unwrap();

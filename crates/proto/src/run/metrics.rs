@@ -42,7 +42,8 @@ impl RunSpec {
         reads(program).map(|slot| summed.get(&slot).copied()).min().flatten()
     }
 
-    /// Over how many rows of an epoch each metric is a sum; those that read no rows are left out.
+    /// Over how many rows of an epoch each metric is a sum, at the least; those that read no rows are left out. To what
+    /// steps and checks both add, the fewer count: the others may have no part in it.
     fn rows_summed(&self) -> Result<BTreeMap<usize, u64>, RunError> {
         let metrics: BTreeSet<usize> = self.metrics.iter().map(|m| *m as usize).collect();
         let trained = sums(&self.step, "a step", &metrics)?;
@@ -52,7 +53,7 @@ impl RunSpec {
             let checked = u64::from(self.places(Phase::Check)) * u64::from(check.batch);
             for slot in sums(&check.program, "the check", &metrics)? {
                 let rows = all.entry(slot).or_insert(checked);
-                *rows = checked.max(*rows);
+                *rows = checked.min(*rows);
             }
         }
         Ok(all)
