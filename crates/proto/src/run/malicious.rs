@@ -95,7 +95,15 @@ fn metrics_are_sums_over_many_rows() {
     last[4] = Op::Store { slot: 2, x: 6 };
     let less = [Op::Scale { x: 7, factor: -1, extra: 0 }, Op::Add { x: 8, y: 6 }, Op::Store { slot: 2, x: 9 }];
     let less = [&summing()[..3], &less].concat();
-    for ops in [last, less] {
+    // Its former value cut off, or pushed out of the ring and back; not so where that leaves it whole.
+    let through = |x, shift: u32| [Op::Open { x }, Op::Truncate { x: x + 1, shift }];
+    let up = |x, extra: u32| Op::Scale { x, factor: 1 << extra, extra };
+    let end = [Op::Add { x: 10, y: 6 }, Op::Store { slot: 2, x: 11 }];
+    let begin = &summing()[..3];
+    let erased = [begin, &through(7, 16), &[up(9, 16)], &end].concat();
+    let pushed = |extra| [begin, &[up(7, extra)], &through(8, extra), &end, &[Op::Store { slot: 0, x: 1 }]].concat();
+    run(pushed(32), 2).check(&declaration()).unwrap();
+    for ops in [last, less, erased, pushed(40)] {
         assert!(refused(run(ops, 2)).contains("stores in metric 2 something else than its former value and a sum"));
     }
     let picked = vec![

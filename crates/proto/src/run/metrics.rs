@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trefoil_mpc::program::{Op, Program};
+use trefoil_mpc::program::{Op, Program, ProgramError};
 
 use super::flow::{depends, reads};
 use super::{Phase, RunError, RunSpec};
@@ -63,7 +63,7 @@ impl RunSpec {
 /// The metrics to which a program adds something of its rows; that it does nothing else with any.
 fn sums(program: &Program, which: &str, metrics: &BTreeSet<usize>) -> Result<BTreeSet<usize>, RunError> {
     let unfit = |reason: String| Err(RunError::Unfit { which: which.into(), reason });
-    let former = former(program, metrics);
+    let former = former(program, metrics).map_err(|source| RunError::Program { which: which.into(), source })?;
     let is_metric = |op: &Op| matches!(op, Op::State { slot } if metrics.contains(slot));
     let from_rows = depends(program, |op| matches!(op, Op::Rows));
     let weighted = depends(program, |op| matches!(op, Op::Rate { .. }));
@@ -93,10 +93,12 @@ fn sums(program: &Program, which: &str, metrics: &BTreeSet<usize>) -> Result<BTr
     Ok(all)
 }
 
-/// How each value of a program has metrics' former values in it.
-fn former(program: &Program, metrics: &BTreeSet<usize>) -> Vec<Former> {
+/// How each value of a program has metrics' former values in it. Less bits than the metric has would cut it off, and many
+/// more would push it out of the ring.
+fn former(program: &Program, metrics: &BTreeSet<usize>) -> Result<Vec<Former>, ProgramError> {
     let mut known: Vec<Former> = Vec::with_capacity(program.steps.len());
-    for step in &program.steps {
+    let most = program.fraction_bits.saturating_mul(2);
+    for (step, info) in program.steps.iter().zip(program.infer()?) {
         let of = |x: &usize| known.get(*x).copied().unwrap_or(Former::Otherwise);
         let value = match &step.op {
             Op::State { slot } if metrics.contains(slot) => Former::Added(*slot),
@@ -109,7 +111,11 @@ fn former(program: &Program, metrics: &BTreeSet<usize>) -> Vec<Former> {
             op if op.operands().iter().all(|x| of(x) == Former::Absent) => Former::Absent,
             _ => Former::Otherwise,
         };
-        known.push(value);
+        let more = |slot: usize| program.states.get(slot).and_then(|s| info.scale.checked_sub(s.scale));
+        known.push(match value {
+            Former::Added(slot) if more(slot).is_none_or(|more| more > most) => Former::Otherwise,
+            value => value,
+        });
     }
-    known
+    Ok(known)
 }
