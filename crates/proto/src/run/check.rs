@@ -198,6 +198,7 @@ impl RunSpec {
         }
         self.reveals.iter().enumerate().try_for_each(|(i, d)| self.check_disclosure(i, d, declaration))?;
         self.publish.as_ref().map_or(Ok(()), |p| self.check_publication(p, declaration))?;
+        self.check_likelihoods(declaration.metric_rows)?;
         self.check_metrics(declaration)
     }
 

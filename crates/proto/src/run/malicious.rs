@@ -1,6 +1,6 @@
 //! Runs whose authors are after the rows: what their form gives away, and what it does not.
 
-use trefoil_mpc::program::{Bilinear, Op, Program, Step, WeightSpec};
+use trefoil_mpc::program::{Bilinear, Op, Program, Shown, Step, WeightSpec};
 
 use super::tests::{declaration, spec};
 use super::*;
@@ -138,6 +138,37 @@ fn metrics_are_sums_over_many_rows() {
     // Nobody is shown it: then it may be.
     checked.reveals.clear();
     checked.check(&declaration()).unwrap();
+}
+
+#[test]
+fn likelihoods_are_of_one_value_and_not_of_rows() {
+    let show = |x| Op::Likelihoods { x, shift: 0, shown: Shown::Carol };
+    let store = Op::Store { slot: 0, x: 1 };
+    // Values 7 and 8: the rows times a state, which is taken for weights, and those at the rows' fraction bits.
+    let weighted = [
+        Op::State { slot: 1 },
+        Op::Open { x: 5 },
+        Op::Product { x: 0, y: 6, map: Bilinear::Elementwise },
+        Op::Open { x: 7 },
+        Op::Truncate { x: 8, shift: 16 },
+    ];
+    run([&weighted[..], &[show(9), store.clone()]].concat(), 0).check(&declaration()).unwrap();
+    let refused = |ops: &[Op]| run(ops.to_vec(), 0).check(&declaration()).unwrap_err().to_string();
+    let twice = [&weighted[..], &[show(9), show(9), store.clone()]].concat();
+    assert!(refused(&twice).contains("a step: shows likelihoods of 2 values: one at most"));
+    // Rows themselves, and by way of a state.
+    let plain = [Op::Scale { x: 0, factor: 1 << 16, extra: 16 }, cut(5), show(6), store.clone()];
+    assert!(refused(&plain).contains("a step: shows a server rows as they are, as if they were logits"));
+    let dropped = [Op::Pattern { shape: vec![3], keep: 6000 }, Op::Drop { x: 0, pattern: 5 }];
+    let sum = [Op::Sum { x: 6, keep: 1, batch: true }, Op::Scale { x: 7, factor: 1 << 16, extra: 16 }, cut(8)];
+    let kept = [Op::Store { slot: 1, x: 9 }, Op::State { slot: 1 }];
+    let spread = [Op::Broadcast { x: 11, shape: vec![3], batch: true }, show(12), store];
+    assert!(refused(&[&dropped[..], &sum, &kept, &spread].concat()).contains("a step: shows a server rows"));
+    let checked = run(vec![Op::Store { slot: 0, x: 1 }], 0);
+    let program = Program { rates: 0, ..program([&[Op::Rows], &[Op::Scale { x: 0, factor: 1 << 16, extra: 16 }, Op::Truncate { x: 1, shift: 16 }, show(2)][..]].concat()) };
+    let check = Some(Check { program, rows: RowRange { first: 42, end: 50 }, batch: 4 });
+    let said = RunSpec { check, ..checked }.check(&declaration()).unwrap_err().to_string();
+    assert!(said.contains("the check: shows a server rows"), "{said}");
 }
 
 #[test]
