@@ -217,10 +217,7 @@ impl RunSpec {
         if !program.weights.is_empty() {
             return Err(unfit(which, "has weights of its own: what is not trained is a state that nothing stores"));
         }
-        let names = program.states.iter().map(|s| &s.name).chain(program.steps.iter().map(|s| &s.layer));
-        if let Some(name) = names.into_iter().find(|n| !is_plain(n)) {
-            return Err(unfit(which, format!("names something {name:?}, with control or invisible characters")));
-        }
+        plain_names(program, which)?;
         if program.states != self.step.states {
             return Err(unfit(which, "has other states than a step"));
         }
@@ -333,6 +330,9 @@ impl RunSpec {
         }
         let (weights, specs) = (&p.weights, &p.manifest.program.weights);
         name("published model", &p.manifest.name)?;
+        let grants = p.manifest.grants.iter().filter(|g| g.client != "*");
+        grants.map(|g| &g.client).try_for_each(|client| name("client of the published model", client))?;
+        plain_names(&p.manifest.program, "the published model")?;
         p.manifest
             .program
             .check_prediction()
@@ -368,6 +368,15 @@ impl RunSpec {
     /// Whether `client` is shown something.
     pub fn reveals_to(&self, client: &str) -> bool {
         self.reveals.iter().any(|d| d.recipient == client)
+    }
+}
+
+/// Whether what a program calls its tensors and layers is all seen as it stands.
+pub(super) fn plain_names(program: &Program, which: &str) -> Result<(), RunError> {
+    let tensors = program.states.iter().chain(&program.weights).map(|s| &s.name);
+    match tensors.chain(program.steps.iter().map(|s| &s.layer)).find(|n| !is_plain(n)) {
+        Some(name) => Err(unfit(which, format!("names something {name:?}, with control or invisible characters"))),
+        None => Ok(()),
     }
 }
 

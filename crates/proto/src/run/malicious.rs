@@ -1,9 +1,11 @@
 //! Runs whose authors are after the rows: what their form gives away, and what it does not.
 
-use trefoil_mpc::program::{Bilinear, Op, Program, Shown, Step, WeightSpec};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Shown, Step, WeightSpec, Window};
+use trefoil_nn::graph::Post;
 
 use super::tests::{declaration, spec};
 use super::*;
+use crate::control::{Grant, InputEncoding};
 
 const BATCH: u32 = 10;
 
@@ -165,10 +167,48 @@ fn likelihoods_are_of_one_value_and_not_of_rows() {
     let spread = [Op::Broadcast { x: 11, shape: vec![3], batch: true }, show(12), store];
     assert!(refused(&[&dropped[..], &sum, &kept, &spread].concat()).contains("a step: shows a server rows"));
     let checked = run(vec![Op::Store { slot: 0, x: 1 }], 0);
-    let program = Program { rates: 0, ..program([&[Op::Rows], &[Op::Scale { x: 0, factor: 1 << 16, extra: 16 }, Op::Truncate { x: 1, shift: 16 }, show(2)][..]].concat()) };
+    let program = Program {
+        rates: 0,
+        ..program(
+            [
+                &[Op::Rows],
+                &[Op::Scale { x: 0, factor: 1 << 16, extra: 16 }, Op::Truncate { x: 1, shift: 16 }, show(2)][..],
+            ]
+            .concat(),
+        )
+    };
     let check = Some(Check { program, rows: RowRange { first: 42, end: 50 }, batch: 4 });
     let said = RunSpec { check, ..checked }.check(&declaration()).unwrap_err().to_string();
     assert!(said.contains("the check: shows a server rows"), "{said}");
+}
+
+#[test]
+fn what_a_published_model_names_is_seen_as_it_stands() {
+    let map = Linear::Dense { inputs: 3, outputs: 1 };
+    let ops = vec![Op::Input, Op::Open { x: 0 }, Op::Linear { x: 1, weights: 0, bias: None, map }];
+    let weights = vec![program(vec![]).states.remove(0)];
+    let manifest = Manifest {
+        name: "served".into(),
+        program: Program { weights, states: vec![], rates: 0, ..program(ops) },
+        window: Window { lo: 16, k: 32 },
+        input: InputEncoding { scale: 1.0, offset: 0.0, low: -1.0, high: 1.0 },
+        post: Post::None,
+        grants: vec![Grant { client: "*".into(), reveals: vec![Reveal::Logits] }],
+        ahead: vec![],
+    };
+    let said = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = manifest.clone();
+        change(&mut manifest);
+        let publish = Some(Publication { manifest, weights: vec![0], finish: None });
+        RunSpec { publish, ..run(summing(), 2) }.check(&declaration()).map_err(|e| e.to_string())
+    };
+    assert_eq!(said(&|m| m.grants[0].client = "ann".into()), Ok(()));
+    let unseen =
+        "the program of the published model: names something \"a\\u{200b}\", with control or invisible characters";
+    assert_eq!(said(&|m| m.program.weights[0].name = "a\u{200b}".into()).unwrap_err(), unseen);
+    assert_eq!(said(&|m| m.program.steps[1].layer = "a\u{200b}".into()).unwrap_err(), unseen);
+    let client = said(&|m| m.grants[0].client = "a\u{200b}".into()).unwrap_err();
+    assert!(client.contains("client of the published model \"a\\u{200b}\" is no name"), "{client}");
 }
 
 #[test]
