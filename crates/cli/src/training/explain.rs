@@ -232,7 +232,10 @@ mod tests {
         let reveal =
             |rows| format!("to alice (the server): every {rows} row's class likelihoods, each time it is used");
         assert_eq!(alice.reveals, [reveal("training"), reveal("validation")]);
-        assert!(alice.servers_learn[1].starts_with("Alice, the server, learns every training row's class likelihoods"));
+        assert!(
+            alice.servers_learn[1]
+                .starts_with("Alice, the server, learns every training and validation row's class likelihoods")
+        );
         assert!(!alice.servers_learn[2].contains("likelihoods") && cheaper(&alice));
         let carol = shown("carol");
         let reveal = |rows| {
@@ -240,14 +243,20 @@ mod tests {
             format!("to carol (the server): every {rows} row's class likelihoods, {order}, each time it is used")
         };
         assert_eq!(carol.reveals, [reveal("training"), reveal("validation")]);
-        assert!(carol.servers_learn[1].starts_with("Carol, the server, learns every training row's class likelihoods"));
+        assert!(
+            carol.servers_learn[1]
+                .starts_with("Carol, the server, learns every training and validation row's class likelihoods")
+        );
         assert!(carol.servers_learn[1].contains("a fresh order of the classes that\nonly alice and bob know"));
         assert!(!carol.servers_learn[2].contains("likelihoods") && cheaper(&carol));
         assert_eq!(carol.step.rounds, alice.step.rounds + 1, "her answer comes back");
         let helper = shown("helper");
         assert!(helper.reveals.iter().zip(&carol.reveals).all(|(h, c)| h.split(": ").nth(1) == c.split(": ").nth(1)));
         assert!(helper.reveals.iter().all(|r| r.starts_with("to helper (the fourth server): every ")));
-        assert!(helper.servers_learn[1].starts_with("The helper, a fourth server, learns every training row's"));
+        assert!(
+            helper.servers_learn[1]
+                .starts_with("The helper, a fourth server, learns every training and validation row's")
+        );
         assert!(helper.servers_learn[1].contains("not which row it is"));
         assert_eq!(helper.step.rounds, carol.step.rounds);
         // Sixty-four bytes more of each evaluator, and no dealing.

@@ -356,7 +356,7 @@ pub fn learnt(spec: &RunSpec) -> Vec<String> {
             32e-6 * words.len() as f64
         ),
     };
-    let leaks = shown::learnt(&spec.step);
+    let leaks = shown::learnt(spec);
     let rest = if leaks.is_empty() {
         "Rows, labels, gradients and likelihoods stay shared, and weights and losses unless listed."
     } else {

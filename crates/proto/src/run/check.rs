@@ -1,5 +1,7 @@
 //! Whether a run makes sense: checked by whoever writes one and by every server that is to take part.
 
+use std::collections::HashSet;
+
 use thiserror::Error;
 use trefoil_mpc::program::{Form, Op, Program, ProgramError, Rows, WeightSpec};
 
@@ -104,6 +106,14 @@ pub enum RunError {
         /// The row after the last.
         end: u32,
     },
+    /// A row that an epoch uses more than once.
+    #[error("row {row} comes twice in epoch {epoch} of the order")]
+    OrderTwice {
+        /// The row.
+        row: u32,
+        /// Which epoch, from 0.
+        epoch: usize,
+    },
     /// Validation rows of which some are shuffled with the training rows and some are not.
     #[error("validation rows {first}..{end} are in part training rows, which are shuffled")]
     Shuffled {
@@ -188,6 +198,7 @@ impl RunSpec {
         }
         self.reveals.iter().enumerate().try_for_each(|(i, d)| self.check_disclosure(i, d, declaration))?;
         self.publish.as_ref().map_or(Ok(()), |p| self.check_publication(p, declaration))?;
+        self.check_likelihoods(declaration.metric_rows)?;
         self.check_metrics(declaration)
     }
 
@@ -206,10 +217,7 @@ impl RunSpec {
         if !program.weights.is_empty() {
             return Err(unfit(which, "has weights of its own: what is not trained is a state that nothing stores"));
         }
-        let names = program.states.iter().map(|s| &s.name).chain(program.steps.iter().map(|s| &s.layer));
-        if let Some(name) = names.into_iter().find(|n| !is_plain(n)) {
-            return Err(unfit(which, format!("names something {name:?}, with control or invisible characters")));
-        }
+        plain_names(program, which)?;
         if program.states != self.step.states {
             return Err(unfit(which, "has other states than a step"));
         }
@@ -262,10 +270,17 @@ impl RunSpec {
             return Err(RunError::Order { got: list.len(), epoch, all });
         }
         let RowRange { first, end } = self.training;
-        match list.iter().find(|r| !(first..end).contains(r)) {
-            Some(row) => Err(RunError::OrderRow { row: *row, first, end }),
-            None => Ok(()),
+        if let Some(row) = list.iter().find(|r| !(first..end).contains(r)) {
+            return Err(RunError::OrderRow { row: *row, first, end });
         }
+        let each = usize::try_from(epoch).unwrap_or(usize::MAX).max(1);
+        for (epoch, rows) in list.chunks(each).enumerate() {
+            let mut seen = HashSet::with_capacity(rows.len());
+            if let Some(row) = rows.iter().find(|r| !seen.insert(**r)) {
+                return Err(RunError::OrderTwice { row: *row, epoch });
+            }
+        }
+        Ok(())
     }
 
     fn check_check(&self, check: &Check, declaration: &Declaration) -> Result<(), RunError> {
@@ -315,6 +330,9 @@ impl RunSpec {
         }
         let (weights, specs) = (&p.weights, &p.manifest.program.weights);
         name("published model", &p.manifest.name)?;
+        let grants = p.manifest.grants.iter().filter(|g| g.client != "*");
+        grants.map(|g| &g.client).try_for_each(|client| name("client of the published model", client))?;
+        plain_names(&p.manifest.program, "the published model")?;
         p.manifest
             .program
             .check_prediction()
@@ -350,6 +368,15 @@ impl RunSpec {
     /// Whether `client` is shown something.
     pub fn reveals_to(&self, client: &str) -> bool {
         self.reveals.iter().any(|d| d.recipient == client)
+    }
+}
+
+/// Whether what a program calls its tensors and layers is all seen as it stands.
+pub(super) fn plain_names(program: &Program, which: &str) -> Result<(), RunError> {
+    let tensors = program.states.iter().chain(&program.weights).map(|s| &s.name);
+    match tensors.chain(program.steps.iter().map(|s| &s.layer)).find(|n| !is_plain(n)) {
+        Some(name) => Err(unfit(which, format!("names something {name:?}, with control or invisible characters"))),
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use trefoil_mpc::program::{Form, Op, Program, Rows, WeightSpec};
 
-use super::check::{size, stores, unfit};
+use super::check::{plain_names, size, stores, unfit};
 use super::{RowRange, RunError, RunSpec};
 use crate::dataset::{Declaration, MAX_ELEMENTS};
 
@@ -54,6 +54,7 @@ impl RunSpec {
         const WHICH: &str = "the extraction";
         let program = &e.program;
         let failed = |source| RunError::Program { which: WHICH.into(), source };
+        plain_names(program, WHICH)?;
         let values = program.infer().map_err(failed)?;
         let most = program.largest_batch().map_err(failed)? as u64;
         size("rows of a batch of the extraction", e.batch, most)?;

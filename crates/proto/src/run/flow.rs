@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use trefoil_mpc::program::{Op, Program, ValueId};
 
-use super::RunSpec;
+use super::check::unfit;
+use super::{RunError, RunSpec};
 
 /// What a value may have of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +100,29 @@ impl RunSpec {
     /// The states that may contain rows as they are, and leave the servers: a step stores there what comes of rows
     /// without a weight in between, or a sum over less than `least` rows.
     pub fn may_contain_rows(&self, least: u32) -> Vec<u32> {
+        self.leaving().intersection(&self.holding(least)).map(|s| *s as u32).collect()
+    }
+
+    /// Checks that steps and checks show likelihoods of one value at most, and not of rows as they are.
+    pub(super) fn check_likelihoods(&self, least: u32) -> Result<(), RunError> {
+        let kept = self.holding(least);
+        let check = self.check.iter().map(|c| ("the check", &c.program, c.batch));
+        for (which, program, batch) in [("a step", &self.step, self.batch)].into_iter().chain(check) {
+            let shown = |op: &Op| if let Op::Likelihoods { x, .. } = op { Some(*x) } else { None };
+            let shown: Vec<ValueId> = program.steps.iter().filter_map(|s| shown(&s.op)).collect();
+            if shown.len() > 1 {
+                return Err(unfit(which, format!("shows likelihoods of {} values: one at most may be", shown.len())));
+            }
+            let known = flows(program, &kept, batch < least);
+            if shown.iter().any(|x| known.get(*x).is_none_or(|f| *f >= Flow::Rows)) {
+                return Err(unfit(which, "shows a server rows as they are, as if they were logits"));
+            }
+        }
+        Ok(())
+    }
+
+    /// All states that may contain rows as they are.
+    fn holding(&self, least: u32) -> BTreeSet<usize> {
         let check = self.check.iter().map(|c| (&c.program, c.batch));
         let finish = self.publish.iter().filter_map(|p| p.finish.as_ref()).map(|f| (f, 1));
         let programs: Vec<(&Program, u32)> =
@@ -115,7 +139,7 @@ impl RunSpec {
                 kept.extend(stored);
             }
             if kept.len() == before {
-                return self.leaving().intersection(&kept).map(|s| *s as u32).collect();
+                return kept;
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Runs whose authors are after the rows: what their form gives away, and what it does not.
 
-use trefoil_mpc::program::{Bilinear, Op, Program, Step, WeightSpec};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Shown, Step, WeightSpec, Window};
+use trefoil_nn::graph::Post;
 
 use super::tests::{declaration, spec};
 use super::*;
+use crate::control::{Grant, InputEncoding};
 
 const BATCH: u32 = 10;
 
@@ -95,7 +97,15 @@ fn metrics_are_sums_over_many_rows() {
     last[4] = Op::Store { slot: 2, x: 6 };
     let less = [Op::Scale { x: 7, factor: -1, extra: 0 }, Op::Add { x: 8, y: 6 }, Op::Store { slot: 2, x: 9 }];
     let less = [&summing()[..3], &less].concat();
-    for ops in [last, less] {
+    // Its former value cut off, or pushed out of the ring and back; not so where that leaves it whole.
+    let through = |x, shift: u32| [Op::Open { x }, Op::Truncate { x: x + 1, shift }];
+    let up = |x, extra: u32| Op::Scale { x, factor: 1 << extra, extra };
+    let end = [Op::Add { x: 10, y: 6 }, Op::Store { slot: 2, x: 11 }];
+    let begin = &summing()[..3];
+    let erased = [begin, &through(7, 16), &[up(9, 16)], &end].concat();
+    let pushed = |extra| [begin, &[up(7, extra)], &through(8, extra), &end, &[Op::Store { slot: 0, x: 1 }]].concat();
+    run(pushed(32), 2).check(&declaration()).unwrap();
+    for ops in [last, less, erased, pushed(40)] {
         assert!(refused(run(ops, 2)).contains("stores in metric 2 something else than its former value and a sum"));
     }
     let picked = vec![
@@ -111,12 +121,14 @@ fn metrics_are_sums_over_many_rows() {
     let copied = [summing(), vec![Op::Store { slot: 3, x: 8 }]].concat();
     let copied = RunSpec { metrics: vec![2], ..run(copied, 2) };
     assert!(refused(copied).contains("stores in state 3, which is no metric, what it makes of metrics"));
-    // Few rows: as they are, in an order of one row again and again, and where validation has but a few.
+    // Few rows: as they are, in an order that repeats some in an epoch, and where validation has but a few.
     let few = RunSpec { training: RowRange { first: 0, end: 7 }, batch: 7, ..run(summing(), 2) };
     let said = "metric loss is a sum over 7 rows: the data set demands at least 8 behind a revealed metric";
     assert_eq!(refused(few), said);
-    let again = RunSpec { order: Order::Fixed((0..40).map(|i| i % 7).collect()), ..run(summing(), 2) };
-    assert_eq!(refused(again), said);
+    let again = |list: Vec<u32>| RunSpec { order: Order::Fixed(list), ..run(summing(), 2) };
+    assert_eq!(refused(again((0..40).map(|i| i % 7).collect())), "row 0 comes twice in epoch 0 of the order");
+    let once = (0..40).chain((0..40).rev()).chain([5]).chain(1..39).chain([5]);
+    assert_eq!(refused(again(once.collect())), "row 5 comes twice in epoch 2 of the order");
     let mut checked = run(summing(), 2);
     let mut program = Program { rates: 0, ..checked.step.clone() };
     program.steps.truncate(10);
@@ -124,9 +136,79 @@ fn metrics_are_sums_over_many_rows() {
     checked.step.steps.push(Step { layer: "l".into(), op: Op::Store { slot: 0, x: 1 } });
     checked.check = Some(Check { program, rows: RowRange { first: 42, end: 50 }, batch: 3 });
     assert!(refused(checked.clone()).contains("a sum over 6 rows"));
+    assert!(refused(RunSpec { check: checked.check.clone(), ..run(summing(), 2) }).contains("a sum over 6 rows"));
     // Nobody is shown it: then it may be.
     checked.reveals.clear();
     checked.check(&declaration()).unwrap();
+}
+
+#[test]
+fn likelihoods_are_of_one_value_and_not_of_rows() {
+    let show = |x| Op::Likelihoods { x, shift: 0, shown: Shown::Carol };
+    let store = Op::Store { slot: 0, x: 1 };
+    // Values 7 and 8: the rows times a state, which is taken for weights, and those at the rows' fraction bits.
+    let weighted = [
+        Op::State { slot: 1 },
+        Op::Open { x: 5 },
+        Op::Product { x: 0, y: 6, map: Bilinear::Elementwise },
+        Op::Open { x: 7 },
+        Op::Truncate { x: 8, shift: 16 },
+    ];
+    run([&weighted[..], &[show(9), store.clone()]].concat(), 0).check(&declaration()).unwrap();
+    let refused = |ops: &[Op]| run(ops.to_vec(), 0).check(&declaration()).unwrap_err().to_string();
+    let twice = [&weighted[..], &[show(9), show(9), store.clone()]].concat();
+    assert!(refused(&twice).contains("a step: shows likelihoods of 2 values: one at most"));
+    // Rows themselves, and by way of a state.
+    let plain = [Op::Scale { x: 0, factor: 1 << 16, extra: 16 }, cut(5), show(6), store.clone()];
+    assert!(refused(&plain).contains("a step: shows a server rows as they are, as if they were logits"));
+    let dropped = [Op::Pattern { shape: vec![3], keep: 6000 }, Op::Drop { x: 0, pattern: 5 }];
+    let sum = [Op::Sum { x: 6, keep: 1, batch: true }, Op::Scale { x: 7, factor: 1 << 16, extra: 16 }, cut(8)];
+    let kept = [Op::Store { slot: 1, x: 9 }, Op::State { slot: 1 }];
+    let spread = [Op::Broadcast { x: 11, shape: vec![3], batch: true }, show(12), store];
+    assert!(refused(&[&dropped[..], &sum, &kept, &spread].concat()).contains("a step: shows a server rows"));
+    let checked = run(vec![Op::Store { slot: 0, x: 1 }], 0);
+    let program = Program {
+        rates: 0,
+        ..program(
+            [
+                &[Op::Rows],
+                &[Op::Scale { x: 0, factor: 1 << 16, extra: 16 }, Op::Truncate { x: 1, shift: 16 }, show(2)][..],
+            ]
+            .concat(),
+        )
+    };
+    let check = Some(Check { program, rows: RowRange { first: 42, end: 50 }, batch: 4 });
+    let said = RunSpec { check, ..checked }.check(&declaration()).unwrap_err().to_string();
+    assert!(said.contains("the check: shows a server rows"), "{said}");
+}
+
+#[test]
+fn what_a_published_model_names_is_seen_as_it_stands() {
+    let map = Linear::Dense { inputs: 3, outputs: 1 };
+    let ops = vec![Op::Input, Op::Open { x: 0 }, Op::Linear { x: 1, weights: 0, bias: None, map }];
+    let weights = vec![program(vec![]).states.remove(0)];
+    let manifest = Manifest {
+        name: "served".into(),
+        program: Program { weights, states: vec![], rates: 0, ..program(ops) },
+        window: Window { lo: 16, k: 32 },
+        input: InputEncoding { scale: 1.0, offset: 0.0, low: -1.0, high: 1.0 },
+        post: Post::None,
+        grants: vec![Grant { client: "*".into(), reveals: vec![Reveal::Logits] }],
+        ahead: vec![],
+    };
+    let said = |change: &dyn Fn(&mut Manifest)| {
+        let mut manifest = manifest.clone();
+        change(&mut manifest);
+        let publish = Some(Publication { manifest, weights: vec![0], finish: None });
+        RunSpec { publish, ..run(summing(), 2) }.check(&declaration()).map_err(|e| e.to_string())
+    };
+    assert_eq!(said(&|m| m.grants[0].client = "ann".into()), Ok(()));
+    let unseen =
+        "the program of the published model: names something \"a\\u{200b}\", with control or invisible characters";
+    assert_eq!(said(&|m| m.program.weights[0].name = "a\u{200b}".into()).unwrap_err(), unseen);
+    assert_eq!(said(&|m| m.program.steps[1].layer = "a\u{200b}".into()).unwrap_err(), unseen);
+    let client = said(&|m| m.grants[0].client = "a\u{200b}".into()).unwrap_err();
+    assert!(client.contains("client of the published model \"a\\u{200b}\" is no name"), "{client}");
 }
 
 #[test]

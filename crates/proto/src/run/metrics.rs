@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trefoil_mpc::program::{Op, Program};
+use trefoil_mpc::program::{Op, Program, ProgramError};
 
 use super::flow::{depends, reads};
-use super::{Order, Phase, RunError, RunSpec};
+use super::{Phase, RunError, RunSpec};
 use crate::dataset::Declaration;
 
 /// How a value has a metric's former value in it.
@@ -42,44 +42,28 @@ impl RunSpec {
         reads(program).map(|slot| summed.get(&slot).copied()).min().flatten()
     }
 
-    /// Over how many rows of an epoch each metric is a sum; those that read no rows are left out.
+    /// Over how many rows of an epoch each metric is a sum, at the least; those that read no rows are left out. To what
+    /// steps and checks both add, the fewer count: the others may have no part in it.
     fn rows_summed(&self) -> Result<BTreeMap<usize, u64>, RunError> {
         let metrics: BTreeSet<usize> = self.metrics.iter().map(|m| *m as usize).collect();
         let trained = sums(&self.step, "a step", &metrics)?;
-        let mut all = match trained.is_empty() {
-            true => BTreeMap::new(),
-            false => {
-                let rows = self.rows_of_an_epoch();
-                trained.into_iter().map(|slot| (slot, rows)).collect()
-            }
-        };
+        let rows = u64::from(self.steps()) * u64::from(self.batch);
+        let mut all: BTreeMap<usize, u64> = trained.into_iter().map(|slot| (slot, rows)).collect();
         if let Some(check) = &self.check {
             let checked = u64::from(self.places(Phase::Check)) * u64::from(check.batch);
             for slot in sums(&check.program, "the check", &metrics)? {
                 let rows = all.entry(slot).or_insert(checked);
-                *rows = checked.max(*rows);
+                *rows = checked.min(*rows);
             }
         }
         Ok(all)
-    }
-
-    /// The fewest different rows that an epoch trains on.
-    fn rows_of_an_epoch(&self) -> u64 {
-        let each = u64::from(self.steps()) * u64::from(self.batch);
-        match &self.order {
-            Order::Drawn => each,
-            Order::Fixed(list) => {
-                let epochs = list.chunks(usize::try_from(each).unwrap_or(usize::MAX).max(1));
-                epochs.map(|e| e.iter().collect::<BTreeSet<_>>().len() as u64).min().unwrap_or(0)
-            }
-        }
     }
 }
 
 /// The metrics to which a program adds something of its rows; that it does nothing else with any.
 fn sums(program: &Program, which: &str, metrics: &BTreeSet<usize>) -> Result<BTreeSet<usize>, RunError> {
     let unfit = |reason: String| Err(RunError::Unfit { which: which.into(), reason });
-    let former = former(program, metrics);
+    let former = former(program, metrics).map_err(|source| RunError::Program { which: which.into(), source })?;
     let is_metric = |op: &Op| matches!(op, Op::State { slot } if metrics.contains(slot));
     let from_rows = depends(program, |op| matches!(op, Op::Rows));
     let weighted = depends(program, |op| matches!(op, Op::Rate { .. }));
@@ -109,10 +93,12 @@ fn sums(program: &Program, which: &str, metrics: &BTreeSet<usize>) -> Result<BTr
     Ok(all)
 }
 
-/// How each value of a program has metrics' former values in it.
-fn former(program: &Program, metrics: &BTreeSet<usize>) -> Vec<Former> {
+/// How each value of a program has metrics' former values in it. Less bits than the metric has would cut it off, and many
+/// more would push it out of the ring.
+fn former(program: &Program, metrics: &BTreeSet<usize>) -> Result<Vec<Former>, ProgramError> {
     let mut known: Vec<Former> = Vec::with_capacity(program.steps.len());
-    for step in &program.steps {
+    let most = program.fraction_bits.saturating_mul(2);
+    for (step, info) in program.steps.iter().zip(program.infer()?) {
         let of = |x: &usize| known.get(*x).copied().unwrap_or(Former::Otherwise);
         let value = match &step.op {
             Op::State { slot } if metrics.contains(slot) => Former::Added(*slot),
@@ -125,7 +111,11 @@ fn former(program: &Program, metrics: &BTreeSet<usize>) -> Vec<Former> {
             op if op.operands().iter().all(|x| of(x) == Former::Absent) => Former::Absent,
             _ => Former::Otherwise,
         };
-        known.push(value);
+        let more = |slot: usize| program.states.get(slot).and_then(|s| info.scale.checked_sub(s.scale));
+        known.push(match value {
+            Former::Added(slot) if more(slot).is_none_or(|more| more > most) => Former::Otherwise,
+            value => value,
+        });
     }
-    known
+    Ok(known)
 }

@@ -228,6 +228,9 @@ fn features_that_make_no_sense_are_named() {
         s.extraction = Some(e);
         s.check(&declaration()).unwrap_err().to_string()
     };
+    let unseen = "names something \"a\\u{202e}\", with control or invisible characters";
+    assert!(said(&|_, e| e.program.weights[0].name = "a\u{202e}".into()).contains(unseen));
+    assert!(said(&|_, e| e.program.steps[1].layer = "a\u{202e}".into()).contains(unseen));
     assert!(said(&|_, e| e.batch = 0).contains("rows of a batch of the extraction: 0"));
     assert!(said(&|_, e| e.weights = vec![]).contains("1 weights, 0 states"));
     assert!(said(&|_, e| e.weights = vec![9]).contains("weight f of the extraction: there is no state 9"));
