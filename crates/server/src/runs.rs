@@ -53,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) live: Mutex<Option<Live>>,
     /// The opened rows; nobody holds the lock for longer than it takes to copy a batch.
     rows: Mutex<Option<OpenRows>>,
+    /// Whether the run was erased; whoever writes to its folder holds the lock.
+    erased: Mutex<bool>,
     held: AtomicBool,
     removed: AtomicBool,
 }
@@ -94,6 +96,7 @@ impl Run {
             progress: Mutex::new(progress),
             live: Mutex::default(),
             rows: Mutex::default(),
+            erased: Mutex::default(),
             held: AtomicBool::new(false),
             removed: AtomicBool::new(false),
         }
@@ -117,7 +120,7 @@ impl Run {
     fn write(&self, core: &Core, notes: &mut Notes, change: impl FnOnce(&mut Notes)) -> Result<(), StoreError> {
         let mut changed = notes.clone();
         change(&mut changed);
-        core.store.write_notes(self.number, &changed)?;
+        self.on_disk(|| core.store.write_notes(self.number, &changed))?;
         *notes = changed;
         Ok(())
     }

@@ -145,7 +145,7 @@ impl Live {
             return Ok(());
         }
         let states = self.states.iter().map(|s| s.bytes().to_vec()).collect();
-        core.store.save(run.number, &Checkpoint { at: self.at, lot: last, states })?;
+        run.on_disk(|| core.store.save(run.number, &Checkpoint { at: self.at, lot: last, states }))?;
         run.note(core, |n| n.at = Some(self.at))?;
         core.reached(Point::Saved);
         Ok(())
