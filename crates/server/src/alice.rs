@@ -613,14 +613,20 @@ impl Lane<'_> {
         self.core.store.stage(&model.stored())?;
         self.everyone("stage")?;
         self.core.reached(Point::Staged);
-        if let Some(reason) = of.and_then(|run| run.obstacle(self.core)) {
-            return Err(Fault::Refused(Refusal::Denied, reason));
-        }
-        self.core.store.commit(epoch)?;
-        self.core.reached(Point::Committed);
         let name = model.public.name.clone();
         let owner = model.owner.clone();
-        self.core.models.insert(model);
+        let commit = || {
+            self.core.store.commit(epoch)?;
+            self.core.reached(Point::Committed);
+            self.core.models.insert(model);
+            Ok::<_, Fault>(())
+        };
+        match of {
+            None => commit()?,
+            Some(run) => {
+                run.while_agreed(self.core, commit).map_err(|reason| Fault::Refused(Refusal::Denied, reason))??
+            }
+        }
         self.tell_everyone(&Command::Commit { epoch })?;
         tracing::info!(owner, model = name, epoch, "model shared");
         Ok(())

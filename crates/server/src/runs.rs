@@ -125,12 +125,20 @@ impl Run {
         Ok(())
     }
 
-    /// Notes that a value is revealed, unless the run lacks an agreement by now: an owner who withdraws waits for this.
-    pub(crate) fn note_revealed(&self, core: &Core, r: Revealed) -> Result<(), PartError> {
+    /// Does `act` unless the run lacks an agreement or its data by now: an owner who withdraws waits for it.
+    pub(crate) fn while_agreed<T>(&self, core: &Core, act: impl FnOnce() -> T) -> Result<T, String> {
+        let notes = lock(&self.notes);
+        self.obstacle_in(core, &notes).map_or_else(|| Ok(act()), Err)
+    }
+
+    /// Keeps this party's part of a revealed value and notes that it is there, unless the run lacks an agreement by now:
+    /// an owner who withdraws waits for this.
+    pub(crate) fn keep_revealed(&self, core: &Core, r: Revealed, payload: Vec<u8>) -> Result<(), PartError> {
         let mut notes = lock(&self.notes);
         if let Some(reason) = self.obstacle_in(core, &notes) {
             return Err(PartError::Halted(reason));
         }
+        self.on_disk(|| core.store.write_part(self.number, (r.index, r.epoch), &(r.lot, payload)))?;
         Ok(self.write(core, &mut notes, |n| {
             n.revealed.retain(|o| (o.index, o.epoch) != (r.index, r.epoch));
             n.revealed.push(r);

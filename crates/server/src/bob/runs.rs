@@ -263,6 +263,8 @@ impl Lane<'_> {
         }
         self.burn(epoch)?;
         self.open_model(epoch, run.spec.owner.clone(), publication.manifest.clone(), shares, &source).map_err(fatal)?;
+        // His word that it is staged is the last that is asked of him.
+        run.unobstructed(self.core)?;
         Ok(Some(Status::Ok))
     }
 }
