@@ -3,7 +3,7 @@
 mod runs;
 mod sets;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ pub(crate) struct Desk {
     uploading: Mutex<Vec<(u64, String)>>,
     /// Changes of data sets under way.
     sets: Mutex<sets::Changes>,
+    /// Whether an owner took an agreement back since bob and carol were last told.
+    pub(crate) withdrawn: AtomicBool,
     /// Lanes whose link to bob stands.
     up: AtomicUsize,
 }
@@ -55,6 +57,7 @@ impl Desk {
             queue: Queue::new(capacity),
             uploading: Mutex::default(),
             sets: Mutex::default(),
+            withdrawn: AtomicBool::new(false),
             up: AtomicUsize::new(0),
         }
     }
@@ -149,6 +152,11 @@ impl Lane<'_> {
                 let joined = self.join_carol();
                 self.settle(joined)?;
             }
+            // Carol, if she is away, hears it when she calls; a lane that has her tells it.
+            if self.carol.is_some() && self.desk.withdrawn.swap(false, Ordering::AcqRel) {
+                let told = self.tell_stock();
+                self.settle(told)?;
+            }
             let trained = self.train()?;
             if trained && self.others_are_free() {
                 continue;
@@ -238,7 +246,7 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Tells both again what exists. Carol, if she is away, hears it when she calls.
+    /// Tells both again what exists, and which runs have to stop.
     fn tell_stock(&mut self) -> Result<(), Fault> {
         self.take_stock()?;
         match &mut self.carol {
@@ -333,7 +341,6 @@ impl Lane<'_> {
             Work::RemoveSet(set) => self.remove_set(set).map(|()| Default::default()),
             Work::Train { id, spec, seed } => self.stage_run(id, spec, seed).map(|()| Default::default()),
             Work::DropRun(run) => self.drop_run(&run).map(|()| Default::default()),
-            Work::TakeStock => self.tell_stock().map(|()| Default::default()),
         };
         let (reply, result): (Answer, _) = match result {
             Ok(done) => (Ok(done), Ok(())),
@@ -606,14 +613,20 @@ impl Lane<'_> {
         self.core.store.stage(&model.stored())?;
         self.everyone("stage")?;
         self.core.reached(Point::Staged);
-        if let Some(reason) = of.and_then(|run| run.obstacle(self.core)) {
-            return Err(Fault::Refused(Refusal::Denied, reason));
-        }
-        self.core.store.commit(epoch)?;
-        self.core.reached(Point::Committed);
         let name = model.public.name.clone();
         let owner = model.owner.clone();
-        self.core.models.insert(model);
+        let commit = || {
+            self.core.store.commit(epoch)?;
+            self.core.reached(Point::Committed);
+            self.core.models.insert(model);
+            Ok::<_, Fault>(())
+        };
+        match of {
+            None => commit()?,
+            Some(run) => {
+                run.while_agreed(self.core, commit).map_err(|reason| Fault::Refused(Refusal::Denied, reason))??
+            }
+        }
         self.tell_everyone(&Command::Commit { epoch })?;
         tracing::info!(owner, model = name, epoch, "model shared");
         Ok(())

@@ -61,6 +61,10 @@ pub(crate) fn serve(core: &Core, halves: &Halves, number: u32) {
     while !core.draining() {
         let Some(Connection { mut link, closer, .. }) = dial(core, Party::Alice, number) else { continue };
         core.watch(Party::Alice, number, closer);
+        if core.draining() {
+            // Whoever ends all links may have passed by before this one was there.
+            break;
+        }
         let floor = core.store.next_lot();
         let opening = Opening::Lane { party: core.party.name().into(), lane: number };
         let opened = say(link.as_mut(), tag::OPENING, &opening).map_err(evaluator);

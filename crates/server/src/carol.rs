@@ -61,6 +61,10 @@ pub(crate) fn serve(core: &Core, number: u32) {
 fn call(core: &Core, party: Party, number: u32) -> Option<Box<dyn Link>> {
     let Connection { mut link, closer, .. } = dial(core, party, number)?;
     core.watch(party, number, closer);
+    if core.draining() {
+        // Whoever ends all links may have passed by before this one was there.
+        return None;
+    }
     let opening = Opening::Lane { party: core.party.name().into(), lane: number };
     say(link.as_mut(), tag::OPENING, &opening).ok()?;
     Some(core.slowed(link, party))

@@ -68,8 +68,6 @@ pub(crate) enum Work {
         seed: SecretSeed,
     },
     DropRun(Arc<Run>),
-    /// An owner took an agreement back: bob and carol are to let the run's rows go.
-    TakeStock,
 }
 
 /// Work and who waits for it.

@@ -53,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) live: Mutex<Option<Live>>,
     /// The opened rows; nobody holds the lock for longer than it takes to copy a batch.
     rows: Mutex<Option<OpenRows>>,
+    /// Whether the run was erased; whoever writes to its folder holds the lock.
+    erased: Mutex<bool>,
     held: AtomicBool,
     removed: AtomicBool,
 }
@@ -94,6 +96,7 @@ impl Run {
             progress: Mutex::new(progress),
             live: Mutex::default(),
             rows: Mutex::default(),
+            erased: Mutex::default(),
             held: AtomicBool::new(false),
             removed: AtomicBool::new(false),
         }
@@ -117,17 +120,25 @@ impl Run {
     fn write(&self, core: &Core, notes: &mut Notes, change: impl FnOnce(&mut Notes)) -> Result<(), StoreError> {
         let mut changed = notes.clone();
         change(&mut changed);
-        core.store.write_notes(self.number, &changed)?;
+        self.on_disk(|| core.store.write_notes(self.number, &changed))?;
         *notes = changed;
         Ok(())
     }
 
-    /// Notes that a value is revealed, unless the run lacks an agreement by now: an owner who withdraws waits for this.
-    pub(crate) fn note_revealed(&self, core: &Core, r: Revealed) -> Result<(), PartError> {
+    /// Does `act` unless the run lacks an agreement or its data by now: an owner who withdraws waits for it.
+    pub(crate) fn while_agreed<T>(&self, core: &Core, act: impl FnOnce() -> T) -> Result<T, String> {
+        let notes = lock(&self.notes);
+        self.obstacle_in(core, &notes).map_or_else(|| Ok(act()), Err)
+    }
+
+    /// Keeps this party's part of a revealed value and notes that it is there, unless the run lacks an agreement by now:
+    /// an owner who withdraws waits for this.
+    pub(crate) fn keep_revealed(&self, core: &Core, r: Revealed, payload: Vec<u8>) -> Result<(), PartError> {
         let mut notes = lock(&self.notes);
         if let Some(reason) = self.obstacle_in(core, &notes) {
             return Err(PartError::Halted(reason));
         }
+        self.on_disk(|| core.store.write_part(self.number, (r.index, r.epoch), &(r.lot, payload)))?;
         Ok(self.write(core, &mut notes, |n| {
             n.revealed.retain(|o| (o.index, o.epoch) != (r.index, r.epoch));
             n.revealed.push(r);

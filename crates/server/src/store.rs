@@ -54,6 +54,9 @@ pub enum StoreError {
     /// No number is left for another lot.
     #[error("lot {0}: no higher number is left")]
     Exhausted(u64),
+    /// A run that was removed.
+    #[error("run {0} was removed")]
+    Erased(u64),
     /// A lot that is burnt.
     #[error("lot {lot} is burnt: the next is {next} or higher")]
     Burnt {

@@ -5,15 +5,21 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Trial, eventually, training};
+use common::{LIMIT, Trial, eventually, training};
 use training::{agree, contribute, finished, initial, publication, shown, spec};
 use trefoil_client::{Client, ClientError, RunSpec, Stage};
 use trefoil_mpc::program::WeightSpec;
-use trefoil_prg::Party;
+use trefoil_prg::{Ledger, Party};
 use trefoil_proto::Transport;
+use trefoil_proto::control::{MAX_CONTROL, Opening, Reply, Request, decode, encode, tag};
 use trefoil_ring::Tensor;
+use trefoil_server::probe::{Point, Probe};
+use trefoil_transport::{Security, connect};
 
 fn clients(trial: &Trial) -> [Client; 3] {
     ["owner", "ann", "bert"].map(|n| trial.client(n))
@@ -195,4 +201,101 @@ fn halves_of_different_attempts_are_not_put_together() {
     let status = finished(&mut owner, "prices");
     assert_eq!(status.note, "all epochs done");
     assert_eq!(owner.model("served").unwrap().manifest.program.input_shape, [training::FEATURES]);
+}
+
+/// Holds a server the so manieth time that it passes a point, until it is told to go on.
+struct Gate {
+    point: Point,
+    left: AtomicUsize,
+    here: Mutex<Sender<()>>,
+    go: Mutex<Receiver<()>>,
+}
+
+impl Probe for Gate {
+    fn reached(&self, point: Point) {
+        let left = |n: usize| n.checked_sub(1);
+        if point == self.point && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) == Ok(1) {
+            self.here.lock().unwrap().send(()).unwrap();
+            self.go.lock().unwrap().recv_timeout(LIMIT).unwrap();
+        }
+    }
+
+    fn ledger(&self) -> Option<Arc<dyn Ledger>> {
+        None
+    }
+}
+
+/// A run that publishes, about to begin, whose `party` has a gate at the next `nth` passing of `point`.
+fn gated(party: Party, point: Point, nth: usize) -> (Trial, u64, Receiver<()>, Sender<()>) {
+    let mut trial = Trial::new(Transport::Tcp, "lanes = 1");
+    let ((here, arrived), (open, go)) = (channel(), channel());
+    let gate = Gate { point, left: AtomicUsize::new(0), here: Mutex::new(here), go: Mutex::new(go) };
+    let gate = Arc::new(gate);
+    trial.probes.insert(party, gate.clone());
+    Party::ALL.iter().for_each(|p| trial.launch(*p));
+    trial.wait();
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let mut run = spec(&mut owner, "prices", 1);
+    run.publish = Some(publication("served"));
+    owner.train(&run, &initial()).unwrap();
+    gate.left.store(nth, Ordering::SeqCst);
+    agree(&mut [&mut ann, &mut bert], "prices");
+    let number = owner.run_status("prices").unwrap().run;
+    (trial, number, arrived, open)
+}
+
+/// Ann withdraws at one evaluator alone.
+fn withdraw_at(trial: &Trial, party: Party, run: u64) {
+    let address = trial.cluster.party(party).address.as_str();
+    let mut link = connect(address, party.name(), &Security::Plain, LIMIT).unwrap().link;
+    link.set_timeout(Some(LIMIT));
+    link.send(tag::OPENING, &[&encode(&Opening::Client { name: "ann".into() })]).unwrap();
+    link.send(tag::REQUEST, &[&encode(&Request::Withdraw { run })]).unwrap();
+    let reply: Reply = decode("reply", &link.recv_any(tag::REPLY, MAX_CONTROL).unwrap()).unwrap();
+    assert!(matches!(reply, Reply::Done), "{reply:?}");
+}
+
+/// Files of an evaluator's store, under a folder, whose names hold `what`.
+fn files(trial: &Trial, party: Party, folder: &str, what: &str) -> usize {
+    let entries = fs::read_dir(trial.store(party).join(folder)).unwrap();
+    entries.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().contains(what)).count()
+}
+
+#[test]
+fn a_part_that_is_refused_is_not_kept() {
+    // Five steps, a check, and the first reveal.
+    let (mut trial, run, arrived, open) = gated(Party::Bob, Point::Stepped, 7);
+    arrived.recv_timeout(LIMIT).unwrap();
+    withdraw_at(&trial, Party::Bob, run);
+    open.send(()).unwrap();
+    trial.stop(Party::Bob);
+    let folder = format!("runs/{run}");
+    assert!(files(&trial, Party::Bob, &folder, "checkpoint-") > 0);
+    assert_eq!(files(&trial, Party::Bob, &folder, "reveal-"), 0);
+}
+
+#[test]
+fn bob_gives_no_word_to_a_publication_after_a_withdrawal() {
+    let (mut trial, run, arrived, open) = gated(Party::Bob, Point::Staged, 1);
+    arrived.recv_timeout(LIMIT).unwrap();
+    withdraw_at(&trial, Party::Bob, run);
+    open.send(()).unwrap();
+    [Party::Bob, Party::Alice].iter().for_each(|p| trial.stop(*p));
+    assert_eq!(files(&trial, Party::Alice, "models", "sealed"), 0);
+}
+
+#[test]
+fn who_withdraws_waits_for_a_publication_under_way() {
+    let (trial, run, arrived, open) = gated(Party::Alice, Point::Committed, 1);
+    arrived.recv_timeout(LIMIT).unwrap();
+    std::thread::scope(|s| {
+        let withdrawal = s.spawn(|| withdraw_at(&trial, Party::Alice, run));
+        std::thread::sleep(Duration::from_millis(500));
+        let waits = !withdrawal.is_finished();
+        open.send(()).unwrap();
+        withdrawal.join().unwrap();
+        assert!(waits, "withdrawn while the model was on its way");
+    });
+    assert_eq!(trial.client("owner").models().unwrap().len(), 1);
 }

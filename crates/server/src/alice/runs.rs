@@ -40,6 +40,7 @@ impl Lane<'_> {
         }
         let _working = self.core.work();
         let outcome = self.train_on(&mut held);
+        held.run.leave(lock(&held.run.live), outcome.is_err());
         if let Err(fault) = &outcome {
             held.run.failed(&fault.refusal().1);
         }

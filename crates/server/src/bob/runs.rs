@@ -125,6 +125,7 @@ impl Lane<'_> {
             }
         };
         let mut live = lock(&run.live);
+        *live = None;
         if !open && run.rows_lot() != Some(rows) {
             return Err(refused(Refusal::Mismatch, format!("bob has not opened the data set under lot {rows}")));
         }
@@ -161,6 +162,7 @@ impl Lane<'_> {
             run.keep_open(self.core, OpenRows::new(rows, table, run, reserved)).map_err(fatal)?;
         }
         *live = Some(Live { seed: joint_seed(seeds), extracting, states, at, order: None });
+        run.leave(live, false);
         self.core.store.erase_checkpoints_after(run.number, at)?;
         run.taken_up(self.core)?;
         run.reached(at);
@@ -188,7 +190,20 @@ impl Lane<'_> {
     fn stretch(&mut self, run: &Run, at: Position, count: u32, lot: u64) -> Result<(), Fault> {
         run.unobstructed(self.core)?;
         let mut guard = lock(&run.live);
-        let live = guard.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
+        let done = self.stretch_on(run, &mut guard, at, count, lot);
+        run.leave(guard, done.is_err());
+        done
+    }
+
+    fn stretch_on(
+        &mut self,
+        run: &Run,
+        live: &mut Option<Live>,
+        at: Position,
+        count: u32,
+        lot: u64,
+    ) -> Result<(), Fault> {
+        let live = live.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
         self.follows(run, live, at)?;
         self.increases(lot)?;
         let last = run.spec.last_lot(at, count, lot).filter(|_| count <= MOST);
@@ -225,7 +240,13 @@ impl Lane<'_> {
     fn publish(&mut self, run: &Run, epoch: u64) -> Result<Option<Status>, Fault> {
         run.unobstructed(self.core)?;
         let guard = lock(&run.live);
-        let live = guard.as_ref().ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
+        let done = self.publish_of(run, guard.as_ref(), epoch);
+        run.leave(guard, done.is_err());
+        done
+    }
+
+    fn publish_of(&mut self, run: &Run, live: Option<&Live>, epoch: u64) -> Result<Option<Status>, Fault> {
+        let live = live.ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
         self.follows(run, live, run.spec.opening(live.at.epoch))?;
         self.increases(epoch)?;
         let Some(publication) = &run.spec.publish else {
@@ -242,6 +263,8 @@ impl Lane<'_> {
         }
         self.burn(epoch)?;
         self.open_model(epoch, run.spec.owner.clone(), publication.manifest.clone(), shares, &source).map_err(fatal)?;
+        // His word that it is staged is the last that is asked of him.
+        run.unobstructed(self.core)?;
         Ok(Some(Status::Ok))
     }
 }

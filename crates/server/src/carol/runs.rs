@@ -87,6 +87,7 @@ impl Lane<'_> {
         let info = self.core.sets.info(run.spec.set).filter(|i| i.is_complete());
         let info = info.ok_or_else(|| refused(Refusal::UnknownSet, "carol does not know the whole data set"))?;
         let mut live = lock(&run.live);
+        *live = None;
         if !open && run.rows_lot() != Some(rows) {
             return Err(refused(Refusal::Mismatch, format!("carol has no masks of lot {rows}")));
         }
@@ -113,13 +114,27 @@ impl Lane<'_> {
             run.keep_open(self.core, OpenRows::new(rows, table, run, reserved))?;
         }
         *live = Some(Live { seed: joint_seed(seeds), extracting, states: vec![], at, order: None });
+        run.leave(live, false);
         run.reached(at);
         Ok(Some(Status::Ok))
     }
 
     fn deal_stretch(&mut self, run: &Run, first: Position, count: u32, lot: u64) -> Result<(), Fault> {
         let mut guard = lock(&run.live);
-        let live = guard.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "carol has not taken up the run"))?;
+        let done = self.deal_stretch_on(run, &mut guard, first, count, lot);
+        run.leave(guard, done.is_err());
+        done
+    }
+
+    fn deal_stretch_on(
+        &mut self,
+        run: &Run,
+        live: &mut Option<Live>,
+        first: Position,
+        count: u32,
+        lot: u64,
+    ) -> Result<(), Fault> {
+        let live = live.as_mut().ok_or_else(|| refused(Refusal::Mismatch, "carol has not taken up the run"))?;
         if !live.is_ready_for(first) {
             return Err(refused(
                 Refusal::NotYet,

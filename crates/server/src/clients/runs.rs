@@ -50,8 +50,8 @@ impl Counter<'_> {
         noted.or_else(|e| refused(Refusal::Unavailable, e.to_string()))?;
         run.release();
         tracing::info!(run = name, client, "agreement withdrawn");
-        if self.core.party == Party::Alice && agreed && self.enqueue(Work::TakeStock).is_err() {
-            tracing::info!(run = name, "bob and carol hear of it when they next take stock");
+        if agreed {
+            self.desk.withdrawn.store(true, Ordering::Release);
         }
         Ok((Reply::Done, None))
     }

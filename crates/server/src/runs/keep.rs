@@ -17,7 +17,7 @@ use crate::core::{Core, lock};
 use crate::error::Fault;
 use crate::models::check_manifest;
 use crate::probe::Point;
-use crate::store::{Initial, Notes, StoreError, StoredRun};
+use crate::store::{Initial, Notes, Store, StoreError, StoredRun};
 
 type Refused = (Refusal, String);
 
@@ -58,6 +58,22 @@ pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
         check_manifest(&publish.manifest).or_else(invalid)?;
     }
     Ok(())
+}
+
+impl Run {
+    /// Writes something of the run, unless it was erased: a lane that still works on it must not bring it back.
+    pub(super) fn on_disk<T>(&self, write: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let erased = lock(&self.erased);
+        if *erased { Err(StoreError::Erased(self.number)) } else { write() }
+    }
+
+    /// Erases everything kept of the run; a lane at work on it finds no rows, can write nothing and drops the states.
+    fn erase(&self, store: &Store) -> Result<(), StoreError> {
+        self.release();
+        let mut erased = lock(&self.erased);
+        *erased = true;
+        store.erase_run(self.number)
+    }
 }
 
 impl Core {
@@ -104,10 +120,10 @@ impl Core {
 
     /// Forgets a run and erases everything kept of it.
     pub(crate) fn erase_run(&self, run: u64) -> Result<(), StoreError> {
-        if let Some(run) = self.runs.known().remove(&run) {
-            run.release();
+        match self.runs.known().remove(&run) {
+            Some(run) => run.erase(&self.store),
+            None => self.store.erase_run(run),
         }
-        self.store.erase_run(run)
     }
 
     /// The run is over: its states are erased, what was revealed stays.
@@ -118,7 +134,7 @@ impl Core {
         let over = Position { phase: Phase::Done, index: 0, ..at };
         run.note(self, |n| (n.done, n.at) = (Some(note.into()), Some(over)))?;
         run.reached(over);
-        self.store.erase_states(run.number)?;
+        run.on_disk(|| self.store.erase_states(run.number))?;
         tracing::info!(run = run.spec.name, note, "training is over");
         Ok(())
     }
@@ -159,5 +175,94 @@ impl Core {
     pub(crate) fn run_of(&self, number: u64) -> Result<Arc<Run>, Fault> {
         let run = self.runs.get(number);
         run.ok_or_else(|| Fault::Refused(Refusal::UnknownRun, format!("{} knows no run {number}", self.party)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use crate::runs::{Live, OpenRows};
+    use crate::seal::StoreKey;
+    use crate::store::Checkpoint;
+    use trefoil_mpc::masked::rows::HeldRows;
+    use trefoil_mpc::program::Program;
+    use trefoil_proto::run::{Order, RowRange};
+
+    fn stored() -> StoredRun {
+        let step = Program {
+            fraction_bits: 16,
+            input_shape: vec![1],
+            weights: vec![],
+            states: vec![],
+            rates: 0,
+            steps: vec![],
+        };
+        let spec = Box::new(RunSpec {
+            name: "prices".into(),
+            owner: "owner".into(),
+            coordinator: "owner".into(),
+            set: 1,
+            declaration: [0; 32],
+            extraction: None,
+            step,
+            rates: vec![],
+            training: RowRange { first: 0, end: 1 },
+            epochs: 1,
+            batch: 1,
+            order: Order::Fixed(vec![]),
+            shuffle: false,
+            metrics: vec![],
+            check: None,
+            reveals: vec![],
+            publish: None,
+            checkpoint: 1,
+        });
+        StoredRun { spec, seed: vec![].into(), initial: Initial::Absent }
+    }
+
+    fn live() -> Option<Live> {
+        let (seed, states) = (Seed::from_bytes([1; 32]), vec![Words::zeros(2)]);
+        Some(Live { seed, extracting: None, states, at: Position::START, order: None })
+    }
+
+    #[test]
+    fn a_lane_at_work_brings_nothing_back_of_a_run_that_was_erased() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Party::Bob, StoreKey::from_seed(Seed::from_bytes([1; 32]))).unwrap();
+        store.stage_run(7, &stored()).unwrap();
+        let run = Run::new(7, store.keep_run(7).unwrap(), Notes::default());
+        let save = || store.save(7, &Checkpoint { at: Position::START, lot: 9, states: vec![vec![1; 8]] });
+        run.on_disk(save).unwrap();
+        let mut at_work = lock(&run.live);
+        *at_work = live();
+        run.erase(&store).unwrap();
+        assert!(matches!(run.on_disk(save), Err(StoreError::Erased(7))));
+        assert_eq!(store.stored_runs().unwrap(), (vec![], vec![]));
+        assert!(!dir.path().join("runs/7").exists());
+        run.leave(at_work, false);
+        assert!(lock(&run.live).is_none());
+    }
+
+    #[test]
+    fn states_stay_in_memory_while_the_rows_are_open_and_work_succeeds() {
+        let run = Run::new(7, stored(), Notes::default());
+        let open = || {
+            let table = HeldRows { delta: Words::zeros(1), lambda: Words::zeros(1) };
+            let rows = OpenRows::new(3, table, &run, Budget::new(1).hold(1).unwrap_or_else(|_| panic!("too little")));
+            (*lock(&run.rows), *lock(&run.live)) = (Some(rows), live());
+        };
+        open();
+        run.leave(lock(&run.live), false);
+        assert!(lock(&run.live).is_some());
+        run.leave(lock(&run.live), true);
+        assert!(lock(&run.live).is_none());
+        assert_eq!(run.rows_lot(), Some(3));
+        open();
+        let at_work = lock(&run.live);
+        run.release();
+        assert!(at_work.is_some());
+        run.leave(at_work, false);
+        assert!(lock(&run.live).is_none());
     }
 }

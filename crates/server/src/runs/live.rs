@@ -145,7 +145,7 @@ impl Live {
             return Ok(());
         }
         let states = self.states.iter().map(|s| s.bytes().to_vec()).collect();
-        core.store.save(run.number, &Checkpoint { at: self.at, lot: last, states })?;
+        run.on_disk(|| core.store.save(run.number, &Checkpoint { at: self.at, lot: last, states }))?;
         run.note(core, |n| n.at = Some(self.at))?;
         core.reached(Point::Saved);
         Ok(())
@@ -194,8 +194,7 @@ impl PartError {
 
 /// Keeps this party's part of a revealed value, then says that it is there.
 fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), PartError> {
-    core.store.write_part(run.number, (r.index, r.epoch), &(r.lot, payload))?;
-    run.note_revealed(core, r)?;
+    run.keep_revealed(core, r, payload)?;
     core.reached(Point::Shown);
     let d = &run.spec.reveals[r.index as usize];
     let (recipient, purpose) = (&d.recipient, &d.purpose);

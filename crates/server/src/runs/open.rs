@@ -1,12 +1,14 @@
 //! The rows of a run while they are open: in one place, so that they can be let go at once, whoever works on the run.
 
+use std::sync::MutexGuard;
+
 use trefoil_mpc::masked::rows::{HeldRows, pick_rows};
 use trefoil_proto::control::Refusal;
 use trefoil_proto::dataset::Declaration;
 use trefoil_proto::run::RunSpec;
 use trefoil_ring::Words;
 
-use super::live::PartError;
+use super::live::{Live, PartError};
 use super::{Run, state_sizes};
 use crate::budget::{Reserved, megabytes};
 use crate::core::{Core, lock};
@@ -82,11 +84,23 @@ impl Run {
         Ok(())
     }
 
-    /// Lets go of the rows at once, and of the states unless somebody is at work on them, who will find no rows.
+    /// Lets go of the rows at once, and of the states unless somebody is at work on them, who will find no rows and let go
+    /// of the states with [`Run::leave`].
     pub(crate) fn release(&self) {
         *lock(&self.rows) = None;
         if let Ok(mut live) = self.live.try_lock() {
             *live = None;
+        }
+    }
+
+    /// After work on the states: nothing goes on from them if it failed, or if the rows were let go meanwhile.
+    pub(crate) fn leave(&self, mut live: MutexGuard<'_, Option<Live>>, failed: bool) {
+        if failed {
+            *live = None;
+        }
+        drop(live);
+        if lock(&self.rows).is_none() {
+            self.release();
         }
     }
 
