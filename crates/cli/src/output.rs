@@ -52,6 +52,11 @@ pub(crate) fn progress(what: &str, steps: u64) -> ProgressBar {
     bar
 }
 
+/// "1 epoch", "2 epochs".
+pub(crate) fn count(n: u32, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Bytes as people read them.
 pub(crate) fn bytes(n: u64) -> String {
     match n {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use trefoil_client::training::{learnt, words};
-use trefoil_client::{METRIC_ROWS, Order, RunSpec, RunStatus, SetInfo};
+use trefoil_client::{METRIC_ROWS, Order, RunSpec, RunStatus, SetInfo, Stage};
 use trefoil_link::Network;
 
 use crate::access::Access;
@@ -49,7 +49,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let status = client.run_status(&args.name)?;
     if args.withdraw {
         client.withdraw(&status)?;
-        return output::line(withdrawn(&status));
+        return output::line(withdrawn(&client.run_status(&args.name)?));
+    }
+    if status.stage == Stage::Done {
+        bail!("run {} is over: there is nothing left to agree to", args.name);
     }
     let spec = client.run_spec(&status)?;
     let set = client.sets()?.into_iter().find(|s| s.epoch == spec.set);
@@ -71,11 +74,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn withdrawn(status: &RunStatus) -> String {
-    let before = match status.revealed.len() {
-        0 => "nothing was revealed before".to_owned(),
-        n => format!("{n} values were revealed before (`trefoil runs`)"),
-    };
     let name = &status.name;
+    let before = match status.revealed.len() {
+        0 if status.done == 0 && status.alice.steps == 0 && status.alice.extracted.rows == 0 => {
+            return format!("withdrawn from {name}, which had not begun; nothing was revealed");
+        }
+        0 => "nothing was revealed before".to_owned(),
+        1 => format!("one value was revealed before (`trefoil runs {name}`)"),
+        n => format!("{n} values were revealed before (`trefoil runs {name}`)"),
+    };
     format!(
         "withdrawn from {name}: it stops where it is, and nothing more of it is revealed; {before}. `trefoil agree {name}` lets \
          it go on"
@@ -131,8 +138,8 @@ fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::R
     }
     let order = if spec.order == Order::Drawn { "drawn by the servers" } else { "fixed in the run" };
     output::line(format!(
-        "work    {} epochs of {} steps, {} rows each, in an order {order}",
-        spec.epochs,
+        "work    {} of {} steps, {} rows each, in an order {order}",
+        output::count(spec.epochs, "epoch"),
         spec.steps(),
         spec.batch
     ))?;

@@ -24,7 +24,7 @@ pub(crate) fn told_by_form(spec: &RunSpec, least: u32) -> Vec<String> {
     let mut all = vec!["Whatever is revealed is computed from what the run keeps, never from rows at once.".to_owned()];
     for (i, d) in spec.reveals.iter().enumerate() {
         if let Some(rows) = spec.rows_behind(&d.program) {
-            all.push(format!("Reveal {} ({}): sums over {rows} rows of an epoch.", i + 1, d.purpose));
+            all.push(format!("Reveal {} ({}): sums over at least {rows} rows of an epoch.", i + 1, d.purpose));
         }
     }
     for slot in spec.may_contain_rows(least) {
@@ -143,7 +143,7 @@ mod tests {
         let (_dir, spec) = planned(RUN);
         let told = told_by_form(&spec, 10);
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[1].contains("sums over 16 rows of an epoch"), "{told:?}");
+        assert!(told[1].contains("sums over at least 16 rows of an epoch"), "{told:?}");
         let mut copies = RunSpec { batch: 1, ..spec };
         let slot = copies.step.states.len();
         let rows = copies.step.input_shape.clone();

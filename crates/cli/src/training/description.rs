@@ -9,6 +9,7 @@ use trefoil_client::{Reveals, Training};
 use trefoil_import::keras_h5;
 use trefoil_mpc::program::Shown;
 use trefoil_nn::graph::{Graph, Post};
+use trefoil_nn::layers::named;
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
 
@@ -16,6 +17,7 @@ use super::data::Source;
 use super::layers;
 use super::method::{On, flag, loss, method};
 use super::section::{Section, choose};
+use crate::model::whole;
 
 /// Longest file read.
 const LONGEST: u64 = 1 << 20;
@@ -118,6 +120,10 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
             bail!("there is no layer {name:?}: {}", names(&graph));
         }
     }
+    let still = |name: &str| spec.frozen.iter().any(|f| name.split('/').next() == Some(f));
+    if named(&graph).all(|(name, _)| still(&name)) {
+        bail!("nothing is left to train: every layer with weights is frozen");
+    }
     let training = Training { name, graph, spec, features, set, drawn, shuffle, checkpoint, patience, reveal };
     Ok(Description { training, source, rows, pretrain })
 }
@@ -167,7 +173,9 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>,
         (Some(file), None, None) => {
             let path = folder.join(file);
             let read = keras_h5::load_to_train(&path);
-            let model = read.with_context(|| format!("cannot train the model {}", path.display()))?;
+            let model = read
+                .map_err(|e| whole(&path, e))
+                .with_context(|| format!("cannot train the model {}", path.display()))?;
             frozen = model.frozen;
             model.graph
         }

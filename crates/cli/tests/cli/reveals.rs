@@ -289,7 +289,7 @@ fn what_a_prediction_reveals_is_what_explain_says() {
     let s = &stage.servers;
     let digits = s.path("digits").display().to_string();
     run(&["data", "digits", "--count", "6", "--out", &digits]);
-    s.settled("owner", &["share", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label"]);
+    s.settled("owner", &["share", "--yes", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label"]);
     let images = format!("{digits}/images.npy");
     let mut before = [0, 1].map(|i| stage.taps[i].handed_out().len());
     let shown_before = stage.taps[0].one_way("bob").len();

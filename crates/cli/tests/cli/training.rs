@@ -38,7 +38,7 @@ fn wrong_descriptions_are_told_in_one_line() {
         ("batch = 16", "batch = 90", "a batch of 90, but there are 80 rows to train on"),
         ("validation = 0.2", "validation = 1.5", "[train] validation: 1.5 is not within 0 to 0.9"),
         ("validation = 0.2", "order = \"random\"", "[train] order: \"random\" is not known; there are: seed, servers"),
-        ("validation = 0.2", "patience = 2", "patience needs rows kept for validation, and metrics revealed"),
+        ("validation = 0.2", "patience = 2", "patience needs rows kept for validation ([train] validation = 0.1), and metrics revealed"),
         ("validation = 0.2", "frozen = [\"dnse\"]", "there is no layer \"dnse\": average_pool, flatten, dense"),
         ("rate = 0.5", "rate = 0.0000001", "learning rate: public number 0 is 0.00000000625: must be zero or at least"),
         ("rate = 0.5", "", "[optimizer] rate is missing"),
@@ -201,7 +201,7 @@ fn what_was_not_agreed_is_not_shown() {
     std::fs::write(dir.path().join("run.toml"), secret).unwrap();
     let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
     assert!(text.contains("nothing to anybody") && text.contains("loss and accuracy stay secret"), "{text}");
-    fails(&["train", &at("run.toml"), "--trial", "--weights", &at("w")], "none were revealed to you");
+    fails(&["train", &at("run.toml"), "--trial", "--weights", &at("w")], "none will be revealed to you");
     let served = TINY.replace("metrics = \"coordinator\"\nweights = \"owner\"\n", "publish = \"tiny\"\n");
     std::fs::write(dir.path().join("run.toml"), served).unwrap();
     let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
@@ -308,7 +308,7 @@ fn owners_agree_on_a_cluster() {
         "{said}"
     );
     let said = s.run("client", &["agree", "risk", "--withdraw"]);
-    assert!(said.contains("withdrawn from risk: it stops where it is"), "{said}");
+    assert!(said.contains("withdrawn from risk, which had not begun; nothing was revealed"), "{said}");
     let listed = runs("owner");
     assert_eq!((&listed[0]["state"], &listed[0]["withdrawn"][0]), (&"lacks agreement".into(), &"client".into()));
     let said = s.run("client", &["agree", "risk", "--yes"]);
