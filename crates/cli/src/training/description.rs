@@ -12,6 +12,7 @@ use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::layers::named;
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
+use trefoil_proto::one_line;
 
 use super::data::Source;
 use super::layers;
@@ -63,7 +64,7 @@ pub(crate) fn load(path: &Path, quick: bool) -> anyhow::Result<Description> {
 
 /// Reads the text of a description; files it names are relative to `folder`.
 pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<Description> {
-    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!("{}", one_line(&e)))?);
+    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!(one_line(&e)))?);
     let name = file.text("name")?;
     let name = file.need("name", name)?;
     let small = match file.section("quick")? {
@@ -131,13 +132,6 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
 /// Layers that have weights.
 fn names(graph: &Graph) -> String {
     graph.nodes.iter().skip(1).map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// The message of a TOML error with its place, on one line.
-fn one_line(e: &toml::de::Error) -> String {
-    let text = e.to_string();
-    let words: Vec<&str> = text.lines().filter(|l| !l.contains(" | ") && !l.trim().ends_with('|')).collect();
-    words.join(": ")
 }
 
 /// Sizes that end in a minute or two.

@@ -57,11 +57,16 @@ fn a_model_is_shared_queried_evaluated_and_removed() {
         assert_eq!(result[f].as_u64(), plan[f].as_u64().map(|n| 3 * n), "{f}: metered and explained");
     }
 
-    s.fails("guest", &["predict", "--model", "d", &images, "--reveal", "logits"], "may not have");
+    s.fails(
+        "guest",
+        &["predict", "--model", "d", &images, "--reveal", "logits"],
+        "may not ask model d for logits (granted: labels)",
+    );
     s.fails("client", &["predict", "--model", "e", &images], "no model \"e\"");
     s.fails("client", &["remove", "d"], "error");
     s.fails("client", &["share", "--yes", "net:A", "--as", "mine"], "error");
     s.fails("owner", &["share", "--yes", "net:A", "--as", "d"], "exists");
+    s.fails("owner", &["share", "net:A", "--as", "e"], "not shared: nobody is there to be asked (--yes shares)");
     s.fails("owner", &["share", "--yes", "net:A", "--as", "No Name"], "is no name");
     s.fails("owner", &["share", "--yes", "net:A", "--as", "e", "--allow", "nobody"], "--allow nobody: no such client");
     s.fails("owner", &["share", "--yes", "net:A", "--as", "e", "--window-bits", "12"], "would fit");
