@@ -38,7 +38,13 @@ impl Access {
             },
         };
         let identity = match cluster.transport {
-            Transport::Tls => Some(Identity::load(&dir, &name)?),
+            Transport::Tls => {
+                let path = dir.join(&name);
+                if !dir.join(format!("{name}.key")).exists() {
+                    bail!("no identity {} (--identity DIR/NAME; `trefoil keygen {name}` makes one)", path.display());
+                }
+                Some(Identity::load(&dir, &name)?)
+            }
             Transport::Tcp => None,
         };
         let patience = Duration::from_secs(self.patience);

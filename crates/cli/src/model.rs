@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use trefoil_import::keras_h5;
+use trefoil_import::{ImportError, keras_h5};
 use trefoil_nn::build::{BENCH_NETS, bench_net, demo_cnn};
 use trefoil_nn::compile::CompileOptions;
 use trefoil_nn::graph::Graph;
@@ -83,6 +83,17 @@ pub(crate) fn load(path: &Path, architecture: Option<&Path>) -> anyhow::Result<G
         None => keras_h5::load(path),
     };
     graph.with_context(|| format!("cannot use the model {}", path.display()))
+}
+
+/// The error `e` of a model file where no architecture can be given beside it.
+pub(crate) fn whole(path: &Path, e: ImportError) -> anyhow::Error {
+    match e {
+        ImportError::NoArchitecture => anyhow!(
+            "{} holds weights only: load them into the Keras model and save all of it (model.save)",
+            path.display()
+        ),
+        e => e.into(),
+    }
 }
 
 /// A number or a fraction such as 1/255.

@@ -34,10 +34,13 @@ pub(crate) fn chain(e: &anyhow::Error) -> String {
         if text.is_empty() {
             text = cause;
         } else if !text.contains(&cause) {
-            let _ = write!(text, ": {cause}");
+            // A file that was named already.
+            let named = |(first, _): &(&str, &str)| text.split([' ', ':', ',']).any(|w| w == *first && w.contains('.'));
+            let rest = cause.split_once(": ").filter(named).map_or(&*cause, |(_, rest)| rest);
+            let _ = write!(text, ": {rest}");
         }
     }
-    printable(&text)
+    printable(&text.lines().map(str::trim).collect::<Vec<_>>().join(" "))
 }
 
 /// A bar over `steps` on a terminal, nothing elsewhere.
@@ -50,6 +53,11 @@ pub(crate) fn progress(what: &str, steps: u64) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(what.to_owned());
     bar
+}
+
+/// "1 epoch", "2 epochs".
+pub(crate) fn count(n: u32, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Bytes as people read them.
@@ -85,11 +93,13 @@ mod tests {
     fn causes_are_said_once() {
         let e = anyhow!("no such file").context("cluster.toml: no such file").context("cannot read the cluster file");
         assert_eq!(chain(&e), "cannot read the cluster file: cluster.toml: no such file");
+        let e = anyhow!("x.h5: no such file").context("cannot use the model x.h5");
+        assert_eq!(chain(&e), "cannot use the model x.h5: no such file");
     }
 
     #[test]
     fn no_terminal_is_commanded() {
-        assert_eq!(chain(&anyhow!("bob refused: \x1b[2Jgone\r\nnext")), "bob refused: ?[2Jgone?\nnext");
+        assert_eq!(chain(&anyhow!("bob refused: \x1b[2Jgone\r\nnext")), "bob refused: ?[2Jgone next");
     }
 
     #[test]

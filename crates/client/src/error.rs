@@ -12,6 +12,15 @@ use trefoil_transport::TransportError;
 
 use crate::{EncodeError, RunUseError, SetError, TrainingError};
 
+/// "logits, label".
+fn asked(reveals: &[Reveal]) -> String {
+    let words = reveals.iter().map(|r| match r {
+        Reveal::Logits => "logits",
+        Reveal::Label => "labels",
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 /// A request that was not answered.
 #[derive(Debug, Error)]
 pub enum ClientError {
@@ -104,7 +113,7 @@ pub enum ClientError {
         known: Vec<String>,
     },
     /// The owner did not grant this reveal.
-    #[error("{client} may not have {reveal:?} of model {model} (granted: {granted:?}); ask its owner")]
+    #[error("{client} may not ask model {model} for {} (granted: {}); ask its owner", asked(&[*reveal]), asked(granted))]
     NotGranted {
         /// The model.
         model: String,
@@ -179,7 +188,7 @@ fn advice(why: Refusal) -> &'static str {
         Refusal::Busy => "; try again later",
         Refusal::UnknownModel => "; `trefoil models` lists those you may query",
         Refusal::UnknownSet => "; `trefoil data list` lists those you declared or contribute to",
-        Refusal::UnknownRun => "; `trefoil train list` lists those you have to do with",
+        Refusal::UnknownRun => "; `trefoil runs` lists those you have to do with",
         Refusal::Denied => "; ask its owner or the cluster's operators",
         Refusal::Invalid => "",
         Refusal::Unavailable | Refusal::NotYet => "; the request was not answered, send it again",

@@ -152,7 +152,10 @@ pub enum TrainingError {
         instead: &'static str,
     },
     /// Waiting for a validation loss that nobody sees.
-    #[error("patience needs rows kept for validation, and metrics revealed")]
+    #[error(
+        "patience needs rows kept for validation ([train] validation = 0.1), and metrics revealed ([reveal] metrics = \
+         \"coordinator\")"
+    )]
     Patience,
     /// A learning rate that fixed point cannot hold.
     #[error("learning rate: {0}")]
@@ -171,9 +174,26 @@ pub enum TrainingError {
         /// What is wrong.
         reason: String,
     },
-    /// Inputs of a pair that are not alike.
-    #[error("to be published, but both inputs of a pair must have one range, scale and offset")]
-    Pair,
+    /// Layers that predictions fold into another, so that its trained weights are not those of predictions.
+    #[error(
+        "to be published, but predictions fold a batch normalisation or a global average pool into layer {layer}: leave it \
+         out, or reveal the weights instead"
+    )]
+    Folded {
+        /// The layer.
+        layer: String,
+    },
+    /// Inputs whose encodings differ, of several columns or of a pair.
+    #[error(
+        "to be published, but columns {one} and {other} have different scales or ranges: a model takes one for all its \
+         inputs; scale the columns alike"
+    )]
+    Scales {
+        /// The first column.
+        one: String,
+        /// One that differs.
+        other: String,
+    },
     /// Weights that are not the network's.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -11,6 +11,7 @@ use trefoil_prg::Party;
 
 use crate::Fingerprint;
 use crate::identity::check_name;
+use crate::text::one_line;
 
 const MAX_FILE: u64 = 1 << 20;
 
@@ -42,7 +43,7 @@ pub enum ClusterError {
         source: Box<ClusterError>,
     },
     /// Not TOML, an unknown key, a missing key, or a value of the wrong kind.
-    #[error("{0}")]
+    #[error("{}", one_line(.0))]
     Syntax(#[from] toml::de::Error),
     /// TLS needs a pinned certificate.
     #[error("{0} has no certificate: TLS needs one (or transport = \"tcp\" for a trial on one host)")]
@@ -338,7 +339,7 @@ impl Cluster {
              run_memory_mb = {run_memory_mb}  # memory that open training runs may take\n"
         );
         if !self.client.is_empty() {
-            t.push_str("\n# Who may use the servers. Roles: \"owner\" may share models, \"client\" may query them.\n");
+            t.push_str("\n# Who may use the servers. Roles: \"owner\" may share models, declare data sets and\n# start training; \"client\" may query models and contribute data.\n");
         }
         for c in &self.client {
             let roles: Vec<_> =

@@ -87,7 +87,7 @@ pub struct Declaration {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum DeclarationError {
     /// A set or block whose name is none.
-    #[error("{what} {name:?} is no name: a-z, 0-9 and '-' inside, as short as a client's")]
+    #[error("{what} {name:?} is no name: 1 to 63 lower-case letters, digits and dashes")]
     Name {
         /// What it should name.
         what: &'static str,
@@ -187,7 +187,8 @@ impl Declaration {
         };
         name("data set", &self.name)?;
         size("rows", self.rows.into(), u32::MAX.into())?;
-        size("rows behind a metric", self.metric_rows.into(), u32::MAX.into())?;
+        // What is there by default is no demand that a small set could not meet.
+        size("rows behind a metric", self.metric_rows.into(), self.rows.max(METRIC_ROWS).into())?;
         size("blocks", self.blocks.len() as u64, MAX_BLOCKS as u64)?;
         size("parts", self.parts.len() as u64, MAX_PARTS as u64)?;
         if !(1..=30).contains(&self.fraction_bits) {

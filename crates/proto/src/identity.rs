@@ -37,7 +37,7 @@ pub enum IdentityError {
         reason: String,
     },
     /// A file is already there.
-    #[error("{} exists: it is not overwritten without force", .0.display())]
+    #[error("{} exists (--force replaces it)", .0.display())]
     Exists(PathBuf),
     /// A key that others may read.
     #[error("{} can be read by others (mode {mode:03o}): chmod 600", path.display())]

@@ -30,6 +30,13 @@ pub fn is_plain(text: &str) -> bool {
     text.chars().all(|c| !c.is_control() && UNSEEN.iter().all(|(first, last)| !(*first..=*last).contains(&c)))
 }
 
+/// The message of a TOML error with its place, on one line.
+pub fn one_line(e: &toml::de::Error) -> String {
+    let text = e.to_string();
+    let words: Vec<&str> = text.lines().filter(|l| !l.contains(" | ") && !l.trim().ends_with('|')).collect();
+    words.join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

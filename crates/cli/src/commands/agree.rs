@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use trefoil_client::training::{learnt, words};
-use trefoil_client::{METRIC_ROWS, Order, RunSpec, RunStatus, SetInfo};
+use trefoil_client::{METRIC_ROWS, Order, RunSpec, RunStatus, SetInfo, Stage};
 use trefoil_link::Network;
 
 use crate::access::Access;
@@ -49,12 +49,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let status = client.run_status(&args.name)?;
     if args.withdraw {
         client.withdraw(&status)?;
-        return output::line(withdrawn(&status));
+        return output::line(withdrawn(&client.run_status(&args.name)?));
     }
+    if status.stage == Stage::Done {
+        bail!("run {} is over: there is nothing left to agree to", args.name);
+    }
+    let network = args.network.unwrap_or(Network::LAN);
+    let described = args.description.as_deref().map(|file| Described::read(file, args.quick, network)).transpose()?;
     let spec = client.run_spec(&status)?;
     let set = client.sets()?.into_iter().find(|s| s.epoch == spec.set);
     print(&status, &spec, set.as_ref())?;
-    examine(args, &spec, set.as_ref())?;
+    examine(described.as_ref(), &spec, set.as_ref())?;
     if !args.yes {
         if !stdin().is_terminal() {
             bail!("not agreed: nobody is there to be asked (--yes agrees)");
@@ -71,11 +76,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn withdrawn(status: &RunStatus) -> String {
-    let before = match status.revealed.len() {
-        0 => "nothing was revealed before".to_owned(),
-        n => format!("{n} values were revealed before (`trefoil runs`)"),
-    };
     let name = &status.name;
+    let before = match status.revealed.len() {
+        0 if status.done == 0 && status.alice.steps == 0 && status.alice.extracted.rows == 0 => {
+            return format!("withdrawn from {name}, which had not begun; nothing was revealed");
+        }
+        0 => "nothing was revealed before".to_owned(),
+        1 => format!("one value was revealed before (`trefoil runs {name}`)"),
+        n => format!("{n} values were revealed before (`trefoil runs {name}`)"),
+    };
     format!(
         "withdrawn from {name}: it stops where it is, and nothing more of it is revealed; {before}. `trefoil agree {name}` lets \
          it go on"
@@ -83,25 +92,24 @@ fn withdrawn(status: &RunStatus) -> String {
 }
 
 /// Says what is checked of the run and what is not; with a description, that it is this run.
-fn examine(args: &Args, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::Result<()> {
+fn examine(described: Option<&Described>, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::Result<()> {
     if let Some(set) = set {
         spec.check(&set.declaration).context("not agreed: the run makes no sense")?;
     }
     output::line("\nChecked here and by the servers, from the programs' form")?;
     let least = set.map_or(METRIC_ROWS, |s| s.declaration.metric_rows);
     told_by_form(spec, least).iter().try_for_each(|t| output::line(format!("  {t}")))?;
-    let Some(file) = &args.description else {
+    let Some(described) = described else {
         return output::line(
             "Not checked: what the programs make of the rows. Names and purposes are their author's words. Ask for the run's \
              description\nand give it with --description: then the run is compared with it.",
         );
     };
     let set = set.with_context(|| format!("the data set of {} is not yours to see", spec.name))?;
-    let network = args.network.unwrap_or(Network::LAN);
-    compare(&Described { file, quick: args.quick, network }, spec, set)?;
+    compare(described, spec, set)?;
     output::line(format!(
         "Checked here: the run is the one of {}, in every program, reveal and number.",
-        file.display()
+        described.file.display()
     ))
 }
 
@@ -131,8 +139,8 @@ fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::R
     }
     let order = if spec.order == Order::Drawn { "drawn by the servers" } else { "fixed in the run" };
     output::line(format!(
-        "work    {} epochs of {} steps, {} rows each, in an order {order}",
-        spec.epochs,
+        "work    {} of {} steps, {} rows each, in an order {order}",
+        output::count(spec.epochs, "epoch"),
         spec.steps(),
         spec.batch
     ))?;

@@ -1,8 +1,8 @@
 //! `explain`: what will run, what it costs on a given link, what is revealed to whom.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
-use trefoil_client::Reveal;
+use trefoil_client::{InputEncoding, Reveal};
 use trefoil_link::Network;
 use trefoil_nn::compile::{Compiled, compile};
 use trefoil_nn::range::{self, How, RangeReport};
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// What is revealed to the client
     #[arg(long, value_name = "WHAT", default_value = "logits", value_parser = super::share::reveal)]
     reveal: Reveal,
+    /// Of a training run (RUN.toml): take the small sizes that the file has under "quick"
+    #[arg(long)]
+    quick: bool,
     /// Plan for material that is dealt ahead of requests
     #[arg(long)]
     ahead: bool,
@@ -105,9 +108,31 @@ struct Explained<'a> {
     notes: Vec<String>,
 }
 
+/// Refuses what a training run's file says itself.
+fn refuse_model_options(args: &Args) -> anyhow::Result<()> {
+    let (model, input) = (&args.model, args.model.input.encoding());
+    let given = [
+        ("batch", args.batch != 1),
+        ("reveal", args.reveal != Reveal::Logits),
+        ("ahead", args.ahead),
+        ("architecture", model.architecture.is_some()),
+        ("fraction-bits", model.fraction_bits != 16),
+        ("window-bits", model.window_bits != 32),
+        ("scale, --offset or --range", input != InputEncoding::default()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => bail!("--{option} is not for training runs: the file says it"),
+        None => Ok(()),
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.model.model.extension().is_some_and(|e| e == "toml") {
-        return training(&load(&args.model.model, false)?, &args.network, args.json);
+        refuse_model_options(&args)?;
+        return training(&load(&args.model.model, args.quick)?, &args.network, args.json);
+    }
+    if args.quick {
+        bail!("--quick is for training runs (RUN.toml)");
     }
     let graph = args.model.load()?;
     let mut compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::cluster::{Address, Client, HELPER, Server, Settings};
-use trefoil_proto::identity::{DEFAULT_DAYS, Validity};
+use trefoil_proto::identity::{DEFAULT_DAYS, Validity, check_name};
 use trefoil_proto::{Cluster, Fingerprint, Identity, Role, Transport};
 use zeroize::Zeroizing;
 
@@ -26,8 +26,9 @@ const MAX_CERTIFICATE: u64 = 64 << 10;
     after_help = "Example: on each host, one identity; keys stay there, certificates (.crt) are handed round\n  \
     trefoil keygen alice --out keys\n\n\
     Example: the cluster file from the certificates\n  \
-    trefoil keygen cluster --alice a.example.org:9000=alice.crt --bob b.example.org:9000=bob.crt \\\n    \
-    --carol c.example.org:9000=carol.crt --client owner=owner.crt:owner --client ward-3=ward-3.crt --out cluster.toml\n\n\
+    trefoil keygen cluster --alice a.example.org:9000=alice.crt \\\n    \
+    --bob b.example.org:9000=bob.crt --carol c.example.org:9000=carol.crt \\\n    \
+    --client owner=owner.crt:owner --client ward-3=ward-3.crt\n\n\
     Example: everything in one place, for a trial on this host\n  trefoil keygen --all --out trial"
 )]
 pub(crate) struct Args {
@@ -42,7 +43,7 @@ pub(crate) struct Args {
     /// All identities and the cluster file in one folder, for a trial on this host
     #[arg(long)]
     all: bool,
-    /// With --all: a client, with :owner if it may share models (repeat it) [default: owner:owner and client]
+    /// With --all: a client, with :owner if it may share models, declare data sets and start training (repeat it) [default: owner:owner and client]
     #[arg(long, value_name = "NAME[:owner]", requires = "all")]
     client: Vec<String>,
     /// With --all: a helper too, the fourth server that runs may show class likelihoods
@@ -69,10 +70,9 @@ enum Part {
 }
 
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example:\n  trefoil keygen cluster --alice a.example.org:9000=alice.crt --bob b.example.org:9000=bob.crt \\\n    \
-    --carol c.example.org:9000=carol.crt --client owner=owner.crt:owner --client ward-3=ward-3.crt --out cluster.toml"
-)]
+#[command(after_help = "Example:\n  trefoil keygen cluster --alice a.example.org:9000=alice.crt \\\n    \
+    --bob b.example.org:9000=bob.crt --carol c.example.org:9000=carol.crt \\\n    \
+    --client owner=owner.crt:owner --client ward-3=ward-3.crt")]
 struct ClusterArgs {
     /// Where alice listens, and her certificate
     #[arg(long, value_name = "HOST:PORT=CERTFILE")]
@@ -86,7 +86,7 @@ struct ClusterArgs {
     /// Where the helper listens, and its certificate, if there is one
     #[arg(long, value_name = "HOST:PORT=CERTFILE")]
     helper: Option<String>,
-    /// A client and its certificate, with :owner if it may share models (repeat it)
+    /// A client and its certificate, with :owner if it may share models, declare data sets and start training (repeat it)
     #[arg(long, value_name = "NAME=CERTFILE[:owner]")]
     client: Vec<String>,
     /// The file to write
@@ -102,6 +102,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return cluster(&c);
     }
     let (Some(out), force) = (&args.out, args.force) else { bail!("where to? give --out DIR") };
+    args.name.as_deref().map_or(Ok(()), check_name)?;
     create_folder(out)?;
     let Some(name) = &args.name else { return everything(&args, out) };
     let identity = identity(name, out, args.days, force)?;
@@ -120,7 +121,7 @@ fn create_folder(out: &Path) -> anyhow::Result<()> {
 /// Makes an identity; a server's with its store key.
 fn identity(name: &str, out: &Path, days: u32, force: bool) -> anyhow::Result<Identity> {
     let identity = Identity::generate(name, days)?;
-    identity.write(out, force).context("not made (--force replaces)")?;
+    identity.write(out, force)?;
     if Party::from_str(name).is_ok() {
         store_key(&out.join(format!("{name}.storekey")), force)?;
     }

@@ -28,7 +28,7 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Make identities (keys and certificates) and the cluster file
     Keygen(keygen::Args),
-    /// Run one party: alice, bob or carol
+    /// Run one party: alice, bob, carol or the helper
     Server(server::Args),
     /// Share a model among the servers
     Share(share::Args),
@@ -46,9 +46,9 @@ pub(crate) enum Command {
     Data(data::Args),
     /// Train a network on data that its owners share
     Train(train::Args),
-    /// Read what a training run does with your data, and agree to it
+    /// Read what a training run does with your data, agree to it, or withdraw
     Agree(agree::Args),
-    /// List training runs, or stop one
+    /// List training runs, stop one or remove one
     Runs(runs::Args),
     /// Time the benchmark networks and single operations
     Bench(bench::Args),

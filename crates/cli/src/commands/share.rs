@@ -181,10 +181,10 @@ fn show(graph: &Graph, compiled: &Compiled, report: &RangeReport, manifest: &Man
     explain::print_ranges(compiled, report)
 }
 
-/// Asks on a terminal; without one the command itself is the word.
+/// Asks on a terminal; without one nobody can be asked.
 fn confirmed() -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Ok(true);
+        bail!("not shared: nobody is there to be asked (--yes shares)");
     }
     eprint!("\nShare it? [y/N] ");
     std::io::stderr().flush()?;

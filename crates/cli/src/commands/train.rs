@@ -79,6 +79,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.dry_run {
         return explain(&d, &args.network.unwrap_or(Network::LAN), args.json);
     }
+    if !args.clear {
+        check_revealed(&args, &d, args.trial.then_some("owner"))?;
+    }
+    check_places(&args)?;
     if args.clear {
         let mut records = rows(&d, args.json)?;
         clear::pretrain(&mut d, args.json)?;
@@ -91,6 +95,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     clear::pretrain(&mut d, args.json)?;
     let owners = by_owners(&mut d, None)?;
     let mut client = args.access.connect()?;
+    check_revealed(&args, &d, Some(client.name()))?;
     let spec = client.begin(&d.training, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
         print_features(&spec, owners)?;
@@ -99,8 +104,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let others: Vec<String> = client.run_status(&spec.name)?.missing;
     if !args.json && !others.is_empty() {
         output::line(format!(
-            "The servers have the run. It begins when {} agreed: trefoil agree {}",
-            others.join(", "),
+            "The servers have the run. It begins once {} agreed: trefoil agree {}",
+            if let [one] = &others[..] { format!("{one} has") } else { format!("{} have", others.join(" and ")) },
             spec.name
         ))?;
     }
@@ -119,12 +124,6 @@ fn bar(args: &Args, what: &str) -> ProgressBar {
 
 fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Result<clear::Trained> {
     let done = clear::train(d, records, &bar(args, "training in the clear"))?;
-    if args.clear {
-        curve(args, &d.training.name, &done.epochs)?;
-        if let Some(folder) = &args.weights {
-            write_weights(folder, &done.graph)?;
-        }
-    }
     if args.json {
         done.epochs.iter().try_for_each(|e| output::json(&Event::Epoch(e)))?;
         done.ranges.iter().try_for_each(|r| output::json(&Event::Warning(Warned { text: r })))?;
@@ -133,6 +132,12 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
         report::epochs(&done.epochs)?;
         done.report.print()?;
         done.ranges.iter().try_for_each(output::line)?;
+    }
+    if args.clear {
+        curve(args, &d.training.name, &done.epochs)?;
+        if let Some(path) = &args.weights {
+            write_weights(path, &done.graph)?;
+        }
     }
     Ok(done)
 }
@@ -155,7 +160,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
     tell(&format!("Starting {all} processes on this host, with fresh keys"))?;
     let trial = Trial::start(&options)?;
     let (rows, width) = (records.rows, records.width());
-    tell(&format!("{} share(s) {rows} rows of {width} numbers among them, and agree(s)", records.owners().join(", ")))?;
+    tell(&format!("{rows} rows of {width} numbers, shared by: {}; all owners agree", records.owners().join(", ")))?;
     let (mut owner, spec) = start_trial(&trial, &d, &records, &args.network.unwrap_or(Network::LOOPBACK))?;
     if !args.json {
         print_features(&spec, owners)?;
@@ -198,27 +203,69 @@ fn watched(args: &Args, d: &Description, client: &mut Client, spec: &RunSpec) ->
 }
 
 fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyhow::Result<()> {
+    if args.json {
+        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(w))))?;
+        output::json(&Event::Report(&done.report))?;
+    } else {
+        report::epochs(&done.epochs)?;
+        done.report.print()?;
+    }
     curve(args, &spec.name, &done.epochs)?;
-    if let Some(folder) = &args.weights {
+    if let Some(path) = &args.weights {
         if done.weights.is_empty() {
             bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
         }
-        write_weights(folder, &d.training.network(&done.weights)?)?;
+        write_weights(path, &d.training.network(&done.weights)?)?;
     }
-    if args.json {
-        done.weights.iter().try_for_each(|w| output::json(&Event::Revealed(&shown(w))))?;
-        return output::json(&Event::Report(&done.report));
+    Ok(())
+}
+
+/// Refuses to train for what the run will not reveal to `me`, as far as it is known who that is.
+fn check_revealed(args: &Args, d: &Description, me: Option<&str>) -> anyhow::Result<()> {
+    let reveal = &d.training.reveal;
+    let mine = reveal.weights.as_deref().is_some_and(|w| w == "owner" || me.is_none_or(|me| w == me));
+    if args.weights.is_some() && !mine {
+        bail!("--weights: none will be revealed to you; [reveal] weights = \"owner\" asks for them");
     }
-    report::epochs(&done.epochs)?;
-    done.report.print()
+    if args.curve.is_some() && !reveal.metrics {
+        bail!("--curve: loss and accuracy will not be revealed; [reveal] metrics = \"coordinator\" asks for them");
+    }
+    Ok(())
+}
+
+/// Refuses to train for files that cannot be written in the end.
+fn check_places(args: &Args) -> anyhow::Result<()> {
+    let weights = args.weights.as_deref().filter(|w| is_hdf5(w));
+    for (option, path) in [("--weights", weights), ("--curve", args.curve.as_deref())] {
+        let Some(path) = path else { continue };
+        if path.is_dir() {
+            bail!("{option} {}: is a folder", path.display());
+        }
+        let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            bail!("{option} {}: there is no folder {}", path.display(), folder.display());
+        }
+    }
+    match args.weights.as_deref().filter(|w| !is_hdf5(w)) {
+        Some(folder) => make_folder(folder),
+        None => Ok(()),
+    }
+}
+
+fn is_hdf5(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("h5") || e.eq_ignore_ascii_case("hdf5"))
+}
+
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Writes a file for Keras, or each tensor as LAYER-TENSOR.npy.
 fn write_weights(path: &Path, graph: &Graph) -> anyhow::Result<()> {
-    if path.extension().is_some_and(|e| e == "h5") {
+    if is_hdf5(path) {
         return Ok(save_weights(graph, path)?);
     }
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    make_folder(path)?;
     for (name, array) in named(graph) {
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
         write_npy(&path.join(format!("{name}.npy")), &array.shape, &array.data)?;

@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use anyhow::bail;
 use indicatif::ProgressBar;
 use trefoil_client::training::EpochScore;
 use trefoil_nn::graph::Graph;
+use trefoil_nn::train::Loss;
 use trefoil_nn::train::clear::{Epoch, fit};
 
 use super::data::Records;
@@ -28,6 +30,7 @@ pub(crate) struct Trained {
 /// Trains as the description says, in the clear.
 pub(crate) fn train(d: &Description, records: &Records, bar: &ProgressBar) -> anyhow::Result<Trained> {
     let mut training = d.training.clone();
+    fits(&training.graph, &training.spec.loss, records, "[data]")?;
     let began = Instant::now();
     let mut steps = 0;
     let epochs = training.spec.epochs;
@@ -48,11 +51,27 @@ fn row(epoch: usize, e: &Epoch) -> EpochRow {
     EpochScore { epoch, trained: e.trained, validated: e.validated }.into()
 }
 
+/// Refuses rows that are not as wide as what the network and its loss take: cut otherwise, they would train nonsense.
+fn fits(graph: &Graph, loss: &Loss, records: &Records, section: &str) -> anyhow::Result<()> {
+    let shapes = graph.shapes()?;
+    let size = |shape: Option<&Vec<usize>>| shape.map_or(0, |s| s.iter().product::<usize>());
+    let (features, label) = (size(shapes.first()).saturating_mul(loss.towers()), loss.labels(size(shapes.last())));
+    let (width, due) = (records.width(), features.saturating_add(label));
+    if width != due {
+        bail!(
+            "{section} has rows of {width} numbers, [model] and [loss] take {due} ({features} features, {label} for the \
+             label): change [model] input or the last layer"
+        );
+    }
+    Ok(())
+}
+
 /// Trains the network on its owner's own rows first, if the description says so. Gives what was said of the rows.
 pub(crate) fn pretrain(d: &mut Description, quiet: bool) -> anyhow::Result<()> {
     let Some(Pretrain { spec, source, renew }) = &d.pretrain else { return Ok(()) };
     let records = source.load()?;
     let fresh = d.training.graph.clone();
+    fits(&fresh, &spec.loss, &records, "[pretrain.data]")?;
     let bar = if quiet { ProgressBar::hidden() } else { output::progress("pre-training", 0) };
     let done = fit::<f32>(&mut d.training.graph, &records.matrix(), spec, |p| {
         bar.set_length((spec.epochs * p.steps) as u64);

@@ -6,17 +6,24 @@ use anyhow::{Context, bail};
 use trefoil_client::{RunSpec, SetInfo};
 use trefoil_link::Network;
 
-use super::description::load;
+use super::description::{Description, load};
 use super::features::by_owners;
 
 /// How the author of a run described it.
 pub(crate) struct Described<'a> {
     /// The description.
     pub(crate) file: &'a Path,
-    /// Whether its small sizes were taken.
-    pub(crate) quick: bool,
+    /// What it says.
+    description: Description,
     /// The link that was planned for.
-    pub(crate) network: Network,
+    network: Network,
+}
+
+impl<'a> Described<'a> {
+    /// Reads the description at `file`, with its small sizes if `quick`, planned for `network`.
+    pub(crate) fn read(file: &'a Path, quick: bool, network: Network) -> anyhow::Result<Self> {
+        Ok(Self { file, description: load(file, quick)?, network })
+    }
 }
 
 /// What the form of the programs tells, in words: how many rows are behind each metric, and states that may contain rows.
@@ -24,7 +31,7 @@ pub(crate) fn told_by_form(spec: &RunSpec, least: u32) -> Vec<String> {
     let mut all = vec!["Whatever is revealed is computed from what the run keeps, never from rows at once.".to_owned()];
     for (i, d) in spec.reveals.iter().enumerate() {
         if let Some(rows) = spec.rows_behind(&d.program) {
-            all.push(format!("Reveal {} ({}): sums over {rows} rows of an epoch.", i + 1, d.purpose));
+            all.push(format!("Reveal {} ({}): sums over at least {rows} rows of an epoch.", i + 1, d.purpose));
         }
     }
     for slot in spec.may_contain_rows(least) {
@@ -39,7 +46,7 @@ pub(crate) fn told_by_form(spec: &RunSpec, least: u32) -> Vec<String> {
 
 /// Rebuilds the run of a description for this data set, and compares it with the one at the servers.
 pub(crate) fn compare(described: &Described, spec: &RunSpec, set: &SetInfo) -> anyhow::Result<()> {
-    let mut d = load(described.file, described.quick)?;
+    let mut d = described.description.clone();
     by_owners(&mut d, None)?;
     let training = &d.training;
     let file = described.file.display();
@@ -99,7 +106,7 @@ mod tests {
     fn the_run_of_a_description_is_told_from_every_other() {
         let (dir, spec) = planned(RUN);
         let file = dir.path().join("run.toml");
-        let described = Described { file: &file, quick: false, network: Network::LAN };
+        let described = Described::read(&file, false, Network::LAN).unwrap();
         compare(&described, &spec, &set()).unwrap();
         let said = |spec: &RunSpec| compare(&described, spec, &set()).unwrap_err().to_string();
         // A step that keeps the sum of a batch's rows where the weights are: no name and no size differs.
@@ -143,7 +150,7 @@ mod tests {
         let (_dir, spec) = planned(RUN);
         let told = told_by_form(&spec, 10);
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[1].contains("sums over 16 rows of an epoch"), "{told:?}");
+        assert!(told[1].contains("sums over at least 16 rows of an epoch"), "{told:?}");
         let mut copies = RunSpec { batch: 1, ..spec };
         let slot = copies.step.states.len();
         let rows = copies.step.input_shape.clone();

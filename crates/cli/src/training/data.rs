@@ -67,7 +67,7 @@ pub(crate) struct Records {
     /// How many rows.
     pub(crate) rows: usize,
     /// What the user should know about where they come from.
-    pub(crate) note: Option<String>,
+    pub(crate) note: Option<&'static str>,
 }
 
 impl Source {
@@ -89,6 +89,7 @@ impl Source {
                     _ => Kind::Hospitals,
                 }
             }
+            (Some(_), Some(_)) => bail!("[data] set and [[data.column]] exclude each other: keep one"),
             _ => bail!("[data] one of set, path and [[data.column]] is due"),
         };
         if path.is_some() && matches!(kind, Kind::Digits | Kind::Hospitals | Kind::Columns(_)) {
@@ -118,15 +119,29 @@ impl Source {
 
     /// Reads or makes the rows.
     pub(crate) fn load(&self) -> anyhow::Result<Records> {
-        match &self.kind {
+        let columns = match &self.kind {
             Kind::Columns(all) => columns(all, self.rows),
             Kind::Hospitals => Ok(hospitals(self.rows.unwrap_or(2000), self.seed)),
             _ => self.pictures(),
+        };
+        let (columns, rows) = columns?;
+        columns.iter().try_for_each(Columns::within)?;
+        Ok(Records { columns, rows, note: self.note() })
+    }
+
+    /// What the user should know about where the rows come from.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        match &self.kind {
+            Kind::Mnist(path) if found(path.as_ref()).is_none() => {
+                Some("MNIST is not here (`trefoil data mnist` gets it): digits that are generated instead")
+            }
+            Kind::Hospitals => Some("synthetic patients, made by the example"),
+            _ => None,
         }
     }
 
-    fn pictures(&self) -> anyhow::Result<Records> {
-        let (mut set, note) = self.labelled()?;
+    fn pictures(&self) -> anyhow::Result<(Vec<Columns>, usize)> {
+        let mut set = self.labelled()?;
         let labels = set.labels.take().context("the set has no labels")?;
         let size = set.sample_len();
         let classes = match &self.classes {
@@ -154,7 +169,7 @@ impl Source {
             };
             let similar = pairs.iter().map(|p| f32::from(u8::from(p.2))).collect();
             let columns = vec![side("left", |p| p.0), side("right", |p| p.1), numbers(owner(), "similar", 1, similar)];
-            return Ok(Records { columns, rows, note });
+            return Ok((columns, rows));
         }
         let kept = &kept[..self.rows.unwrap_or(kept.len()).min(kept.len())];
         let values = kept.iter().flat_map(|(i, _)| picture(*i)).copied().collect();
@@ -162,26 +177,19 @@ impl Source {
         let block = Block { name: "label".into(), width: classes.len() as u32, content: Content::OneHot };
         let label = Columns { owner: owner(), block, values: vec![], labels };
         let pixels = Columns { owner: owner(), block: pixels("pixels"), values, labels: vec![] };
-        Ok(Records { columns: vec![pixels, label], rows: kept.len(), note })
+        Ok((vec![pixels, label], kept.len()))
     }
 
-    fn labelled(&self) -> anyhow::Result<(Samples, Option<String>)> {
+    fn labelled(&self) -> anyhow::Result<Samples> {
         let split = if self.test { Split::Test } else { Split::Train };
         let path = match &self.kind {
             Kind::Folder(path) => Some(path.clone()),
-            Kind::Mnist(path) => {
-                let found = path.clone().or_else(mnist).filter(|p| p.exists());
-                if found.is_none() {
-                    let note = "MNIST is not here (`trefoil data mnist` gets it): digits that are generated instead";
-                    return Ok((self.digits(), Some(note.into())));
-                }
-                found
-            }
+            Kind::Mnist(path) => found(path.as_ref()),
             _ => None,
         };
         match path {
-            Some(path) => Ok((load_dir(&path, split).context("cannot read the set")?, None)),
-            None => Ok((self.digits(), None)),
+            Some(path) => load_dir(&path, split).context("cannot read the set"),
+            None => Ok(self.digits()),
         }
     }
 
@@ -218,6 +226,18 @@ impl Column {
         };
         s.end()?;
         Ok(Self { name, owner, file, block })
+    }
+}
+
+impl Columns {
+    /// Refuses values outside the range that is declared for them: the servers would be given none of them either.
+    fn within(&self) -> anyhow::Result<()> {
+        let Content::Values(InputEncoding { scale, offset, low, high }) = self.block.content else { return Ok(()) };
+        let outside = |v: &f32| !(low..=high).contains(&(f64::from(*v) * scale + offset));
+        let Some(at) = self.values.iter().position(outside) else { return Ok(()) };
+        let (row, name, value) = (at / self.block.width.max(1) as usize, &self.block.name, self.values[at]);
+        let scaled = f64::from(value) * scale + offset;
+        bail!("[data] column {name}, row {row}: {value} becomes {scaled}, outside its range {low}..{high}");
     }
 }
 
@@ -265,6 +285,11 @@ impl Records {
     }
 }
 
+/// The folder of MNIST, if it is there.
+fn found(path: Option<&PathBuf>) -> Option<PathBuf> {
+    path.cloned().or_else(mnist).filter(|p| p.exists())
+}
+
 /// MNIST in the folder that `trefoil data mnist` makes, or where TREFOIL_SHARED says.
 fn mnist() -> Option<PathBuf> {
     let shared = std::env::var_os("TREFOIL_SHARED").map(|s| PathBuf::from(s).join("data/mnist"));
@@ -295,7 +320,7 @@ fn pairs(kept: &[(usize, u32)], rows: usize, seed: u64) -> Vec<Pair> {
 }
 
 /// Patients whose data two hospitals hold half each: the outcome follows a logistic model of all columns.
-fn hospitals(rows: usize, seed: u64) -> Records {
+fn hospitals(rows: usize, seed: u64) -> (Vec<Columns>, usize) {
     let mut rng = SplitMix::new(seed);
     let width: usize = HOSPITALS.iter().map(|h| h.1).sum();
     let weights: Vec<f64> = (0..width).map(|_| rng.uniform(-3.0, 3.0)).collect();
@@ -315,10 +340,10 @@ fn hospitals(rows: usize, seed: u64) -> Records {
         .map(|((owner, n), v)| numbers((*owner).into(), &format!("{owner}-columns"), *n, v))
         .collect();
     columns.push(numbers(HOSPITALS[0].0.into(), "outcome", 1, outcome));
-    Records { columns, rows, note: Some("synthetic patients, made by the example".into()) }
+    (columns, rows)
 }
 
-fn columns(all: &[Column], limit: Option<usize>) -> anyhow::Result<Records> {
+fn columns(all: &[Column], limit: Option<usize>) -> anyhow::Result<(Vec<Columns>, usize)> {
     let mut columns = Vec::with_capacity(all.len());
     for c in all {
         let width = c.block.width as usize;
@@ -349,5 +374,5 @@ fn columns(all: &[Column], limit: Option<usize>) -> anyhow::Result<Records> {
     if rows == 0 {
         bail!("[data] no rows");
     }
-    Ok(Records { columns, rows, note: None })
+    Ok((columns, rows))
 }

@@ -9,13 +9,16 @@ use trefoil_client::{Reveals, Training};
 use trefoil_import::keras_h5;
 use trefoil_mpc::program::Shown;
 use trefoil_nn::graph::{Graph, Post};
+use trefoil_nn::layers::named;
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::init::Init;
+use trefoil_proto::one_line;
 
 use super::data::Source;
 use super::layers;
 use super::method::{On, flag, loss, method};
 use super::section::{Section, choose};
+use crate::model::whole;
 
 /// Longest file read.
 const LONGEST: u64 = 1 << 20;
@@ -65,7 +68,7 @@ pub(crate) fn load(path: &Path, quick: bool) -> anyhow::Result<Description> {
 
 /// Reads the text of a description; files it names are relative to `folder`.
 pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<Description> {
-    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!("{}", one_line(&e)))?);
+    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!(one_line(&e)))?);
     let name = file.text("name")?;
     let name = file.need("name", name)?;
     let small = match file.section("quick")? {
@@ -122,6 +125,10 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
             bail!("there is no layer {name:?}: {}", names(&graph));
         }
     }
+    let still = |name: &str| spec.frozen.iter().any(|f| name.split('/').next() == Some(f));
+    if named(&graph).all(|(name, _)| still(&name)) {
+        bail!("nothing is left to train: every layer with weights is frozen");
+    }
     let training = Training { name, graph, spec, features, set, drawn, shuffle, checkpoint, patience, reveal };
     Ok(Description { training, source, rows, pretrain })
 }
@@ -129,13 +136,6 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
 /// Layers that have weights.
 fn names(graph: &Graph) -> String {
     graph.nodes.iter().skip(1).map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// The message of a TOML error with its place, on one line.
-fn one_line(e: &toml::de::Error) -> String {
-    let text = e.to_string();
-    let words: Vec<&str> = text.lines().filter(|l| !l.contains(" | ") && !l.trim().ends_with('|')).collect();
-    words.join(": ")
 }
 
 /// Sizes that end in a minute or two.
@@ -171,7 +171,9 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>,
         (Some(file), None, None) => {
             let path = folder.join(file);
             let read = keras_h5::load_to_train(&path);
-            let model = read.with_context(|| format!("cannot train the model {}", path.display()))?;
+            let model = read
+                .map_err(|e| whole(&path, e))
+                .with_context(|| format!("cannot train the model {}", path.display()))?;
             frozen = model.frozen;
             model.graph
         }

@@ -6,6 +6,7 @@ use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Pa
 use trefoil_link::Network;
 use trefoil_mpc::program::Program;
 
+use super::data::Source;
 use super::description::Description;
 use super::features::{self, ExtractionCost, by_owners, predicted};
 use super::ranges::tried;
@@ -37,6 +38,8 @@ struct LayerCost {
 
 #[derive(Serialize)]
 struct Explained {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
     name: String,
     network: Network,
     rows: u32,
@@ -121,7 +124,8 @@ pub(crate) fn explain(d: &Description, network: &Network, json: bool) -> anyhow:
     let ranges = tried(d);
     let mut d = d.clone();
     let owners = by_owners(&mut d, None)?;
-    let mut explained = Explained { ranges, ..explained(&imagined_run(&d, network)?, network)? };
+    let note = d.source.as_ref().filter(|_| d.rows.is_none()).and_then(Source::note);
+    let mut explained = Explained { note, ranges, ..explained(&imagined_run(&d, network)?, network)? };
     explained.features = explained.features.or(owners);
     if json { output::json(&explained) } else { explained.print() }
 }
@@ -146,6 +150,7 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
     let extraction = predicted(spec, network)?;
     let first = extraction.as_ref().map_or(0.0, |e| e.cost.predicted_online_s + e.cost.predicted_offline_s);
     Ok(Explained {
+        note: None,
         name: spec.name.clone(),
         network: *network,
         rows: spec.training.rows(),
@@ -166,10 +171,14 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
 
 impl Explained {
     fn print(&self) -> anyhow::Result<()> {
+        if let Some(note) = self.note {
+            let rows = self.rows + self.validation_rows;
+            output::line(format!("note: {note}; rows and times below are for {rows} of them"))?;
+        }
         output::line(format!(
-            "{}: {} epochs of {} steps, each on {} of {} rows\n",
+            "{}: {} of {} steps, each on {} of {} rows\n",
             self.name,
-            self.epochs,
+            output::count(self.epochs, "epoch"),
             self.steps / u64::from(self.epochs.max(1)),
             self.batch,
             self.rows

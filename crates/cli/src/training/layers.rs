@@ -65,7 +65,7 @@ fn read(value: Value) -> anyhow::Result<LayerSpec> {
         (Some(kind), None) => *kind,
         (Some(a), Some(b)) => return Err(anyhow!("both {a} and {b}")),
         (None, _) => {
-            let first = table.keys().next().map_or("", String::as_str);
+            let Some(first) = table.keys().next() else { return Err(anyhow!("names no layer")) };
             let known: Vec<(&'static str, ())> = KINDS.iter().map(|k| (*k, ())).collect();
             return Err(choose(first, &known).err().map_or_else(|| anyhow!("no layer"), |e| anyhow!("{e}")));
         }
@@ -199,6 +199,7 @@ mod tests {
             ("[\"flatten\", { dense = 2, activation = \"relo\" }]", "activation: \"relo\" is not known"),
             ("[{ max_pool = 2, padding = \"smae\" }]", "[model] layer 1: padding: \"smae\" is not known"),
             ("[{ max_pool = 40 }]", "[model] layer 1: "),
+            ("[{}]", "[model] layer 1: names no layer"),
             ("[\"tanh\", { relu = true, name = \"tanh\" }]", "[model] layer 2: another layer has this name"),
             ("[\"flatten\", { dense = 2, activation = \"softmax\" }, \"relu\"]", "layer 3: comes after a softmax"),
         ] {

@@ -105,7 +105,7 @@ pub(crate) struct Private {
     pub(crate) bytes_offline: u64,
     /// Peak memory of the evaluator that was asked; of the largest server in a trial.
     pub(crate) peak_rss_bytes: u64,
-    /// How often the run was taken up again after a failure.
+    /// How often the run was taken up again, after a failure or a withdrawal.
     pub(crate) resumed: u32,
     /// What the features took, all rows together; none where steps read the rows themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,7 +170,8 @@ impl Report {
             ))?;
         }
         if p.resumed > 0 {
-            output::line(format!("taken up again {} time(s) after a failure", p.resumed))?;
+            let times = if p.resumed == 1 { "once".to_owned() } else { format!("{} times", p.resumed) };
+            output::line(format!("taken up again {times}, after a failure or a withdrawal"))?;
         }
         Ok(())
     }

@@ -82,7 +82,8 @@ fn listed(lines: &[String]) -> Shown {
             to.split(", ").for_each(|to| add(&mut all, to, model, 0, "on request"));
         } else {
             let (head, states) = rest.strip_suffix(']').unwrap().rsplit_once(" [").unwrap();
-            let (numbers, states) = states.split_once(" numbers of ").unwrap();
+            let (numbers, states) = states.split_once(" number").unwrap();
+            let states = states.trim_start_matches('s').strip_prefix(" of ").unwrap();
             let (to, when) = head.split_once(": ").unwrap().0.split_once(", ").unwrap();
             add(&mut all, to, states, numbers.parse().unwrap(), when);
         }
@@ -289,7 +290,7 @@ fn what_a_prediction_reveals_is_what_explain_says() {
     let s = &stage.servers;
     let digits = s.path("digits").display().to_string();
     run(&["data", "digits", "--count", "6", "--out", &digits]);
-    s.settled("owner", &["share", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label"]);
+    s.settled("owner", &["share", "--yes", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label"]);
     let images = format!("{digits}/images.npy");
     let mut before = [0, 1].map(|i| stage.taps[i].handed_out().len());
     let shown_before = stage.taps[0].one_way("bob").len();
@@ -313,7 +314,11 @@ fn what_a_prediction_reveals_is_what_explain_says() {
         }
         assert_eq!(reveals[0]["bytes"].as_u64(), Some((bytes + 2 * HEADER) as u64), "{who} {reveal}");
     }
-    s.fails("guest", &["predict", "--model", "d", &images, "--reveal", "logits"], "may not have");
+    s.fails(
+        "guest",
+        &["predict", "--model", "d", &images, "--reveal", "logits"],
+        "may not ask model d for logits (granted: labels)",
+    );
     s.fails("owner", &["predict", "--model", "d", &images], "");
     assert_eq!([0, 1].map(|i| stage.taps[i].handed_out().len()), before, "more than was listed");
     assert_eq!(stage.taps[0].one_way("bob").len(), shown_before, "alice was shown something");

@@ -22,7 +22,7 @@ fn served(tls: bool) -> Servers {
     common::run(&["data", "digits", "--count", "30", "--out", &digits]);
     let shared = s.settled(
         "owner",
-        &["share", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label", "--ahead-batch", "10"],
+        &["share", "--yes", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label", "--ahead-batch", "10"],
     );
     assert!(shared.contains("What each party learns") && shared.contains("shared as d"), "{shared}");
     s
@@ -57,14 +57,19 @@ fn a_model_is_shared_queried_evaluated_and_removed() {
         assert_eq!(result[f].as_u64(), plan[f].as_u64().map(|n| 3 * n), "{f}: metered and explained");
     }
 
-    s.fails("guest", &["predict", "--model", "d", &images, "--reveal", "logits"], "may not have");
+    s.fails(
+        "guest",
+        &["predict", "--model", "d", &images, "--reveal", "logits"],
+        "may not ask model d for logits (granted: labels)",
+    );
     s.fails("client", &["predict", "--model", "e", &images], "no model \"e\"");
     s.fails("client", &["remove", "d"], "error");
-    s.fails("client", &["share", "net:A", "--as", "mine"], "error");
-    s.fails("owner", &["share", "net:A", "--as", "d"], "exists");
-    s.fails("owner", &["share", "net:A", "--as", "No Name"], "is no name");
-    s.fails("owner", &["share", "net:A", "--as", "e", "--allow", "nobody"], "--allow nobody: no such client");
-    s.fails("owner", &["share", "net:A", "--as", "e", "--window-bits", "12"], "would fit");
+    s.fails("client", &["share", "--yes", "net:A", "--as", "mine"], "error");
+    s.fails("owner", &["share", "--yes", "net:A", "--as", "d"], "exists");
+    s.fails("owner", &["share", "net:A", "--as", "e"], "not shared: nobody is there to be asked (--yes shares)");
+    s.fails("owner", &["share", "--yes", "net:A", "--as", "No Name"], "is no name");
+    s.fails("owner", &["share", "--yes", "net:A", "--as", "e", "--allow", "nobody"], "--allow nobody: no such client");
+    s.fails("owner", &["share", "--yes", "net:A", "--as", "e", "--window-bits", "12"], "would fit");
     s.run("owner", &["remove", "d"]);
     s.fails("client", &["predict", "--model", "d", &images], "no model");
     for party in ["alice", "bob", "carol"] {
@@ -93,7 +98,7 @@ fn material_ahead_is_used_without_carol() {
     let digits = s.path("digits").display().to_string();
     let one = s.path("one.npy");
     write_npy(&one, &[28, 28], &[100.0; 784]);
-    let share = ["share", "net:D", "--as", "ready", "--reveal", "label", "--ahead", "2", "--samples", &digits];
+    let share = ["share", "--yes", "net:D", "--as", "ready", "--reveal", "label", "--ahead", "2", "--samples", &digits];
     s.run("owner", &share);
     let ready = || json(&s.run("client", &["models", "--json"]))[1]["ready"].as_u64();
     eventually("material for two", || ready() == Some(2));

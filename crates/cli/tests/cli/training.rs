@@ -38,7 +38,11 @@ fn wrong_descriptions_are_told_in_one_line() {
         ("batch = 16", "batch = 90", "a batch of 90, but there are 80 rows to train on"),
         ("validation = 0.2", "validation = 1.5", "[train] validation: 1.5 is not within 0 to 0.9"),
         ("validation = 0.2", "order = \"random\"", "[train] order: \"random\" is not known; there are: seed, servers"),
-        ("validation = 0.2", "patience = 2", "patience needs rows kept for validation, and metrics revealed"),
+        (
+            "validation = 0.2",
+            "patience = 2",
+            "patience needs rows kept for validation ([train] validation = 0.1), and metrics revealed",
+        ),
         ("validation = 0.2", "frozen = [\"dnse\"]", "there is no layer \"dnse\": average_pool, flatten, dense"),
         ("rate = 0.5", "rate = 0.0000001", "learning rate: public number 0 is 0.00000000625: must be zero or at least"),
         ("rate = 0.5", "", "[optimizer] rate is missing"),
@@ -171,6 +175,13 @@ fn models_of_keras_are_trained_on_and_weights_go_back() {
     std::fs::write(dir.path().join("run.toml"), TINY).unwrap();
     let (file, trained, wrong) = (at("run.toml"), at("trained.h5"), at("x.weights.h5"));
     run(&["train", &file, "--clear", "--weights", &trained]);
+    run(&["train", &file, "--clear", "--weights", &at("again.HDF5")]);
+    assert!(Path::new(&at("again.HDF5")).is_file());
+    let layers = TINY.find("input =").unwrap()..TINY.find("[loss]").unwrap();
+    let mut text = TINY.to_owned();
+    text.replace_range(layers, "file = \"trained.h5\"\n");
+    std::fs::write(dir.path().join("whole.toml"), text).unwrap();
+    fails(&["train", &at("whole.toml"), "--clear"], "trained.h5 holds weights only");
     assert_eq!(std::fs::read(&trained).unwrap()[..4], *b"\x89HDF");
     fails(&["train", &file, "--clear", "--weights", &wrong], "Keras reads names that end in .weights.h5 otherwise");
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../import/tests/data/keras3_sequential.h5");
@@ -178,6 +189,67 @@ fn models_of_keras_are_trained_on_and_weights_go_back() {
     let text = format!("{}[model]\nfile = {:?}\n{}", &TINY[..from], model.display().to_string(), &TINY[to..]);
     std::fs::write(&file, text).unwrap();
     fails(&["train", &file, "--clear"], "(SpatialDropout2D): does in training what Trefoil does not");
+}
+
+#[test]
+fn what_cannot_end_well_is_refused_before_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n).display().to_string();
+    let file = at("run.toml");
+    let secret = TINY.replace("metrics = \"coordinator\"\nweights = \"owner\"\n", "");
+    std::fs::write(&file, secret).unwrap();
+    fails(&["train", &file, "--trial", "--weights", &at("w.h5")], "--weights: none will be revealed to you");
+    fails(&["train", &file, "--trial", "--curve", &at("c.svg")], "--curve: loss and accuracy will not be revealed");
+    fails(&["train", &file, "--clear", "--curve", &at("no/c.svg")], "there is no folder");
+    fails(&["train", &file, "--clear", "--weights", &at("no/w.h5")], "there is no folder");
+    fails(&["explain", &file, "--batch", "3"], "--batch is not for training runs: the file says it");
+    let (from, to) = (TINY.find("input =").unwrap(), TINY.find("[loss]").unwrap());
+    let with = |model: &str| {
+        let text = format!("{}{model}\n{}", &TINY[..from], &TINY[to..]);
+        std::fs::write(&file, text).unwrap();
+    };
+    with("input = [393]\nlayers = [{ dense = 4 }]");
+    fails(
+        &["train", &file, "--clear"],
+        "[data] has rows of 794 numbers, [model] and [loss] take 397 (393 features, 4 for",
+    );
+    with("input = [784]\nlayers = [{ dense = 10 }]\nfrozen = [\"dense\"]");
+    fails(&["train", &file, "--clear"], "nothing is left to train");
+    std::fs::write(&file, TINY.replace("set = \"digits\"", "set = \"mnist\"\npath = \"nowhere\"")).unwrap();
+    assert!(run(&["explain", &file]).starts_with("note: MNIST is not here"));
+    assert!(lines(&run(&["explain", &file, "--json"]))[0]["note"].as_str().unwrap().contains("generated"));
+}
+
+#[test]
+fn columns_are_as_their_ranges_say_and_alike_to_be_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n).display().to_string();
+    let file = at("run.toml");
+    let column = |name: &str, range: &str| {
+        format!("[[data.column]]\nname = \"{name}\"\nowner = \"client\"\nfile = \"{name}.npy\"\nwidth = 1\n{range}\n")
+    };
+    let numbers: Vec<f32> = (0..40).map(|i| i as f32 / 10.0).collect();
+    write_npy(&dir.path().join("a.npy"), &[40, 1], &numbers);
+    write_npy(&dir.path().join("b.npy"), &[40, 1], &numbers);
+    write_npy(&dir.path().join("y.npy"), &[40, 1], &[1.0; 40]);
+    let text = |a: &str, b: &str| {
+        let run = "name = \"r\"\n[model]\ninput = [2]\nlayers = [{ dense = 1 }]\n[loss]\nname = \"mean-squared-error\"\n\
+                   [optimizer]\nname = \"sgd\"\nrate = 0.1\n[train]\nepochs = 1\nbatch = 8\n[reveal]\npublish = \"r\"\n";
+        let columns = [column("a", a), column("b", b), column("y", "range = \"0..1\"")].concat();
+        std::fs::write(&file, format!("{run}{columns}")).unwrap();
+    };
+    text("range = \"0..4\"", "range = \"0..4\"");
+    run(&["train", &file, "--dry-run"]);
+    let normed = std::fs::read_to_string(&file).unwrap().replace("layers = [", "layers = [{ batch_norm = true }, ");
+    std::fs::write(&file, normed.replace("batch = 8", "batch = 16")).unwrap();
+    fails(
+        &["train", &file, "--dry-run"],
+        "predictions fold a batch normalisation or a global average pool into layer dense",
+    );
+    text("range = \"0..4\"", "range = \"0..2\"\nscale = 0.5");
+    fails(&["train", &file, "--dry-run"], "but columns a and b have different scales or ranges");
+    text("range = \"0..4\"", "range = \"0..2\"");
+    fails(&["train", &file, "--clear"], "column b, row 21: 2.1 becomes 2.0999");
 }
 
 #[test]
@@ -201,7 +273,7 @@ fn what_was_not_agreed_is_not_shown() {
     std::fs::write(dir.path().join("run.toml"), secret).unwrap();
     let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
     assert!(text.contains("nothing to anybody") && text.contains("loss and accuracy stay secret"), "{text}");
-    fails(&["train", &at("run.toml"), "--trial", "--weights", &at("w")], "none were revealed to you");
+    fails(&["train", &at("run.toml"), "--trial", "--weights", &at("w")], "none will be revealed to you");
     let served = TINY.replace("metrics = \"coordinator\"\nweights = \"owner\"\n", "publish = \"tiny\"\n");
     std::fs::write(dir.path().join("run.toml"), served).unwrap();
     let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
@@ -308,7 +380,7 @@ fn owners_agree_on_a_cluster() {
         "{said}"
     );
     let said = s.run("client", &["agree", "risk", "--withdraw"]);
-    assert!(said.contains("withdrawn from risk: it stops where it is"), "{said}");
+    assert!(said.contains("withdrawn from risk, which had not begun; nothing was revealed"), "{said}");
     let listed = runs("owner");
     assert_eq!((&listed[0]["state"], &listed[0]["withdrawn"][0]), (&"lacks agreement".into(), &"client".into()));
     let said = s.run("client", &["agree", "risk", "--yes"]);
@@ -318,7 +390,16 @@ fn owners_agree_on_a_cluster() {
     assert!(done.status.success());
     let report = lines(&String::from_utf8(done.stdout).unwrap()).pop().unwrap();
     assert_eq!(report["steps"].as_u64(), Some(12));
-    assert_eq!(runs("owner")[0]["state"], "done");
+    let over = runs("owner")[0].clone();
+    assert_eq!(over["state"], "done");
+    let revealed = over["revealed"].as_array().unwrap();
+    assert_eq!(revealed.len(), 2, "{over}");
+    assert!(revealed.iter().all(|r| r["recipient"] == "guest" && r["epoch"] == 3), "{over}");
+    assert!(["rounds", "bytes_online", "bytes_offline"].iter().all(|k| over[k].as_u64() > Some(0)), "{over}");
+    let shown = s.run("client", &["runs", "risk"]);
+    assert!(shown.contains("Revealed so far") && shown.contains("trained weights dense/bias (1 number)"), "{shown}");
+    s.fails("owner", &["runs", "--stop", "risk"], "run risk is over: there is nothing left to stop");
+    s.fails("guest", &["agree", "risk", "--yes"], "run risk is over");
     let again = s.run("owner", &["train", &at("run.toml"), "--json"]);
     assert_eq!(lines(&again)[0]["steps"].as_u64(), Some(12), "the same run is watched, not begun anew");
     let other = std::fs::read_to_string(s.path("run.toml")).unwrap().replace("epochs = 3", "epochs = 4");

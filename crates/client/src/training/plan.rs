@@ -225,7 +225,7 @@ fn reveals(
         for (slot, s) in trained {
             let program = reveal(step, &[*slot], REVEALED_BITS);
             let n: usize = s.shape.iter().product();
-            let purpose = format!("trained weights {} ({n} numbers), to use the model", s.name);
+            let purpose = format!("trained weights {} ({}), to use the model", s.name, numbers(n));
             all.push(Disclosure { program, recipient: recipient.into(), purpose, when: When::AtEnd });
         }
     }
@@ -294,8 +294,8 @@ fn tensors(d: &Training, compiled: &Compiled, step: &Program) -> Result<Vec<usiz
             }
         }
     }
-    let reason = "is folded into other weights for prediction";
-    let folded = |spec: &WeightSpec| TrainingError::Publish { weight: spec.name.clone(), reason: reason.into() };
+    let layer = |spec: &WeightSpec| spec.name.split('/').next().unwrap_or_default().to_owned();
+    let folded = |spec: &WeightSpec| TrainingError::Folded { layer: layer(spec) };
     specs.iter().zip(found).map(|(spec, slot)| slot.ok_or_else(|| folded(spec))).collect()
 }
 
@@ -317,15 +317,19 @@ fn truncated(program: &mut Program, slot: usize, scale: u32) -> Result<ValueId, 
     Ok(cut.unwrap_or_else(|| push(program, Op::Truncate { x: open, shift })))
 }
 
+fn numbers(n: usize) -> String {
+    if n == 1 { "1 number".into() } else { format!("{n} numbers") }
+}
+
 /// What a revealed value is by its program, whatever its author says of it: how many numbers, of which states.
 fn computed(program: &Program) -> String {
-    let numbers = program.infer().ok().and_then(|infos| infos.last().map(|v| v.elements())).unwrap_or(0);
+    let count = program.infer().ok().and_then(|infos| infos.last().map(|v| v.elements())).unwrap_or(0);
     let read = program.steps.iter().filter_map(|s| match s.op {
         Op::State { slot } => program.states.get(slot).map(|s| s.name.as_str()),
         _ => None,
     });
     let read: BTreeSet<&str> = read.collect();
-    format!("{numbers} numbers of {}", read.into_iter().collect::<Vec<_>>().join(", "))
+    format!("{} of {}", numbers(count), read.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// Everything that a run reveals, in words.

@@ -4,7 +4,7 @@ use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::pass::leave_answer;
 use trefoil_nn::train::Loss;
 use trefoil_proto::control::InputEncoding;
-use trefoil_proto::dataset::{Content, Declaration};
+use trefoil_proto::dataset::{Block, Content, Declaration};
 
 use super::TrainingError;
 
@@ -22,15 +22,19 @@ pub fn served(loss: Loss, graph: &Graph) -> Graph {
 
 /// How the served model's inputs become numbers: as those that it was trained on.
 pub(super) fn input(graph: &Graph, declaration: &Declaration) -> Result<InputEncoding, TrainingError> {
-    let encoding = |i: usize| match declaration.blocks.get(i).map(|b| b.content) {
-        Some(Content::Values(e)) => Some(e),
-        _ => None,
+    // The ones and zeros of a class are numbers too.
+    let encoding = |b: &Block| match b.content {
+        Content::Values(e) => e,
+        Content::OneHot => InputEncoding { scale: 1.0, ..InputEncoding::default() },
     };
-    let first = encoding(0).unwrap_or_default();
-    let inputs: usize = graph.shapes()?[0].iter().product();
-    let own_block = declaration.blocks.first().is_some_and(|b| b.width as usize == inputs);
-    if graph.towers() > 1 && own_block && encoding(1) != Some(first) {
-        return Err(TrainingError::Pair);
+    let Some(first) = declaration.blocks.first() else { return Ok(InputEncoding::default()) };
+    let inputs = graph.shapes()?[0].iter().product::<usize>().saturating_mul(graph.towers());
+    let mut before = 0;
+    for b in &declaration.blocks {
+        if before < inputs && encoding(b) != encoding(first) {
+            return Err(TrainingError::Scales { one: first.name.clone(), other: b.name.clone() });
+        }
+        before = before.saturating_add(b.width as usize);
     }
-    Ok(first)
+    Ok(encoding(first))
 }

@@ -18,7 +18,7 @@ use crate::text::is_plain;
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum RunError {
     /// A run, owner, coordinator or recipient whose name is none.
-    #[error("{what} {name:?} is no name: a-z, 0-9 and '-' inside, as short as a client's")]
+    #[error("{what} {name:?} is no name: 1 to 63 lower-case letters, digits and dashes")]
     Name {
         /// What it should name.
         what: &'static str,
@@ -127,7 +127,8 @@ pub enum RunError {
     Metric(u32, usize),
     /// A metric that is revealed and made of too few rows.
     #[error(
-        "metric {metric} is a sum over {rows} rows: the data set demands at least {least} behind a revealed metric"
+        "metric {metric} is a sum over {rows} rows: the data set demands at least {least} behind a revealed metric: raise \
+         [train] validation, or declare the set with a smaller metric_rows"
     )]
     FewRows {
         /// The metric.

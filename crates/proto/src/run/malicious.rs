@@ -123,7 +123,8 @@ fn metrics_are_sums_over_many_rows() {
     assert!(refused(copied).contains("stores in state 3, which is no metric, what it makes of metrics"));
     // Few rows: as they are, in an order that repeats some in an epoch, and where validation has but a few.
     let few = RunSpec { training: RowRange { first: 0, end: 7 }, batch: 7, ..run(summing(), 2) };
-    let said = "metric loss is a sum over 7 rows: the data set demands at least 8 behind a revealed metric";
+    let said = "metric loss is a sum over 7 rows: the data set demands at least 8 behind a revealed metric: raise \
+                [train] validation, or declare the set with a smaller metric_rows";
     assert_eq!(refused(few), said);
     let again = |list: Vec<u32>| RunSpec { order: Order::Fixed(list), ..run(summing(), 2) };
     assert_eq!(refused(again((0..40).map(|i| i % 7).collect())), "row 0 comes twice in epoch 0 of the order");

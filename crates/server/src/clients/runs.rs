@@ -81,7 +81,12 @@ impl Counter<'_> {
             return Ok(());
         }
         let (owner, coordinator) = (&run.spec.owner, &run.spec.coordinator);
-        refused(Refusal::Denied, format!("only {owner} (owner) or {coordinator} (coordinator) may {what} this run"))
+        let who = if owner == coordinator {
+            owner.clone()
+        } else {
+            format!("{owner} (owner) or {coordinator} (coordinator)")
+        };
+        refused(Refusal::Denied, format!("only {who} may {what} this run"))
     }
 
     /// This evaluator's part of what was revealed to `client`, and to nobody else.

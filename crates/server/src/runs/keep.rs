@@ -50,8 +50,8 @@ pub(crate) fn check_run(core: &Core, spec: &RunSpec) -> Result<(), Refused> {
     if needed > limit {
         let (needed, limit, party) = (megabytes(needed), megabytes(limit), core.party);
         return invalid(format!(
-            "the run takes {needed} of memory for its rows and states, {party} allows runs {limit} (run_memory_mb in the \
-             cluster file)"
+            "the run takes {needed} of memory for its rows and states, {party} allows runs {limit} (run_memory_mb under \
+             [server] in the cluster file): raise it, take fewer rows, or features = \"steps\""
         ));
     }
     if let Some(publish) = &spec.publish {

@@ -23,9 +23,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part};
+use trefoil_proto::one_line;
 
 use crate::model::{number, range};
 
@@ -102,7 +103,7 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Declaration> {
 }
 
 fn parse(text: &str) -> anyhow::Result<Declaration> {
-    let file: File = toml::from_str(text)?;
+    let file: File = toml::from_str(text).map_err(|e| anyhow!(one_line(&e)))?;
     let blocks = file.column.iter().map(block).collect::<anyhow::Result<Vec<_>>>()?;
     let part = |(i, p): (usize, Owned)| -> anyhow::Result<Part> {
         let block = blocks.iter().position(|b| b.name == p.column);
@@ -175,9 +176,10 @@ mod tests {
             ("\"0..1\"", "\"1..0\"", "column pixels"),
             ("\"1/255\"", "\"1/0\"", "column pixels"),
             ("rows = 10", "rowes = 10", "rowes"),
+            ("rows = 10", "rows = 10\nmetric_rows = 11", "rows behind a metric: 11, must be 1 to 10"),
         ] {
             let error = said(GOOD.replacen(from, to, 1));
-            assert!(error.contains(what), "{what:?} not in {error:?}");
+            assert!(error.contains(what) && error.lines().count() == 1, "{what:?} not in {error:?}");
         }
     }
 }

@@ -43,7 +43,8 @@ pub(super) struct Declare {
     Example: labels, which become one-hot here before they are shared\n  \
     trefoil data contribute wards --part 2 --input labels.csv --labels --identity keys/laboratory\n\n\
     Example: what public layers make of scans of 0 to 255, computed here\n  \
-    trefoil data contribute wards --part 0 --input scans.npy --through model.h5 --layer conv_2 --identity keys/ward-1")]
+    trefoil data contribute wards --part 0 --input scans.npy --through model.h5 --layer conv_2 \\\n    \
+    --identity keys/ward-1")]
 pub(super) struct Contribute {
     /// The data set
     #[arg(value_name = "NAME")]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 use trefoil_client::{Block, Content};
+use trefoil_import::ImportError;
 use trefoil_nn::graph::Graph;
 use trefoil_nn::train::TrainSpec;
 use trefoil_nn::train::frozen::cut;
@@ -42,7 +43,10 @@ impl Through {
     pub(super) fn load(&self, set: &str, block: &Block) -> anyhow::Result<Option<Layers>> {
         let Some(path) = &self.through else { return Ok(None) };
         ensure!(block.content != Content::OneHot, "column {} of {set} holds labels, not features", block.name);
-        let whole = model::load(path, None)?;
+        let whole = model::load(path, None).map_err(|e| match e.downcast::<ImportError>() {
+            Ok(e) => model::whole(path, e),
+            Err(e) => e,
+        })?;
         let graph = match &self.layer {
             None => whole,
             Some(layer) => up_to(&whole, layer)?,
