@@ -168,7 +168,7 @@ fn tower(choices: &[(u8, u8)], image: bool) -> Builder {
         let x = seen[seen.len() - 1];
         let other = seen[usize::from(pick) % seen.len()];
         let shape = b.shape(x);
-        let wide = shape.len() == 3 && shape[0] >= 3;
+        let wide = shape.len() == 3 && shape[0] >= 3 && shape[1] >= 3;
         let id = match kind % 10 {
             0 if wide => b.conv(x, 3, 3, 1, true),
             1 if wide => b.max_pool(x, 2, 2),

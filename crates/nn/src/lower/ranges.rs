@@ -5,6 +5,8 @@ use crate::tape::{Op, Role, Tape, ValueId};
 
 /// Bits of an absolute value that is compared, or otherwise held at twice the fraction bits.
 const COMPARED: f64 = 15.0;
+/// Bits of a metric: a sum over an epoch that nothing multiplies.
+const METRICS: f64 = 40.0;
 /// Bits of everything else.
 const OTHERS: f64 = 12.0;
 
@@ -70,12 +72,19 @@ fn assumed(tape: &Tape, op: &Op) -> f64 {
     match op {
         Op::State { slot } | Op::Store { slot, .. } => match tape.states.get(*slot).map(|s| s.role) {
             Some(Role::Parameter) => 9.0,
-            Some(Role::Metric) => 40.0,
+            Some(Role::Metric) => METRICS,
             _ => 11.0,
         },
+        Op::Add { x, y } if [x, y].into_iter().any(|id| is_metric(tape, *id)) => METRICS,
         Op::Product { .. } | Op::Sign { .. } | Op::Select { .. } => COMPARED,
         _ => OTHERS,
     }
+}
+
+/// Whether a value is a metric so far.
+fn is_metric(tape: &Tape, id: ValueId) -> bool {
+    let Some(Op::State { slot }) = tape.values.get(id).map(|v| &v.op) else { return false };
+    tape.states.get(*slot).is_some_and(|s| s.role == Role::Metric)
 }
 
 #[cfg(test)]
@@ -96,6 +105,13 @@ mod tests {
         let warnings = ranges.warnings(&tape);
         assert_eq!((warnings.len(), warnings[0].value), (1, sum));
         assert!(warnings[0].to_string().contains("layer layer: value 1 reached 3000"));
+        let slot = tape.declare("count".into(), vec![2], Role::Metric);
+        let before = tape.push(Op::State { slot }).unwrap();
+        let batch = tape.sum(0, 1, true).unwrap();
+        let after = tape.add(before, batch).unwrap();
+        let mut counted = Ranges::new(&tape);
+        counted.see(after, [60_000.0]);
+        assert_eq!(counted.warnings(&tape), [], "a metric may grow over an epoch");
         ranges.see(sum, [f64::NAN]);
         ranges.see(sum, [1.0]);
         assert!(ranges.warnings(&tape)[0].seen.is_nan());
