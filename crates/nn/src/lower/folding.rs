@@ -7,8 +7,9 @@ use super::visit::Visitor;
 use super::{FRACTION_BITS, LowerError};
 use crate::tape::Tape;
 
-/// Fraction bits of what enters a product: a weight loses nothing beside its own last bit. Products stay below 2^14.
-pub(super) const WEIGHT_BITS: u32 = 24;
+/// Fraction bits of what enters a product: a weight loses nothing beside its own last bit. All that is computed is assumed
+/// to stay below 2^10.
+pub(super) const WEIGHT_BITS: u32 = 26;
 /// Fraction bits of what is left of a wide range.
 pub(super) const UNIT_ARGUMENT_BITS: u32 = 22;
 
