@@ -7,7 +7,6 @@ use trefoil_link::Network;
 use trefoil_mpc::plan::choose;
 use trefoil_mpc::program::{Op, Program, Reveal, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Trained, compile_trained};
-use trefoil_nn::layers::initial;
 use trefoil_nn::lower::{MEMORY_BITS, encode, folding};
 use trefoil_nn::tape::{self, Role, Tape};
 use trefoil_nn::train::TrainError;
@@ -37,9 +36,11 @@ pub(super) fn publication(
     check: &mut Program,
 ) -> Result<Published, TrainingError> {
     let graph = served(d.spec.loss, &d.graph);
-    let Trained { mut compiled, weights: tape } = compile_trained(&graph, &CompileOptions::default())?;
+    let stored = |slot: usize| step.steps.iter().any(|s| matches!(s.op, Op::Store { slot: i, .. } if i == slot));
+    let changes = |name: &str| position(step, name).is_some_and(stored);
+    let trained = compile_trained(&graph, &CompileOptions::default(), changes)?;
+    let Trained { mut compiled, weights: mut tape, values } = trained;
     compiled.program = choose(&compiled.program, 1, network, false)?;
-    let (mut tape, values) = folded(&tape, &initial(&graph), step)?;
     let outputs = std::mem::take(&mut tape.outputs);
     let as_it_is = |tape: &Tape, x: ValueId| match tape.values[x].op {
         tape::Op::State { slot } => Some(slot),
@@ -102,13 +103,6 @@ fn published(spec: &WeightSpec) -> String {
 
 fn position(program: &Program, name: &str) -> Option<usize> {
     program.states.iter().position(|s| s.name == name)
-}
-
-/// The tape of the weights, where what no step stores is computed beforehand; with the values of its states.
-fn folded(tape: &Tape, values: &[Vec<f64>], step: &Program) -> Result<(Tape, Vec<Vec<f64>>), TrainingError> {
-    let stored = |slot: usize| step.steps.iter().any(|s| matches!(s.op, Op::Store { slot: i, .. } if i == slot));
-    let still: Vec<bool> = tape.states.iter().map(|s| position(step, &s.name).is_none_or(|i| !stored(i))).collect();
-    Ok(tape.folded_where(values, |slot| still[slot]).map_err(TrainError::from)?)
 }
 
 /// The value of state `slot` with `scale` fraction bits of `from`, additive: where the program has it, or truncated anew.

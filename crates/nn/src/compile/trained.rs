@@ -3,33 +3,45 @@
 //!
 //! The passes fold batch normalisations into linear layers, and the rounding of an average pool goes into the weights
 //! behind it. What they do to numbers is put on a tape here, which runs on shares as well as in the clear. The program is
-//! the same whatever the tensors hold.
+//! the same whatever the tensors hold. Tensors that training leaves as they are count as known, and so does all that comes
+//! of them alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{CompileError, CompileOptions, Compiled, compile_saying, layers};
 use crate::graph::{Array, Graph, Layer};
 use crate::layers::apply::settled;
+use crate::layers::initial;
 use crate::layers::tensors::tensors;
 use crate::pass::Fold;
-use crate::tape::{Op, Role, Tape, TapeError, ValueId};
+use crate::tape::{Function, Op, Role, Tape, TapeError, ValueId};
 
 /// A network that is compiled, whose weights are to come.
 #[derive(Debug, Clone)]
 pub struct Trained {
     /// The program. The weights beside it mean nothing.
     pub compiled: Compiled,
-    /// Its weights, as outputs in the order of the program's. The states are the graph's tensors, in the order of
-    /// [`initial`](crate::layers::initial).
+    /// Its weights, as outputs in the order of the program's. The states are tensors of the graph, by their names, and
+    /// what was computed of those that do not change.
     pub weights: Tape,
+    /// What these states hold before training.
+    pub values: Vec<Vec<f64>>,
 }
 
-/// Compiles `graph` for whatever its tensors will hold.
-pub fn compile_trained(graph: &Graph, options: &CompileOptions) -> Result<Trained, CompileError> {
+/// Compiles `graph` for whatever its tensors will hold. `changes` tells by a tensor's name (`layer/tensor`) whether training
+/// changes it.
+pub fn compile_trained(
+    graph: &Graph,
+    options: &CompileOptions,
+    changes: impl Fn(&str) -> bool,
+) -> Result<Trained, CompileError> {
     let mut folds = Vec::new();
     let (compiled, factors) = compile_saying(&unlike_zero(graph), options, &mut folds)?;
-    let weights = weights(graph, &compiled, &factors, &folds)?;
-    Ok(Trained { compiled, weights })
+    let mut tape = Tape::new(1)?;
+    let known = declared(&mut tape, graph, &changes)?;
+    let tape = weights(tape, known, &compiled, &factors, &folds)?;
+    let (weights, values) = tape.folded_where(&initial(graph), |slot| !changes(&tape.states[slot].name))?;
+    Ok(Trained { compiled, weights, values })
 }
 
 /// The graph with every shift different from zero: where it is zero, a pass may do what is wrong for others.
@@ -56,10 +68,20 @@ enum Folded {
     Affine { scale: ValueId, shift: ValueId },
 }
 
-fn weights(graph: &Graph, compiled: &Compiled, factors: &[f64], folds: &[Fold]) -> Result<Tape, CompileError> {
-    let mut tape = Tape::new(1)?;
-    let mut known: HashMap<&str, Folded> = HashMap::new();
-    for node in &graph.nodes {
+/// The tensors of every layer that has some, as states; those of batch normalisations as the affine that they are. The
+/// inverse square roots of all that change are one operation: they share its rounds.
+fn declared<'a>(
+    tape: &mut Tape,
+    graph: &'a Graph,
+    changes: &impl Fn(&str) -> bool,
+) -> Result<HashMap<&'a str, Folded>, CompileError> {
+    let (mut known, mut names) = (HashMap::new(), HashSet::new());
+    let mut norms: Vec<(&str, Vec<ValueId>, ValueId)> = Vec::new();
+    for node in graph.nodes.iter().filter(|n| !tensors(&n.layer).is_empty()) {
+        if !names.insert(node.name.as_str()) {
+            let reason = "is called twice with the same weights, or two layers have this name";
+            return Err(layers::fault(&node.name, reason.into()));
+        }
         tape.enter(&node.name);
         let mut values = Vec::new();
         for (what, _, array) in tensors(&node.layer) {
@@ -73,13 +95,49 @@ fn weights(graph: &Graph, compiled: &Compiled, factors: &[f64], folds: &[Fold]) 
             }
             Layer::ChannelAffine { .. } => Folded::Affine { scale: values[0], shift: values[1] },
             Layer::BatchNorm(norm) => {
-                let (scale, shift) = settled(&mut tape, &values, norm)?;
-                Folded::Affine { scale, shift }
+                let variance = tape.offset(values[3], f64::from(norm.epsilon))?;
+                if changes(&format!("{}/variance", node.name)) {
+                    norms.push((&node.name, values, variance));
+                    continue;
+                }
+                let inverse = tape.function(variance, Function::InverseSqrt)?;
+                affine(tape, &values, inverse)?
             }
             _ => continue,
         };
-        known.insert(&node.name, folded);
+        known.insert(node.name.as_str(), folded);
     }
+    if norms.is_empty() {
+        return Ok(known);
+    }
+    tape.enter("batch_norm");
+    let all = tape.push(Op::Concat { xs: norms.iter().map(|(.., v)| *v).collect(), axis: 0 })?;
+    let all = tape.function(all, Function::InverseSqrt)?;
+    let mut start = 0;
+    for (name, values, variance) in norms {
+        tape.enter(name);
+        let channels = tape.values[variance].elements();
+        let inverse = tape.slice(all, 0, start, channels)?;
+        known.insert(name, affine(tape, &values, inverse)?);
+        start += channels;
+    }
+    Ok(known)
+}
+
+/// A batch normalisation of these tensors, by its moving averages.
+fn affine(tape: &mut Tape, tensors: &[ValueId], inverse: ValueId) -> Result<Folded, TapeError> {
+    let (scale, shift) = settled(tape, tensors, inverse)?;
+    Ok(Folded::Affine { scale, shift })
+}
+
+/// Does what the passes did, and gives the tape whose outputs are the weights.
+fn weights(
+    mut tape: Tape,
+    mut known: HashMap<&str, Folded>,
+    compiled: &Compiled,
+    factors: &[f64],
+    folds: &[Fold],
+) -> Result<Tape, CompileError> {
     let missing = |name: &str| layers::fault(name, "is folded, but has no tensors".into());
     for Fold { affine, into, behind } in folds {
         let Some(&Folded::Affine { scale, shift }) = known.get(affine.as_str()) else { return Err(missing(affine)) };

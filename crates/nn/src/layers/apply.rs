@@ -24,7 +24,9 @@ impl Layers {
             Layer::ChannelAffine { .. } => scaled(tape, x, tensors[0], tensors[1]),
             Layer::BatchNorm(norm) if mode == Mode::Train => self.normalise(tape, id, x, &norm),
             Layer::BatchNorm(norm) => {
-                let (scale, shift) = settled(tape, &tensors, &norm)?;
+                let inverse = tape.offset(tensors[3], f64::from(norm.epsilon))?;
+                let inverse = tape.function(inverse, Function::InverseSqrt)?;
+                let (scale, shift) = settled(tape, &tensors, inverse)?;
                 scaled(tape, x, scale, shift)
             }
             Layer::MaxPool(pool) => {
@@ -91,10 +93,9 @@ impl Layers {
     }
 }
 
-/// What a batch normalisation of these tensors multiplies with and adds, by its moving averages.
-pub(crate) fn settled(tape: &mut Tape, tensors: &[ValueId], norm: &BatchNorm) -> Result<(ValueId, ValueId), TapeError> {
-    let inverse = tape.offset(tensors[3], f64::from(norm.epsilon))?;
-    let inverse = tape.function(inverse, Function::InverseSqrt)?;
+/// What a batch normalisation of these tensors multiplies with and adds, by its moving averages: `inverse` is that of the
+/// square root of its variance.
+pub(crate) fn settled(tape: &mut Tape, tensors: &[ValueId], inverse: ValueId) -> Result<(ValueId, ValueId), TapeError> {
     let scale = tape.mul(inverse, tensors[0])?;
     let mean = tape.mul(tensors[2], scale)?;
     let shift = tape.sub(tensors[1], mean)?;

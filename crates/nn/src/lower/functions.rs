@@ -64,9 +64,13 @@ impl Visitor<'_> {
 
     /// The constant that was added last: the value is no smaller.
     fn lowest(&self, x: ValueId) -> Option<f64> {
-        match self.tape.values.get(x)?.op {
-            Op::Offset { by, .. } if by > 0.0 => Some(by),
-            Op::Reshape { x, .. } => self.lowest(x),
+        match &self.tape.values.get(x)?.op {
+            Op::Offset { by, .. } if *by > 0.0 => Some(*by),
+            Op::Reshape { x, .. } => self.lowest(*x),
+            Op::Concat { xs, .. } => {
+                let all = xs.iter().map(|x| self.lowest(*x)).collect::<Option<Vec<f64>>>()?;
+                all.into_iter().reduce(f64::min)
+            }
             _ => None,
         }
     }

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 use trefoil_mpc::cost::{StepCost, cost};
 use trefoil_mpc::ideal;
 use trefoil_mpc::program::{Program, Step, WeightSpec};
+use trefoil_nn::build::bench_net;
 use trefoil_nn::compile::{CompileOptions, Compiled, Trained, compile, compile_trained};
-use trefoil_nn::graph::{BatchNorm, Graph, Layer, Node};
+use trefoil_nn::graph::{BatchNorm, Graph, Layer, Node, Post};
 use trefoil_nn::layers::{initial, restore};
 use trefoil_nn::lower::{MEMORY_BITS, PARAMETER_BITS, decode, encode, folding};
 use trefoil_nn::tape::float::{Batch, run};
@@ -101,6 +102,9 @@ fn networks() -> Vec<(&'static str, Graph)> {
     twice.nodes.push(node("again", conv(4, (5, 5), (2, 3), false), &[1]));
     twice.nodes.push(node("sum", Layer::Add, &[2, 3]));
     all.push(("into two", twice));
+    let mut pair = chain(vec![input(&[6]), dense(1, 6, 5), norm(5), Layer::Tanh, dense(3, 5, 4)]);
+    pair.post = Post::distance(1.0);
+    all.push(("in two towers", pair));
     all
 }
 
@@ -128,7 +132,7 @@ fn trained(graph: &Graph, seed: u64) -> Graph {
 
 /// The program that folds, on states as training keeps them, and their first values; the slot of each weight.
 fn program(t: &Trained, values: &[Vec<f64>]) -> (Program, Vec<Words>, Vec<usize>) {
-    let Trained { compiled, weights } = t;
+    let Trained { compiled, weights, .. } = t;
     let mut tape: Tape = weights.clone();
     let moving = |name: &str| name.ends_with("/mean") || name.ends_with("/variance");
     let scale = |name: &str| if moving(name) { MEMORY_BITS } else { PARAMETER_BITS };
@@ -172,7 +176,7 @@ fn off(compiled: &Compiled, got: &[Vec<f64>]) -> f64 {
 #[test]
 fn weights_on_shares_are_those_of_the_compiled_network() {
     for (what, graph) in networks() {
-        let t = compile_trained(&graph, &CompileOptions::default()).unwrap();
+        let t = compile_trained(&graph, &CompileOptions::default(), |_| true).unwrap();
         let graph = trained(&graph, 40);
         let compiled = compile(&graph, &CompileOptions::default()).unwrap();
         // Whatever the tensors held when it was compiled, the program is that of the trained network.
@@ -213,13 +217,38 @@ fn weights_on_shares_are_those_of_the_compiled_network() {
 }
 
 #[test]
+fn deep_networks_take_no_more_rounds() {
+    let mut graph = bench_net("resnet18", 1).unwrap();
+    let mut found = Vec::new();
+    for normalised in [false, true] {
+        for node in graph.nodes.iter_mut().filter(|_| normalised) {
+            if let Layer::ChannelAffine { scale, .. } = &node.layer {
+                node.layer = norm(scale.data.len());
+            }
+        }
+        let t = compile_trained(&graph, &CompileOptions::default(), |_| true).unwrap();
+        let (program, _, _) = program(&t, &initial(&graph));
+        found.push(cost(&program, 1).unwrap().iter().map(|c| c.rounds).sum::<u64>());
+    }
+    // A scale and a shift that are trained as they are take openings alone.
+    assert!(found[0] == 3 && (10..=24).contains(&found[1]), "{found:?} rounds");
+}
+
+#[test]
+fn layers_of_one_name_are_refused() {
+    let mut graph = chain(vec![input(&[6]), dense(1, 6, 5), Layer::Relu, dense(3, 5, 4)]);
+    graph.nodes[3].name = "n1".into();
+    let said = compile_trained(&graph, &CompileOptions::default(), |_| true).unwrap_err().to_string();
+    assert_eq!(said, "layer n1: is called twice with the same weights, or two layers have this name");
+}
+
+#[test]
 fn frozen_tensors_are_folded_beforehand() {
     let (_, graph) = networks().remove(0);
     let graph = trained(&graph, 3);
-    let Trained { compiled, weights } = compile_trained(&graph, &CompileOptions::default()).unwrap();
-    let values: Vec<Vec<f64>> = initial(&graph);
-    let frozen = |slot: usize| ["n1", "n2"].contains(&weights.states[slot].name.split('/').next().unwrap());
-    let (tape, left) = weights.folded_where(&values, frozen).unwrap();
+    let changes = |name: &str| name.starts_with("n5/");
+    let t = compile_trained(&graph, &CompileOptions::default(), changes).unwrap();
+    let Trained { compiled, weights: tape, values: left } = t;
     let names: Vec<&str> = tape.states.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names.len(), 4);
     assert!(names[0].starts_with("n1/folded-") && names[1].starts_with("n1/folded-"), "{names:?}");
@@ -236,9 +265,9 @@ proptest! {
 
     /// On clear ring values, whatever training left.
     #[test]
-    fn whatever_the_tensors_hold(seed in 0_u64..10_000, which in 0_usize..10) {
+    fn whatever_the_tensors_hold(seed in 0_u64..10_000, which in 0_usize..11) {
         let (what, graph) = networks().remove(which);
-        let t = compile_trained(&graph, &CompileOptions::default()).unwrap();
+        let t = compile_trained(&graph, &CompileOptions::default(), |_| true).unwrap();
         let graph = trained(&graph, seed);
         let compiled = compile(&graph, &CompileOptions::default()).unwrap();
         let (program, mut states, stored) = program(&t, &initial(&graph));
