@@ -17,7 +17,7 @@ use crate::pass::Fold;
 use crate::tape::{Function, Op, Role, Tape, TapeError, ValueId};
 
 /// A network that is compiled, whose weights are to come.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Trained {
     /// The program. The weights beside it mean nothing.
     pub compiled: Compiled,
