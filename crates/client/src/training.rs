@@ -42,6 +42,7 @@
 mod features;
 mod follow;
 mod plan;
+mod publication;
 mod served;
 mod shown;
 mod size;
@@ -166,23 +167,6 @@ pub enum TrainingError {
     /// A trained network that predictions cannot run.
     #[error("to be published, but private predictions cannot run this network: {0}")]
     Compile(#[from] CompileError),
-    /// A weight that cannot be published.
-    #[error("to be published, but weight {weight} of the trained model {reason}")]
-    Publish {
-        /// The weight.
-        weight: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Layers that predictions fold into another, so that its trained weights are not those of predictions.
-    #[error(
-        "to be published, but predictions fold a batch normalisation or a global average pool into layer {layer}: leave it \
-         out, or reveal the weights instead"
-    )]
-    Folded {
-        /// The layer.
-        layer: String,
-    },
     /// Inputs whose encodings differ, of several columns or of a pair.
     #[error(
         "to be published, but columns {one} and {other} have different scales or ranges: a model takes one for all its \

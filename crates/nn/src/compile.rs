@@ -7,6 +7,7 @@
 mod functions;
 mod layers;
 mod towers;
+mod trained;
 mod wires;
 
 use thiserror::Error;
@@ -15,8 +16,10 @@ use trefoil_ring::Tensor;
 use trefoil_ring::fixed::FixedError;
 
 use crate::graph::{Graph, GraphError};
-use crate::pass;
+use crate::pass::{self, Fold};
+use crate::tape::TapeError;
 use layers::Lowering;
+pub use trained::{Trained, compile_trained};
 
 /// Choices of the model owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +127,9 @@ pub enum CompileError {
     /// The steps do not fit together.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// Weights that cannot be computed of trained tensors.
+    #[error(transparent)]
+    Tape(#[from] TapeError),
 }
 
 /// Runs the passes over a copy of `graph` and compiles the result.
@@ -131,9 +137,18 @@ pub enum CompileError {
 /// Where [`Post::Distance`](crate::graph::Post::Distance) is asked for, a sample is two inputs, one after the other, and
 /// the result the squared distance of what the network makes of them. Both meet the same weights in the same rounds.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
+    Ok(compile_saying(graph, options, &mut Vec::new())?.0)
+}
+
+/// The same; gives what each weight was multiplied with besides, and adds to `folds` what was folded.
+fn compile_saying(
+    graph: &Graph,
+    options: &CompileOptions,
+    folds: &mut Vec<Fold>,
+) -> Result<(Compiled, Vec<f64>), CompileError> {
     options.check()?;
     let mut graph = graph.clone();
-    let mut notes = pass::run(&mut graph)?;
+    let mut notes = pass::run_saying(&mut graph, folds)?;
     let shapes = graph.shapes()?;
     let scalar = shapes.iter().position(|s| graph.towers() > 1 && s.is_empty());
     if let Some(node) = scalar.and_then(|i| graph.nodes.get(i)) {
@@ -145,6 +160,6 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, Comp
         lowering.layer(id, node)?;
     }
     notes.append(&mut lowering.notes);
-    let (program, weights) = lowering.finish()?;
-    Ok(Compiled { program, weights, notes, graph, options: *options })
+    let (program, weights, factors) = lowering.finish()?;
+    Ok((Compiled { program, weights, notes, graph, options: *options }, factors))
 }

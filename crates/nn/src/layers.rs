@@ -1,6 +1,6 @@
 //! A graph on a tape: its tensors as states, its layers as operations, as often as it is applied.
 
-mod apply;
+pub(crate) mod apply;
 pub(crate) mod tensors;
 
 use std::collections::{HashMap, HashSet};

@@ -12,6 +12,7 @@ mod arithmetic;
 mod early;
 mod encode;
 mod extraction;
+mod folding;
 mod functions;
 pub mod ranges;
 mod schedule;
@@ -25,6 +26,7 @@ use trefoil_mpc::program::{Op, Program, ProgramError, Step, WeightSpec};
 use crate::tape::{Role, Tape};
 pub use encode::{EncodeError, decode, encode, encode_rates};
 pub use extraction::extraction;
+pub use folding::folding;
 
 /// Fraction bits f of what enters a product.
 pub const FRACTION_BITS: u32 = 16;
@@ -65,7 +67,8 @@ pub fn lower(tape: &Tape) -> Result<Program, LowerError> {
         .iter()
         .map(|s| WeightSpec { name: s.name.clone(), shape: s.shape.clone(), scale: bits(s.role) })
         .collect();
-    let mut visitor = visit::Visitor::new(tape);
+    let places = states.iter().enumerate().map(|(slot, s)| (slot, s.scale)).collect();
+    let mut visitor = visit::Visitor::new(tape, places);
     let (mut steps, output) = visitor.steps()?;
     if let Some((x, scale)) = output {
         let shift = scale.saturating_sub(FRACTION_BITS);

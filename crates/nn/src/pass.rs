@@ -35,11 +35,27 @@ pub fn leave_answer(graph: &mut Graph) {
     }
 }
 
+/// A scale and shift per channel that became part of a linear layer, or of another such layer, by their names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fold {
+    /// Whose scale and shift.
+    pub(crate) affine: String,
+    /// Which layer took them.
+    pub(crate) into: String,
+    /// Whether that layer lies behind it, not before.
+    pub(crate) behind: bool,
+}
+
 /// Runs every pass until none finds anything to do; gives a note for each edit.
 ///
 /// The result computes the same function up to the rounding of folded weights, and holds no
 /// [`crate::graph::Layer::ChannelAffine`].
 pub fn run(graph: &mut Graph) -> Result<Vec<String>, GraphError> {
+    run_saying(graph, &mut Vec::new())
+}
+
+/// The same, and adds to `folds` what was folded, in that order.
+pub(crate) fn run_saying(graph: &mut Graph, folds: &mut Vec<Fold>) -> Result<Vec<String>, GraphError> {
     let mut notes = Vec::new();
     graph.shapes()?;
     edit::sweep(graph);
@@ -49,7 +65,7 @@ pub fn run(graph: &mut Graph) -> Result<Vec<String>, GraphError> {
         tidy::simplify_activations(graph, &mut notes);
         tidy::drop_no_ops(graph, &mut notes)?;
         tidy::merge_padding(graph, &mut notes)?;
-        affine::fold(graph, &mut notes)?;
+        affine::fold(graph, &mut notes, folds)?;
         order::pool_first(graph, &mut notes);
         if notes.len() == before {
             break;

@@ -98,7 +98,7 @@ pub struct Publication {
     pub manifest: Manifest,
     /// For each weight of its program, the state that holds it. A weight with more fraction bits is shifted up.
     pub weights: Vec<u32>,
-    /// Run once before, from states to states: brings weights that training keeps with more fraction bits to the model's.
+    /// Run once before, from states to states: computes those weights that are no state of training as it is.
     pub finish: Option<Program>,
 }
 

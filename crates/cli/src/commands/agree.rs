@@ -144,6 +144,9 @@ fn print(status: &RunStatus, spec: &RunSpec, set: Option<&SetInfo>) -> anyhow::R
         spec.steps(),
         spec.batch
     ))?;
+    if spec.publish.as_ref().is_some_and(|p| p.finish.is_some()) {
+        output::line("last    a program makes the published model's weights of what training leaves, on shares")?;
+    }
     // All of them: what is left out here could hold what the author does not name.
     let tensors: Vec<String> = spec.step.states.iter().map(|s| format!("{} {:?}", s.name, s.shape)).collect();
     output::line(format!("keeps   {}", tensors.join(", ")))?;

@@ -130,7 +130,8 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
         let normed = RUN
             .replace("layers = [", "layers = [{ batch_norm = true }, { dropout = 0.25 }, ")
-            .replace("batch = 8", "batch = 16");
+            .replace("batch = 8", "batch = 16")
+            .replace("weights = \"owner\"", "weights = \"owner\"\npublish = \"r\"");
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("normed.toml"), normed).unwrap();
         let examples = ["hospitals", "lenet", "siamese", "transfer"].map(|n| folder.join(n).with_extension("toml"));

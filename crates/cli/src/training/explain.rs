@@ -4,6 +4,8 @@ use serde::Serialize;
 use trefoil_client::training::{Features, learnt, words};
 use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part, RunSpec, SetInfo};
 use trefoil_link::Network;
+use trefoil_mpc::cost::{StepCost, opening_weights};
+use trefoil_mpc::plan;
 use trefoil_mpc::program::Program;
 
 use super::data::Source;
@@ -52,6 +54,8 @@ struct Explained {
     #[serde(skip_serializing_if = "Option::is_none")]
     extraction: Option<ExtractionCost>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    publication: Option<Cost>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     features: Option<String>,
     predicted_s: f64,
     reveals: Vec<String>,
@@ -97,6 +101,22 @@ pub(crate) fn total(program: &Program, batch: u32, network: &Network) -> anyhow:
     let mut sum = Cost::default();
     by_layer(program, batch, network)?.iter().for_each(|l| sum.add(&l.cost));
     Ok(sum)
+}
+
+/// The cost of opening something.
+pub(super) fn opened(c: &StepCost, network: &Network) -> Cost {
+    let (predicted_online_s, _) = plan::predict(network, c);
+    Cost { rounds: c.rounds, bytes_online: c.online, predicted_online_s, ..Cost::default() }
+}
+
+/// What it takes to publish the trained model: the program that computes its weights, if there is one, and their opening.
+fn publishing(spec: &RunSpec, network: &Network) -> anyhow::Result<Option<Cost>> {
+    let Some(publish) = &spec.publish else { return Ok(None) };
+    let mut cost = opened(&opening_weights(&publish.manifest.program), network);
+    if let Some(finish) = &publish.finish {
+        cost.add(&total(finish, 1, network)?);
+    }
+    Ok(Some(cost))
 }
 
 /// The declaration of a set that is not there yet: as many columns as the network and its loss take.
@@ -148,7 +168,9 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
     };
     let each = step.predicted_online_s + step.predicted_offline_s;
     let extraction = predicted(spec, network)?;
-    let first = extraction.as_ref().map_or(0.0, |e| e.cost.predicted_online_s + e.cost.predicted_offline_s);
+    let publication = publishing(spec, network)?;
+    let once = extraction.iter().map(|e| &e.cost).chain(&publication);
+    let once: f64 = once.map(|c| c.predicted_online_s + c.predicted_offline_s).sum();
     Ok(Explained {
         note: None,
         name: spec.name.clone(),
@@ -159,9 +181,10 @@ fn explained(spec: &RunSpec, network: &Network) -> anyhow::Result<Explained> {
         epochs: spec.epochs,
         steps: spec.all_steps(),
         layers: by_layer(&spec.step, spec.batch, network)?,
-        predicted_s: first + each * spec.all_steps() as f64 + check,
+        predicted_s: once + each * spec.all_steps() as f64 + check,
         step,
         extraction,
+        publication,
         features: features::words(spec),
         reveals: words(spec),
         servers_learn: learnt(spec),
@@ -190,6 +213,9 @@ impl Explained {
         t.row(std::iter::once("a step".to_owned()).chain(self.step.cells()).collect());
         if let Some(e) = &self.extraction {
             t.row(std::iter::once("features, once".to_owned()).chain(e.cost.cells()).collect());
+        }
+        if let Some(cost) = &self.publication {
+            t.row(std::iter::once("publication, once".to_owned()).chain(cost.cells()).collect());
         }
         output::line(t.text())?;
         output::line(format!(
@@ -273,6 +299,29 @@ mod tests {
         assert_eq!(helper.step.bytes_offline, carol.step.bytes_offline);
         let shuffled = explained_run("shuffle_rows = true").unwrap();
         assert!(shuffled.servers_learn[0].contains("no server knows whose a row is"));
+    }
+
+    #[test]
+    fn publication_takes_a_program_where_weights_are_folded_and_their_opening() {
+        let publish = "[reveal]\npublish = \"m\"\n";
+        assert!(explained_run("").unwrap().publication.is_none());
+        let cost = |layers: &str| {
+            let text = format!("{RUN}{publish}").replace("layers = [", &format!("layers = [{layers}"));
+            let d = parse(&text, Path::new(""), false).unwrap();
+            let spec = imagined_run(&d, &Network::LAN).unwrap();
+            let folds = spec.publish.as_ref().unwrap().finish.as_ref();
+            let folds = folds.map(|p| total(p, 1, &Network::LAN).unwrap());
+            (explained(&spec, &Network::LAN).unwrap().publication.unwrap(), folds)
+        };
+        let (plain, none) = cost("");
+        assert!(none.is_none());
+        assert_eq!((plain.rounds, plain.bytes_offline), (1, 0));
+        let (normed, folds) = cost("{ batch_norm = true }, ");
+        let folds = folds.unwrap();
+        assert!(folds.rounds > 10 && folds.bytes_offline > 0);
+        assert_eq!(normed.rounds, folds.rounds + plain.rounds);
+        assert_eq!(normed.bytes_online, folds.bytes_online + plain.bytes_online);
+        assert_eq!(normed.bytes_offline, folds.bytes_offline);
     }
 
     #[test]

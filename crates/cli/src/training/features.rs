@@ -6,12 +6,11 @@ use trefoil_client::training::Features;
 use trefoil_client::{Content, Phase, RunSpec};
 use trefoil_link::Network;
 use trefoil_mpc::cost::{opening_rows, opening_weights};
-use trefoil_mpc::plan;
 use trefoil_nn::graph::Graph;
 
 use super::data::{Columns, Records, numbers};
 use super::description::Description;
-use super::explain::{Cost, total};
+use super::explain::{Cost, opened, total};
 
 /// Where owners extract the features: leaves of the description what is trained on them, and puts them in the place of
 /// the rows. Gives what the owners are to do.
@@ -73,18 +72,14 @@ pub(crate) struct ExtractionCost {
 /// The cost of a run's extraction over `network`, exact in rounds and bytes.
 pub(super) fn predicted(spec: &RunSpec, network: &Network) -> anyhow::Result<Option<ExtractionCost>> {
     let Some(e) = &spec.extraction else { return Ok(None) };
-    let opened = |c| {
-        let (predicted_online_s, _) = plan::predict(network, &c);
-        Cost { rounds: c.rounds, bytes_online: c.online, predicted_online_s, ..Cost::default() }
-    };
     let (batches, features) = (spec.places(Phase::Extract), e.width());
-    let mut cost = opened(opening_weights(&e.program));
+    let mut cost = opened(&opening_weights(&e.program), network);
     // All batches are alike but the last.
     let last = spec.extracted_rows(batches.saturating_sub(1)).rows();
     for (size, times) in [(e.batch, batches.saturating_sub(1)), (last, 1)] {
         if times > 0 {
             let mut each = total(&e.program, size, network)?;
-            each.add(&opened(opening_rows(size as usize * features)));
+            each.add(&opened(&opening_rows(size as usize * features), network));
             (0..times).for_each(|_| cost.add(&each));
         }
     }

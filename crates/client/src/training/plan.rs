@@ -1,25 +1,22 @@
 //! From a description of training to what the servers run: programs, first states, public numbers, and every reveal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use trefoil_link::Network;
 use trefoil_mpc::plan::choose;
-use trefoil_mpc::program::{Op, Program, Reveal, Step, ValueId, WeightSpec};
-use trefoil_nn::compile::{CompileOptions, Compiled, compile};
+use trefoil_mpc::program::{Op, Program, Step, WeightSpec};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
 use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::first_states;
 use trefoil_nn::train::order::batches;
-use trefoil_proto::control::Grant;
 use trefoil_proto::dataset::Declaration;
-use trefoil_proto::run::{Check, Disclosure, MAX_EPOCHS, Order, Publication, RowRange, RunSpec, When};
+use trefoil_proto::run::{Check, Disclosure, MAX_EPOCHS, Order, RowRange, RunSpec, When};
 use trefoil_ring::Tensor;
 
 use super::features::extracting;
-use super::served::{input, served};
+use super::publication::publication;
 use super::{Training, TrainingError, shown, size};
-use crate::manifest;
 
 /// Fraction bits of revealed weights: those of predictions.
 const REVEALED_BITS: u32 = FRACTION_BITS;
@@ -85,17 +82,19 @@ pub(super) fn plan(
         _ => (RowRange { first: trained as u32, end: rows as u32 }, even(kept, batch)),
     };
     let mut check = validation(&tapes, &sums)?;
-    let publish = match &d.reveal.publish {
+    let published = match &d.reveal.publish {
         Some(name) => Some(publication(d, name, declaration, (owner, network), &mut step, &mut check)?),
         None => None,
     };
+    let (publish, known) = published.map(|p| (p.publication, p.known)).unzip();
     step = choose(&step, batch, network, false)?;
     check.states.clone_from(&step.states);
     check = choose(&check, check_batch, network, false)?;
-    let needed = kept > 0 || publish.is_some();
-    let initial = first_values(graph, &tapes, features, &step.states)?;
-    let metrics = step.states.iter().enumerate().skip(first).map(|(i, _)| i);
-    let metrics = sums.trained.iter().copied().chain(metrics).map(|i| i as u32).collect();
+    let stored = |slot: usize| check.steps.iter().any(|s| matches!(s.op, Op::Store { slot: i, .. } if i == slot));
+    let checked: Vec<usize> = (first..step.states.len()).filter(|i| stored(*i)).collect();
+    let needed = kept > 0 || checked.len() > sums.validated.len();
+    let initial = first_values(graph, &tapes, features, known.unwrap_or_default(), &step.states)?;
+    let metrics = sums.trained.iter().chain(&checked).map(|i| *i as u32).collect();
     let spec = RunSpec {
         name: d.name.clone(),
         owner: owner.into(),
@@ -137,11 +136,12 @@ fn validation(tapes: &Tapes, sums: &Sums) -> Result<Program, TrainingError> {
     Ok(program)
 }
 
-/// What the states are at first: those of the step, then those of the extraction; all others are zero.
+/// What the states are at first: those of the step, then those of the extraction; then `later`; all others are zero.
 fn first_values(
     graph: &Graph,
     tapes: &Tapes,
     features: Vec<Tensor>,
+    later: Vec<(usize, Tensor)>,
     states: &[WeightSpec],
 ) -> Result<Vec<Tensor>, TrainingError> {
     let known = first_states::<f64>(graph, &tapes.step);
@@ -152,6 +152,9 @@ fn first_values(
     all.extend(features);
     for s in &states[all.len()..] {
         all.push(Tensor::new(s.shape.clone(), vec![0; s.shape.iter().product()])?);
+    }
+    for (slot, values) in later {
+        all[slot] = values;
     }
     Ok(all)
 }
@@ -237,84 +240,6 @@ fn parameters<'a>(graph: &Graph, step: &'a Program) -> Vec<(usize, &'a WeightSpe
     let stored = |slot: usize| step.steps.iter().any(|s| matches!(s.op, Op::Store { slot: i, .. } if i == slot));
     let tensors = trefoil_nn::layers::initial::<f32>(graph).len();
     step.states.iter().enumerate().take(tensors).filter(|(i, _)| stored(*i)).collect()
-}
-
-/// The trained model under a name: copies of its weights at the scales of prediction, made with the metrics.
-fn publication(
-    d: &Training,
-    name: &str,
-    declaration: &Declaration,
-    (owner, network): (&str, &Network),
-    step: &mut Program,
-    check: &mut Program,
-) -> Result<Publication, TrainingError> {
-    let graph = served(d.spec.loss, &d.graph);
-    let mut compiled = compile(&graph, &CompileOptions::default())?;
-    compiled.program = choose(&compiled.program, 1, network, false)?;
-    let tensors = tensors(d, &compiled, step)?;
-    let mut weights = Vec::with_capacity(tensors.len());
-    for (slot, spec) in tensors.into_iter().zip(&compiled.program.weights) {
-        // What training leaves as it is may be kept at the scale of prediction already.
-        if step.states[slot].scale <= spec.scale {
-            weights.push(slot as u32);
-            continue;
-        }
-        let copy = step.states.len();
-        let scale = truncated(check, slot, spec.scale)
-            .map_err(|reason| TrainingError::Publish { weight: spec.name.clone(), reason })?;
-        step.states.push(WeightSpec { name: format!("published/{}", spec.name), ..spec.clone() });
-        check.steps.push(Step { layer: "publish".into(), op: Op::Store { slot: copy, x: scale } });
-        weights.push(copy as u32);
-    }
-    let grants = vec![Grant { client: owner.into(), reveals: vec![Reveal::Logits] }];
-    let input = input(&graph, declaration)?;
-    Ok(Publication { manifest: manifest(name, &compiled, input, grants)?, weights, finish: None })
-}
-
-/// The state of each weight of the compiled network.
-fn tensors(d: &Training, compiled: &Compiled, step: &Program) -> Result<Vec<usize>, TrainingError> {
-    let known = trefoil_nn::layers::initial::<f64>(&d.graph);
-    let names = Tapes::new(&d.graph, &d.spec)?.step.states;
-    let slot = |name: &str| step.states.iter().position(|s| s.name == name);
-    let known = names.iter().zip(known).filter_map(|(s, values)| Some((slot(&s.name)?, values)));
-    let mut free: BTreeMap<usize, Vec<f64>> = known.collect();
-    let specs = &compiled.program.weights;
-    let mut found = vec![None; specs.len()];
-    // Several may begin alike (biases are zero): a weight takes the state of its own name before any other may.
-    for named in [true, false] {
-        for ((tensor, spec), found) in compiled.weights.iter().zip(specs).zip(&mut found) {
-            let same = |(slot, values): &(&usize, &Vec<f64>)| {
-                let state = &step.states[**slot];
-                let fits = state.shape == spec.shape && (!named || state.name == spec.name);
-                fits && encode(&spec.name, values, spec.scale).is_ok_and(|w| w[..] == *tensor.data())
-            };
-            if found.is_none() {
-                *found = free.iter().find(same).map(|(slot, _)| *slot);
-                found.and_then(|slot| free.remove(&slot));
-            }
-        }
-    }
-    let layer = |spec: &WeightSpec| spec.name.split('/').next().unwrap_or_default().to_owned();
-    let folded = |spec: &WeightSpec| TrainingError::Folded { layer: layer(spec) };
-    specs.iter().zip(found).map(|(spec, slot)| slot.ok_or_else(|| folded(spec))).collect()
-}
-
-/// The value of state `slot` at `scale`, additive: where the program has it, or truncated anew.
-fn truncated(program: &mut Program, slot: usize, scale: u32) -> Result<ValueId, String> {
-    let from = program.states[slot].scale;
-    let shift = from.checked_sub(scale).filter(|s| *s > 0);
-    let shift = shift.ok_or_else(|| format!("is kept with {from} fraction bits, {scale} are due"))?;
-    let find = |program: &Program, wanted: &dyn Fn(&Op) -> bool| program.steps.iter().position(|s| wanted(&s.op));
-    let push = |program: &mut Program, op| {
-        program.steps.push(Step { layer: "publish".into(), op });
-        program.steps.len() - 1
-    };
-    let state = find(program, &|op| matches!(op, Op::State { slot: s } if *s == slot));
-    let state = state.unwrap_or_else(|| push(program, Op::State { slot }));
-    let open = find(program, &|op| matches!(op, Op::Open { x } if *x == state));
-    let open = open.unwrap_or_else(|| push(program, Op::Open { x: state }));
-    let cut = find(program, &|op| matches!(op, Op::Truncate { x, shift: s } if *x == open && *s == shift));
-    Ok(cut.unwrap_or_else(|| push(program, Op::Truncate { x: open, shift })))
 }
 
 fn numbers(n: usize) -> String {

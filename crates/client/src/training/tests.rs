@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use trefoil_link::Network;
 use trefoil_mpc::program::Program;
-use trefoil_nn::build::{Activation, Sequential, dense};
+use trefoil_nn::build::{Activation, Sequential, average_pool, batch_norm, conv, dense, flatten};
+use trefoil_nn::compile::{CompileOptions, compile};
+use trefoil_nn::graph::{Graph, Layer, Node};
 use trefoil_nn::train::{Decay, Loss, Optimiser, Schedule, TrainSpec};
 use trefoil_proto::control::{InputEncoding, encode};
 use trefoil_proto::dataset::{Block, Content, Declaration, Part, SetInfo};
 use trefoil_proto::run::{Order, RunSpec};
 
 use super::size::order_bytes;
-use super::{Features, Reveals, Training, TrainingError};
+use super::{Features, PlannedRun, Reveals, Training, TrainingError};
 
 fn set(rows: u32, width: u32) -> SetInfo {
     let blocks = vec![Block { name: "all".into(), width, content: Content::Values(InputEncoding::default()) }];
@@ -89,4 +91,77 @@ fn layers_that_begin_alike_are_published_each_as_its_own() {
         assert_eq!(slots.len(), 6);
         assert!(slots.iter().all(|(weight, state)| weight == state), "{slots:?}");
     }
+}
+
+/// Trains all layers but `frozen`, and publishes.
+fn publishing(graph: Graph, frozen: &[&str], features: Features, validation: f64) -> Result<PlannedRun, TrainingError> {
+    let frozen = frozen.iter().map(|f| (*f).to_owned()).collect();
+    let spec = TrainSpec { optimiser: Optimiser::Sgd, frozen, validation, ..training(1, 4).spec };
+    let reveal = Reveals { publish: Some("m".into()), ..Reveals::default() };
+    Training { features, reveal, ..Training::new("r", graph, spec) }.plan(&set(16, 50 + 2), "owner", &Network::LAN)
+}
+
+fn normed() -> Graph {
+    let layers = Sequential::new(&[5, 5, 2]).add(conv(3, 3).named("conv")).add(batch_norm().named("norm"));
+    layers.add(flatten()).add(dense(2).named("classes")).build(1).unwrap()
+}
+
+#[test]
+fn what_predictions_fold_is_computed_once_from_what_training_leaves() {
+    for validation in [0.0, 0.25] {
+        let made = publishing(normed(), &[], Features::Servers, validation).unwrap().spec;
+        let publish = made.publish.clone().unwrap();
+        let finish = publish.finish.as_ref().unwrap();
+        // Without rows for validation nothing is checked: the last program truncates, too.
+        assert_eq!(made.check.is_some(), validation > 0.0);
+        assert_eq!(finish.states, made.step.states);
+        let names: Vec<&str> = publish.weights.iter().map(|s| made.step.states[*s as usize].name.as_str()).collect();
+        let weights = ["conv/kernel", "conv/bias", "classes/kernel", "classes/bias"];
+        assert_eq!(names, weights.map(|w| format!("published/{w}")));
+        assert!(publish.weights.iter().all(|slot| !made.metrics.contains(slot)));
+        assert!(made.may_contain_rows(10).is_empty());
+        let mut other = made.clone();
+        other.publish.as_mut().unwrap().finish.as_mut().unwrap().steps[1].layer = "another".into();
+        assert!(made.hash() != other.hash());
+        assert!(made.difference(&other).unwrap().contains("the published model's weights"));
+    }
+    let pooled = Sequential::new(&[5, 5, 2]).add(average_pool(5)).add(flatten()).add(dense(2)).build(1).unwrap();
+    assert!(publishing(pooled, &[], Features::Servers, 0.0).unwrap().spec.publish.unwrap().finish.is_some());
+}
+
+#[test]
+fn what_comes_of_frozen_layers_alone_is_known_before_the_run() {
+    let mut graph = normed();
+    let Layer::BatchNorm(norm) = &mut graph.nodes[2].layer else { panic!() };
+    norm.variance.data.fill(0.25);
+    norm.mean.data.fill(-1.5);
+    let compiled = compile(&graph, &CompileOptions::default()).unwrap();
+    for features in [Features::Servers, Features::Steps] {
+        let PlannedRun { spec, initial } = publishing(graph.clone(), &["conv", "norm"], features, 0.25).unwrap();
+        let publish = spec.publish.unwrap();
+        assert!(publish.finish.is_none());
+        for (i, slot) in publish.weights[..2].iter().enumerate() {
+            assert!(!spec.metrics.contains(slot));
+            let off =
+                initial[*slot as usize].data().iter().zip(compiled.weights[i].data()).map(|(a, b)| a.abs_diff(*b));
+            // The passes compute in f32.
+            assert!(off.max() <= Some([1, 1 << 12][i]));
+        }
+        // A trained normalisation behind a frozen kernel is computed as any other.
+        let made = publishing(graph.clone(), &["conv"], features, 0.25).unwrap();
+        assert_eq!(made.initial.len(), made.spec.step.states.len());
+        assert!(made.spec.publish.unwrap().finish.is_some());
+    }
+}
+
+#[test]
+fn what_predictions_cannot_compute_is_not_published() {
+    let mut graph = normed();
+    let last = graph.nodes.pop().unwrap();
+    graph.nodes.push(Node { name: "shares".into(), layer: Layer::Softmax, inputs: vec![3] });
+    graph.nodes.push(Node { inputs: vec![4], ..last });
+    let said = publishing(graph, &[], Features::Servers, 0.25).map(drop).unwrap_err().to_string();
+    let why =
+        "to be published, but private predictions cannot run this network: layer shares: private prediction computes";
+    assert!(said.starts_with(why) && said.lines().count() == 1, "{said}");
 }

@@ -30,18 +30,22 @@ pub(super) struct Lowering {
     outputs: Vec<WireId>,
     specs: Vec<WeightSpec>,
     weights: Vec<Tensor>,
+    /// What each weight was multiplied with.
+    factors: Vec<f64>,
     /// What is approximated.
     pub(super) notes: Vec<String>,
 }
 
 impl Lowering {
     pub(super) fn new(options: CompileOptions, shapes: Vec<Vec<usize>>, towers: usize) -> Self {
-        let (wires, outputs) = (Wires::new(options.fraction_bits), Vec::new());
-        Self { options, shapes, towers, wires, outputs, specs: Vec::new(), weights: Vec::new(), notes: Vec::new() }
+        let (wires, outputs, specs) = (Wires::new(options.fraction_bits), Vec::new(), Vec::new());
+        let (weights, factors, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { options, shapes, towers, wires, outputs, specs, weights, factors, notes }
     }
 
     /// Ends the program with the last layer's value, additive; of two towers with the squared distance of their values.
-    pub(super) fn finish(mut self) -> Result<(Program, Vec<Tensor>), CompileError> {
+    /// The program, its weights, and what each was multiplied with.
+    pub(super) fn finish(mut self) -> Result<(Program, Vec<Tensor>, Vec<f64>), CompileError> {
         let last = self.outputs.len() - 1;
         let mut shape = self.shapes[last].clone();
         let mut wire = self.outputs[last];
@@ -59,7 +63,7 @@ impl Lowering {
             steps: self.wires.finish(wire, &shape),
         };
         program.infer()?;
-        Ok((program, self.weights))
+        Ok((program, self.weights, self.factors))
     }
 
     /// Adds the steps of one layer.
@@ -155,6 +159,7 @@ impl Lowering {
         let encoded = encoded.map_err(|source| CompileError::Weight { layer: layer.into(), what, source })?;
         let tensor = Tensor::new(array.shape.clone(), encoded).map_err(|e| fault(layer, e.to_string()))?;
         self.weights.push(tensor);
+        self.factors.push(factor);
         self.specs.push(WeightSpec { name: format!("{layer}/{what}"), shape: array.shape.clone(), scale });
         Ok(self.weights.len() - 1)
     }

@@ -26,9 +26,7 @@ impl Layers {
             Layer::BatchNorm(norm) => {
                 let inverse = tape.offset(tensors[3], f64::from(norm.epsilon))?;
                 let inverse = tape.function(inverse, Function::InverseSqrt)?;
-                let scale = tape.mul(inverse, tensors[0])?;
-                let mean = tape.mul(tensors[2], scale)?;
-                let shift = tape.sub(tensors[1], mean)?;
+                let (scale, shift) = settled(tape, &tensors, inverse)?;
                 scaled(tape, x, scale, shift)
             }
             Layer::MaxPool(pool) => {
@@ -93,6 +91,15 @@ impl Layers {
         let tensors = &self.values[id];
         scaled(tape, normal, tensors[0], tensors[1])
     }
+}
+
+/// What a batch normalisation of these tensors multiplies with and adds, by its moving averages: `inverse` is that of the
+/// square root of its variance.
+pub(crate) fn settled(tape: &mut Tape, tensors: &[ValueId], inverse: ValueId) -> Result<(ValueId, ValueId), TapeError> {
+    let scale = tape.mul(inverse, tensors[0])?;
+    let mean = tape.mul(tensors[2], scale)?;
+    let shift = tape.sub(tensors[1], mean)?;
+    Ok((scale, shift))
 }
 
 fn linear(tape: &mut Tape, x: ValueId, tensors: &[ValueId], map: Map) -> Built {

@@ -3,7 +3,7 @@
 use super::wires::{Local, WireId, Wires};
 use trefoil_mpc::program::Rows;
 
-use super::{FRACTION_BITS, MEMORY_BITS, PARAMETER_BITS, RATE_BITS};
+use super::{MEMORY_BITS, PARAMETER_BITS, RATE_BITS};
 
 /// The largest scale that a product with a constant near one may have.
 const LARGEST: u32 = 50;
@@ -31,7 +31,7 @@ impl Wires {
         let room = LARGEST + (-factor.abs().max(1e-9).log2()).floor().max(0.0) as u32;
         let wanted = factor_bits(factor);
         let least = wanted.min(FEWEST + room - LARGEST);
-        let x = if least > 0 && self.scale(x) + least > room.min(60) { self.at_most(x, FRACTION_BITS) } else { x };
+        let x = if least > 0 && self.scale(x) + least > room.min(60) { self.at_most(x, self.fraction_bits) } else { x };
         let extra = wanted.min(room.min(60).saturating_sub(self.scale(x)));
         let units = (factor * f64::from(extra).exp2()).round() as i64;
         let dims = self.dims(x).clone();

@@ -13,8 +13,8 @@ use crate::tape::{Op, Tape};
 /// What enters products is best computed beforehand ([`Tape::folded`]): it is taken at the scale it is used at.
 pub fn extraction(tape: &Tape) -> Result<Program, LowerError> {
     let scales = scales(tape);
-    let mut visitor = Visitor::new(tape);
-    visitor.fix(&scales);
+    let mut visitor = Visitor::new(tape, scales.iter().copied().enumerate().collect());
+    visitor.fix();
     let steps = visitor.joined(FRACTION_BITS)?;
     let weight = |(s, scale): (&crate::tape::State, &u32)| WeightSpec {
         name: s.name.clone(),

@@ -6,6 +6,7 @@
 
 use trefoil_mpc::program::{Bilinear, Window};
 
+use super::folding::UNIT_ARGUMENT_BITS;
 use super::visit::Visitor;
 use super::wires::{Local, WireId};
 use super::{FRACTION_BITS, MEMORY_BITS};
@@ -63,9 +64,13 @@ impl Visitor<'_> {
 
     /// The constant that was added last: the value is no smaller.
     fn lowest(&self, x: ValueId) -> Option<f64> {
-        match self.tape.values.get(x)?.op {
-            Op::Offset { by, .. } if by > 0.0 => Some(by),
-            Op::Reshape { x, .. } => self.lowest(x),
+        match &self.tape.values.get(x)?.op {
+            Op::Offset { by, .. } if *by > 0.0 => Some(*by),
+            Op::Reshape { x, .. } => self.lowest(*x),
+            Op::Concat { xs, .. } => {
+                let all = xs.iter().map(|x| self.lowest(*x)).collect::<Option<Vec<f64>>>()?;
+                all.into_iter().reduce(f64::min)
+            }
             _ => None,
         }
     }
@@ -79,6 +84,7 @@ impl Visitor<'_> {
 
     /// x^(-1/2) or 1/x for x from 4^bottom to 4^(TOP + 1).
     fn over_a_wide_range(&mut self, x: WireId, bottom: i32, root: bool) -> Result<WireId, String> {
+        let fine = self.fine && root;
         let w = &mut self.wires;
         let x = w.at_most(x, MEMORY_BITS);
         let scale = w.scale(x);
@@ -122,8 +128,12 @@ impl Visitor<'_> {
         };
         let (n, m) = (normaliser(2)?, if root { Some(normaliser(1)?) } else { None });
         let unit = w.product_as_it_is(x, n, Bilinear::Elementwise, dims.clone());
-        let unit = w.at(unit, FRACTION_BITS);
-        let fit = if root { fit::unit_inverse_sqrt(FRACTION_BITS) } else { fit::unit_reciprocal(FRACTION_BITS) };
+        let unit = w.at(unit, if fine { UNIT_ARGUMENT_BITS } else { FRACTION_BITS });
+        let fit = match root {
+            true if fine => fit::fine_inverse_sqrt(UNIT_ARGUMENT_BITS),
+            true => fit::unit_inverse_sqrt(FRACTION_BITS),
+            false => fit::unit_reciprocal(FRACTION_BITS),
+        };
         let y = w.piecewise(unit, fit.map_err(|e| e.to_string())?);
         let y = w.at(y, UNIT_BITS);
         Ok(w.product_as_it_is(y, m.unwrap_or(n), Bilinear::Elementwise, dims))

@@ -6,9 +6,10 @@ use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as Progr
 use trefoil_ring::geometry::Pool2d;
 
 use super::early::truncating_selections;
+use super::folding::WEIGHT_BITS;
 use super::softmax::Softmaxes;
 use super::wires::{Bits, Dims, Local, WireId, Wires};
-use super::{FRACTION_BITS, LowerError, bits};
+use super::{FRACTION_BITS, LowerError};
 use crate::fit::ARGUMENT_BITS;
 use crate::tape::{Map, Op, Rows, Tape, Value, ValueId};
 
@@ -41,12 +42,17 @@ pub(super) struct Visitor<'a> {
     winners: HashMap<ValueId, Bits>,
     /// Selections that truncate at once.
     early: Vec<bool>,
-    /// Fraction bits of the states, where they are fixed weights.
-    fixed: Option<Vec<u32>>,
+    /// Which state or weight of the program each of the tape's is, and its fraction bits.
+    places: Vec<(usize, u32)>,
+    /// Whether the states are fixed weights.
+    fixed: bool,
+    /// Whether what is computed is more precise than in training.
+    pub(super) fine: bool,
 }
 
 impl<'a> Visitor<'a> {
-    pub(super) fn new(tape: &'a Tape) -> Self {
+    /// `places` says which state of the program each of the tape's is, and its fraction bits.
+    pub(super) fn new(tape: &'a Tape, places: Vec<(usize, u32)>) -> Self {
         let wires = Wires::new(FRACTION_BITS);
         Self {
             tape,
@@ -57,13 +63,20 @@ impl<'a> Visitor<'a> {
             softmaxes: Softmaxes::find(tape),
             winners: HashMap::new(),
             early: truncating_selections(tape),
-            fixed: None,
+            places,
+            fixed: false,
+            fine: false,
         }
     }
 
-    /// Takes the states as fixed weights of these scales.
-    pub(super) fn fix(&mut self, scales: &[u32]) {
-        self.fixed = Some(scales.to_vec());
+    /// Takes the states as fixed weights.
+    pub(super) fn fix(&mut self) {
+        self.fixed = true;
+    }
+
+    /// Computes weights: few numbers, once, which everything that comes after is made of.
+    pub(super) fn refine(&mut self) {
+        (self.wires, self.fine) = (Wires::new(WEIGHT_BITS), true);
     }
 
     /// The steps of a tape that stores nothing: the last gives all outputs, joined and additive, at `scale`.
@@ -89,7 +102,8 @@ impl<'a> Visitor<'a> {
         self.all_values()?;
         for (slot, x) in std::mem::take(&mut self.stores) {
             self.wires.layer(&self.tape.states[slot].name);
-            let x = self.wires.at(x, bits(self.tape.states[slot].role));
+            let (slot, scale) = self.places[slot];
+            let x = self.wires.at(x, scale);
             let x = self.wires.additive(x);
             self.wires.push(Step::Store { slot, x });
         }
@@ -162,13 +176,13 @@ impl<'a> Visitor<'a> {
         };
         let wire = match &value.op {
             Op::Rows => self.wires.emit_masked(Step::Rows, dims, FRACTION_BITS),
-            Op::State { slot } if self.fixed.is_some() => {
-                let scale = self.fixed.as_ref().and_then(|f| f.get(*slot)).copied().unwrap_or(FRACTION_BITS);
-                self.wires.emit_masked(Step::Weight { index: *slot }, dims, scale)
-            }
             Op::State { slot } => {
-                let scale = bits(self.tape.states[*slot].role);
-                self.wires.emit(Step::State { slot: *slot }, dims, scale)
+                let (slot, scale) = self.places[*slot];
+                if self.fixed {
+                    self.wires.emit_masked(Step::Weight { index: slot }, dims, scale)
+                } else {
+                    self.wires.emit(Step::State { slot }, dims, scale)
+                }
             }
             Op::Store { slot, x } => {
                 let x = self.number(*x)?;

@@ -2,15 +2,16 @@
 
 use trefoil_ring::geometry::{Conv2d, Pads};
 
+use super::Fold;
 use super::edit::{consumers, insert, only_feeds, sweep};
 use crate::graph::{Array, Graph, GraphError, Layer, Node, NodeId};
 
-/// Folds every [`Layer::ChannelAffine`] that has a linear neighbour where folding is exact.
-pub(super) fn fold(graph: &mut Graph, notes: &mut Vec<String>) -> Result<(), GraphError> {
+/// Folds every [`Layer::ChannelAffine`] that has a linear neighbour where folding is exact, and says so.
+pub(super) fn fold(graph: &mut Graph, notes: &mut Vec<String>, folds: &mut Vec<Fold>) -> Result<(), GraphError> {
     let mut i = 1;
     while i < graph.nodes.len() {
-        if !into_producer(graph, i, notes) && !before_average(graph, i, notes) {
-            into_consumers(graph, i, notes)?;
+        if !into_producer(graph, i, notes, folds) && !before_average(graph, i, notes, folds) {
+            into_consumers(graph, i, notes, folds)?;
         }
         i += 1;
     }
@@ -26,7 +27,7 @@ fn affine(graph: &Graph, id: NodeId) -> Option<(Vec<f32>, Vec<f32>)> {
 }
 
 /// s (x W + b) + t = x (W s) + (b s + t).
-fn into_producer(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>) -> bool {
+fn into_producer(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>, folds: &mut Vec<Fold>) -> bool {
     let Some((scale, shift)) = affine(graph, id) else { return false };
     let from = graph.nodes[id].inputs[0];
     if !only_feeds(graph, from, id) {
@@ -51,13 +52,14 @@ fn into_producer(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>) -> bool
         _ => return false,
     }
     notes.push(format!("{}: folded into {}", graph.nodes[id].name, node.name));
+    folds.push(Fold { affine: graph.nodes[id].name.clone(), into: node.name.clone(), behind: false });
     graph.nodes[id] = node;
     sweep(graph);
     true
 }
 
 /// An average of affine values is the affine of the average: exchanged, so that the affine meets what comes before.
-fn before_average(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>) -> bool {
+fn before_average(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>, folds: &mut Vec<Fold>) -> bool {
     if affine(graph, id).is_none() {
         return false;
     }
@@ -74,12 +76,17 @@ fn before_average(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>) -> boo
     notes.push(format!("{}: moved before {}", b.name, a.name));
     graph.nodes[from] = Node { inputs: a.inputs.clone(), ..b };
     graph.nodes[id] = Node { inputs: vec![from], ..a };
-    into_producer(graph, from, notes);
+    into_producer(graph, from, notes, folds);
     true
 }
 
 /// (s x + t) W + b = x (s W) + (b + t W), wherever every consumer is linear and no padding hides the shift.
-fn into_consumers(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>) -> Result<(), GraphError> {
+fn into_consumers(
+    graph: &mut Graph,
+    id: NodeId,
+    notes: &mut Vec<String>,
+    folds: &mut Vec<Fold>,
+) -> Result<(), GraphError> {
     let Some((scale, shift)) = affine(graph, id) else { return Ok(()) };
     let readers = consumers(graph, id);
     let mut targets = Vec::new();
@@ -106,7 +113,9 @@ fn into_consumers(graph: &mut Graph, id: NodeId, notes: &mut Vec<String>) -> Res
     }
     for target in targets {
         absorb(&mut graph.nodes[target].layer, &scale, &shift);
-        notes.push(format!("{}: folded into {}", graph.nodes[id].name, graph.nodes[target].name));
+        let (affine, into) = (graph.nodes[id].name.clone(), graph.nodes[target].name.clone());
+        notes.push(format!("{affine}: folded into {into}"));
+        folds.push(Fold { affine, into, behind: true });
     }
     let from = graph.nodes[id].inputs[0];
     for node in &mut graph.nodes {

@@ -4,6 +4,7 @@
 mod common;
 mod costs;
 mod extraction;
+mod folding;
 mod functions;
 mod layers;
 mod likelihoods;
