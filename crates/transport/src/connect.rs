@@ -11,7 +11,7 @@ use crate::listen::closer;
 use crate::security::Security;
 use crate::socket_link::SocketLink;
 use crate::stream::Plain;
-use crate::tls::TlsStream;
+use crate::tls::{End, TlsStream};
 use crate::wait::prepare;
 use crate::{Connection, PeerIdentity};
 
@@ -36,7 +36,7 @@ pub fn connect(address: &str, peer: &str, security: &Security, limit: Duration) 
         return Ok(Connection { link, peer: identity(None), closer });
     };
     let left = until.saturating_duration_since(Instant::now());
-    let stream = TlsStream::handshake(tls.call(peer, at.ip())?, socket, peer, left)?;
+    let stream = TlsStream::handshake(tls.call(peer, at.ip())?, End::Caller, socket, peer, left)?;
     let fingerprint = stream.peer_certificate().map(Fingerprint::of);
     Ok(Connection { link: Box::new(SocketLink::new(peer.into(), stream)), peer: identity(fingerprint), closer })
 }

@@ -7,8 +7,10 @@
 mod connect;
 mod emulated;
 mod error;
+mod handshake;
 mod listen;
 mod pin;
+mod record;
 mod security;
 mod socket_link;
 mod stream;

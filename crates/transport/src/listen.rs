@@ -10,7 +10,7 @@ use crate::error::TransportError;
 use crate::security::Security;
 use crate::socket_link::SocketLink;
 use crate::stream::Plain;
-use crate::tls::TlsStream;
+use crate::tls::{End, TlsStream};
 use crate::wait::{called, prepare};
 use crate::{Closer, Connection, PeerIdentity};
 
@@ -84,7 +84,7 @@ impl Incoming {
             let peer = PeerIdentity { name: name.clone(), address: self.address, fingerprint: None };
             return Ok(Connection { link: Box::new(SocketLink::new(name, Plain::new(self.socket))), peer, closer });
         };
-        let stream = TlsStream::handshake(tls.answer(&name)?, self.socket, &name, limit)?;
+        let stream = TlsStream::handshake(tls.answer(&name)?, End::Called, self.socket, &name, limit)?;
         let fingerprint = stream.peer_certificate().map(Fingerprint::of).unwrap_or(Fingerprint::NONE);
         let known = tls.name(&fingerprint).map(str::to_owned);
         let name = known.ok_or(TransportError::UnknownCertificate { peer: name, got: fingerprint })?;

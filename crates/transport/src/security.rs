@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, version::TLS13};
+use rustls::{ClientConfig, ServerConfig, version::TLS13};
 use trefoil_proto::{Fingerprint, Identity};
 
 use crate::error::TransportError;
@@ -45,7 +45,7 @@ pub struct Tls {
     provider: Arc<CryptoProvider>,
     key: Arc<SingleCertAndKey>,
     names: Arc<BTreeMap<Fingerprint, String>>,
-    server: Arc<ServerConfig>,
+    pub(crate) server: Arc<ServerConfig>,
 }
 
 impl Tls {
@@ -56,13 +56,13 @@ impl Tls {
     ) -> Result<Self, TransportError> {
         let unusable =
             |e: rustls::Error| TransportError::Identity { name: identity.name().into(), reason: e.to_string() };
-        let mut provider = ring::default_provider();
+        let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites =
-            vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256, ring::cipher_suite::TLS13_AES_256_GCM_SHA384];
-        provider.kx_groups = vec![ring::kx_group::X25519];
+            vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384];
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
         let provider = Arc::new(provider);
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key()));
-        let signer = ring::sign::any_supported_type(&der).map_err(unusable)?;
+        let signer = aws_lc_rs::sign::any_supported_type(&der).map_err(unusable)?;
         let certified = CertifiedKey::new(vec![CertificateDer::from(identity.certificate().to_vec())], signer);
         certified.keys_match().map_err(unusable)?;
         let key = Arc::new(SingleCertAndKey::from(certified));
@@ -78,6 +78,7 @@ impl Tls {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
         server.max_early_data_size = 0;
+        server.enable_secret_extraction = true;
         Ok(Self { provider, key, names: Arc::new(names), server: Arc::new(server) })
     }
 
@@ -87,7 +88,13 @@ impl Tls {
     }
 
     /// A connection that calls `peer`: only its own pinned certificate will do.
-    pub(crate) fn call(&self, peer: &str, host: IpAddr) -> Result<ClientConnection, TransportError> {
+    pub(crate) fn call(&self, peer: &str, host: IpAddr) -> Result<UnbufferedClientConnection, TransportError> {
+        let failed = |e: rustls::Error| TransportError::Tls { peer: peer.into(), reason: e.to_string() };
+        UnbufferedClientConnection::new(self.calling(peer)?, ServerName::from(host)).map_err(failed)
+    }
+
+    /// How `peer` is called.
+    pub(crate) fn calling(&self, peer: &str) -> Result<Arc<ClientConfig>, TransportError> {
         let pin = self.names.iter().find(|(_, name)| *name == peer).map(|(f, _)| *f);
         let pin = pin.ok_or_else(|| TransportError::NoPin { peer: peer.into() })?;
         let failed = |e: rustls::Error| TransportError::Tls { peer: peer.into(), reason: e.to_string() };
@@ -101,12 +108,13 @@ impl Tls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        ClientConnection::new(Arc::new(config), ServerName::from(host)).map_err(failed)
+        config.enable_secret_extraction = true;
+        Ok(Arc::new(config))
     }
 
     /// A connection that was called.
-    pub(crate) fn answer(&self, peer: &str) -> Result<ServerConnection, TransportError> {
+    pub(crate) fn answer(&self, peer: &str) -> Result<UnbufferedServerConnection, TransportError> {
         let failed = |e: rustls::Error| TransportError::Tls { peer: peer.into(), reason: e.to_string() };
-        ServerConnection::new(self.server.clone()).map_err(failed)
+        UnbufferedServerConnection::new(self.server.clone()).map_err(failed)
     }
 }

@@ -10,8 +10,6 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::stream::Stream;
 use crate::wait::Silence;
 
-/// Bytes read ahead: a header and a small payload come with one system call; larger payloads are read into place.
-const AHEAD: usize = 64 * 1024;
 /// Frames that are skipped are read in pieces of this size.
 const PIECE: usize = 1 << 16;
 const SLICES: usize = 16;
@@ -102,7 +100,7 @@ impl<S: Stream> SocketLink<S> {
         Self {
             peer,
             stream,
-            ahead: Zeroizing::new(vec![0; AHEAD]),
+            ahead: Zeroizing::new(vec![0; S::AHEAD]),
             start: 0,
             end: 0,
             timeout: None,
@@ -199,7 +197,8 @@ impl<S: Stream> SocketLink<S> {
         if rest.is_empty() {
             return Ok(Step::Done);
         }
-        if rest.len() < AHEAD {
+        // Larger payloads are read into place.
+        if rest.len() < S::AHEAD {
             return self.read_ahead();
         }
         match self.read(Some(rest))? {

@@ -5,6 +5,9 @@ use std::net::TcpStream;
 
 /// A non-blocking byte stream. `WouldBlock` means: later.
 pub(crate) trait Stream: Send {
+    /// Bytes that a link reads ahead of what it needs, in its own buffer.
+    const AHEAD: usize;
+
     /// Takes a part of `bufs` (not all of them empty).
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
@@ -35,6 +38,9 @@ impl Plain {
 }
 
 impl Stream for Plain {
+    /// A header and a small payload come with one system call.
+    const AHEAD: usize = 64 * 1024;
+
     fn write(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let n = self.socket.write_vectored(bufs)?;
         self.moved += n as u64;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use ureq::Agent;
 use ureq::config::AutoHeaderValue;
+use ureq::tls::TlsConfig;
 
 use super::source::{FILES, Source};
 use crate::file::{persist, temporary_beside};
@@ -140,7 +142,10 @@ fn download_files(
 }
 
 fn agent(silence: Duration) -> Agent {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build();
     Agent::config_builder()
+        .tls_config(tls)
         .timeout_resolve(Some(CONNECT))
         .timeout_connect(Some(CONNECT))
         .timeout_recv_response(Some(silence))
