@@ -51,7 +51,7 @@ mod tests;
 use thiserror::Error;
 use trefoil_link::Network;
 use trefoil_mpc::MpcError;
-use trefoil_mpc::program::ProgramError;
+use trefoil_mpc::program::{ProgramError, Reveal};
 use trefoil_nn::compile::CompileError;
 use trefoil_nn::graph::{Graph, GraphError};
 use trefoil_nn::layers::set_tensors;
@@ -96,7 +96,7 @@ pub struct Training {
 }
 
 /// What is revealed, and to whom.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reveals {
     /// Loss and accuracy of each epoch, to the one who runs it.
     pub metrics: bool,
@@ -104,6 +104,10 @@ pub struct Reveals {
     pub weights: Option<String>,
     /// The name under which the trained model is served.
     pub publish: Option<String>,
+    /// What the one who runs it may ask that model; none: verdicts on pairs where there is a bound, logits otherwise.
+    pub answers: Option<Vec<Reveal>>,
+    /// The distance below which the served model calls a pair similar; none: half the margin of a contrastive loss.
+    pub similar_below: Option<f64>,
 }
 
 /// Training that the servers cannot be given.
@@ -174,6 +178,11 @@ pub enum TrainingError {
         /// What is wrong.
         reason: String,
     },
+    /// A bound for a network that is not trained on pairs, or one that hardly a distance is below.
+    #[error(
+        "pairs are to be similar below a distance of {0}: must be at least 1/256, and the loss contrastive or triplet"
+    )]
+    Bound(f64),
     /// Layers that predictions fold into another, so that its trained weights are not those of predictions.
     #[error(
         "to be published, but predictions fold a batch normalisation or a global average pool into layer {layer}: leave it \

@@ -74,8 +74,10 @@ impl Asked {
         output::line(format!("\nPrivate predictions of {name}, {rows} {kind}"))?;
         let post = self.model.manifest.post;
         let truth = self.set.labels.iter().flatten();
-        for (i, (squared, truth)) in self.answers.outputs.iter().zip(truth).enumerate().take(SHOWN) {
-            if let Some(answer) = verdict(post, *squared) {
+        for (i, (label, truth)) in self.answers.labels.iter().zip(truth).enumerate().take(SHOWN) {
+            if post.judges() {
+                let answer = self.answers.outputs.get(i).and_then(|squared| judged(post, *squared));
+                let answer = answer.unwrap_or_else(|| verdict(*label == 1).into());
                 let truth = if *truth == 1 { "similar" } else { "dissimilar" };
                 output::line(format!("pair {i}: {answer}; it is {truth}"))?;
             }
@@ -97,9 +99,14 @@ impl Asked {
     }
 }
 
+/// A verdict on a pair.
+pub(crate) fn verdict(similar: bool) -> &'static str {
+    if similar { "Similar" } else { "Dissimilar" }
+}
+
 /// What a squared distance says of a pair, if anything.
-pub(crate) fn verdict(post: Post, squared: f32) -> Option<String> {
-    let answer = if post.is_similar(squared)? { "Similar" } else { "Dissimilar" };
+pub(crate) fn judged(post: Post, squared: f32) -> Option<String> {
+    let answer = verdict(post.is_similar(squared)?);
     Some(format!("{answer} (distance {:.4})", squared.max(0.0).sqrt()))
 }
 
@@ -130,11 +137,11 @@ mod tests {
             ("triplet", "tanh", Post::distance(0.0), 3),
         ] {
             let d = description(loss, last);
-            let graph = served(d.training.spec.loss, &d.training.graph);
+            let graph = served(d.training.spec.loss, &d.training.reveal, &d.training.graph).unwrap();
             assert_eq!((graph.post, graph.nodes.len()), (post, nodes), "{loss}");
         }
-        assert_eq!(verdict(Post::distance(0.5), 0.04).as_deref(), Some("Similar (distance 0.2000)"));
-        assert_eq!(verdict(Post::distance(0.5), 4.0).as_deref(), Some("Dissimilar (distance 2.0000)"));
-        assert_eq!(verdict(Post::distance(0.0), 4.0), None);
+        assert_eq!(judged(Post::distance(0.5), 0.04).as_deref(), Some("Similar (distance 0.2000)"));
+        assert_eq!(judged(Post::distance(0.5), 4.0).as_deref(), Some("Dissimilar (distance 2.0000)"));
+        assert_eq!(judged(Post::distance(0.0), 4.0), None);
     }
 }

@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trefoil_link::Network;
 use trefoil_mpc::plan::choose;
-use trefoil_mpc::program::{Op, Program, Reveal, Step, ValueId, WeightSpec};
+use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
-use trefoil_nn::graph::{Graph, Post};
+use trefoil_nn::graph::Graph;
 use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
 use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::first_states;
 use trefoil_nn::train::order::batches;
-use trefoil_proto::control::Grant;
+use trefoil_proto::control::Manifest;
 use trefoil_proto::dataset::Declaration;
 use trefoil_proto::run::{Check, Disclosure, MAX_EPOCHS, Order, Publication, RowRange, RunSpec, When};
 use trefoil_ring::Tensor;
 
 use super::features::extracting;
-use super::served::{input, served};
+use super::served::{grant, input, served, told};
 use super::{Training, TrainingError, shown, size};
 use crate::manifest;
 
@@ -248,7 +248,7 @@ fn publication(
     step: &mut Program,
     check: &mut Program,
 ) -> Result<Publication, TrainingError> {
-    let graph = served(d.spec.loss, &d.graph);
+    let graph = served(d.spec.loss, &d.reveal, &d.graph)?;
     let mut compiled = compile(&graph, &CompileOptions::default())?;
     compiled.program = choose(&compiled.program, 1, network, false)?;
     let tensors = tensors(d, &compiled, step)?;
@@ -266,7 +266,10 @@ fn publication(
         check.steps.push(Step { layer: "publish".into(), op: Op::Store { slot: copy, x: scale } });
         weights.push(copy as u32);
     }
-    let grants = vec![Grant { client: owner.into(), reveals: vec![Reveal::Logits] }];
+    let grants = vec![grant(owner, &d.reveal, &graph)];
+    for what in &grants[0].reveals {
+        compiled.ending_in(*what)?;
+    }
     let input = input(&graph, declaration)?;
     Ok(Publication { manifest: manifest(name, &compiled, input, grants)?, weights, finish: None })
 }
@@ -340,11 +343,11 @@ pub fn words(spec: &RunSpec) -> Vec<String> {
     let mut all = shown::reveals(spec);
     all.extend(spec.reveals.iter().map(reveal));
     if let Some(p) = &spec.publish {
-        let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
-        let name = &p.manifest.name;
-        let what =
-            if matches!(p.manifest.post, Post::Distance { .. }) { "distances of pairs by" } else { "answers of" };
-        all.push(format!("to {}, on request: {what} the trained model, served as {name}", clients.join(", ")));
+        let Manifest { name, post, grants, .. } = &p.manifest;
+        all.extend(grants.iter().filter(|g| !g.reveals.is_empty()).map(|g| {
+            let what = told(*post, &g.reveals);
+            format!("to {}, on request: {what} the trained model, served as {name}", g.client)
+        }));
     }
     all
 }
