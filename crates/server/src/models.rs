@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use trefoil_mpc::masked::weights::{HeldWeight, masked_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
 use trefoil_mpc::program::{Prediction, Program, Reveal, Window};
+use trefoil_nn::graph::Post;
 use trefoil_proto::control::{InputEncoding, MAX_BULK, Manifest, Refusal, decode, encode};
 use trefoil_ring::Tensor;
 
@@ -127,6 +128,12 @@ pub(crate) fn check_manifest(m: &Manifest) -> Result<(), String> {
     let InputEncoding { scale, offset, low, high } = m.input;
     if ![scale, offset, low, high].iter().all(|v| v.is_finite()) || low > high {
         return Err(format!("an input encoding of scale {scale}, offset {offset}, range {low} to {high}"));
+    }
+    if matches!(m.post, Post::Distance { .. }) {
+        let outputs = m.program.infer().map_err(|e| e.to_string())?.last().map_or(0, |v| v.elements());
+        if m.program.input_shape.first() != Some(&2) || outputs != 1 {
+            return Err(format!("pairs in inputs of shape {:?}, {outputs} outputs for each", m.program.input_shape));
+        }
     }
     if m.ahead.len() > AHEAD.0 {
         return Err(format!("{} kinds of material to keep ready: at most {}", m.ahead.len(), AHEAD.0));
