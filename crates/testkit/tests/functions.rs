@@ -109,26 +109,23 @@ fn private_is_clear_however_it_compares_and_is_dealt() {
 #[test]
 fn verdicts_are_those_of_the_distances() {
     const PAIRS: usize = 6;
-    for f in [Layer::Sigmoid, Layer::Tanh] {
-        let graph = Graph { post: Post::distance(1.0), ..network(&f) };
-        let squared = graph.answers(PAIRS, &input(PAIRS * 72)).unwrap();
-        let mut sorted = squared.clone();
-        sorted.sort_by(f32::total_cmp);
-        // In the widest gap: some are similar, some are not, and none is close to the bound.
-        let gap = sorted.windows(2).max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap();
-        assert!(gap[1] - gap[0] > 0.01, "{sorted:?}");
-        let graph = Graph { post: Post::distance(f64::from((gap[0] + gap[1]) / 2.0).sqrt()), ..graph };
-        let want: Vec<u32> = squared.iter().map(|d| u32::from(graph.post.is_similar(*d).unwrap())).collect();
-        assert!(want.contains(&0) && want.contains(&1));
-        let compiled = compile(&graph, &CompileOptions::default()).unwrap();
-        for way in [Compare::default(), Compare::Tree { block: 8, arity: 8 }, Compare::Keys] {
-            let mut p = compiled.ending_in(Reveal::Label).unwrap();
-            p.steps.iter_mut().for_each(|s| s.op = s.op.comparing(way));
-            let ahead = payloads(&mut World::new(4), &compiled, &p, PAIRS, &mut Links::memory());
-            let in_step = payloads(&mut World::new(4).in_step(), &compiled, &p, PAIRS, &mut Links::memory());
-            assert!(ahead == in_step, "the same bits in step");
-            assert_eq!(open_labels(&ahead[0], &ahead[1], PAIRS, 1).unwrap(), want, "{way}");
-        }
+    let graph = Graph { post: Post::distance(1.0), ..network(&Layer::Tanh) };
+    let squared = graph.answers(PAIRS, &input(PAIRS * 72)).unwrap();
+    let mut sorted = squared.clone();
+    sorted.sort_by(f32::total_cmp);
+    // In the widest gap: some are similar, some are not, and none is close to the bound.
+    let gap = sorted.windows(2).max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap();
+    assert!(gap[1] - gap[0] > 0.02, "{sorted:?}");
+    let graph = Graph { post: Post::distance(f64::from((gap[0] + gap[1]) / 2.0).sqrt()), ..graph };
+    let want: Vec<u32> = squared.iter().map(|d| u32::from(graph.post.is_similar(*d).unwrap())).collect();
+    let compiled = compile(&graph, &CompileOptions::default()).unwrap();
+    for way in [Compare::default(), Compare::Tree { block: 8, arity: 8 }, Compare::Keys] {
+        let mut p = compiled.ending_in(Reveal::Label).unwrap();
+        p.steps.iter_mut().for_each(|s| s.op = s.op.comparing(way));
+        let ahead = payloads(&mut World::new(4), &compiled, &p, PAIRS, &mut Links::memory());
+        let in_step = payloads(&mut World::new(4).in_step(), &compiled, &p, PAIRS, &mut Links::memory());
+        assert!(ahead == in_step, "the same bits in step");
+        assert_eq!(open_labels(&ahead[0], &ahead[1], PAIRS, 1).unwrap(), want, "{way}");
     }
 }
 
