@@ -72,7 +72,9 @@ impl InputArgs {
 /// The network as a judge of pairs.
 fn judge(graph: Graph, bound: f64) -> anyhow::Result<Graph> {
     if graph.post != Post::None {
-        bail!("the network ends in softmax or sigmoid, which clients compute: distances are of what stands before it; save it without");
+        bail!(
+            "the network ends in softmax or sigmoid, which clients compute: distances are of what stands before it; save it without"
+        );
     }
     if !(1.0 / 256.0..=1e6).contains(&bound) {
         bail!("{bound} is not within 1/256 to 1000000");

@@ -64,7 +64,8 @@ fn however_far_apart_a_pair_is_dissimilar() {
     for reveal in [Reveal::Label, Reveal::Logits] {
         let report = check(&c, reveal, &(-4096.0..=4096.0), None).unwrap();
         assert!(report.wires.iter().all(|w| w.how == How::Proved) && report.notes.is_empty(), "{report:?}");
-        let judged = report.wires.iter().filter(|w| w.op == "argmax").map(|w| w.high >= 2f64.powi(27)).collect::<Vec<_>>();
+        let judged =
+            report.wires.iter().filter(|w| w.op == "argmax").map(|w| w.high >= 2f64.powi(27)).collect::<Vec<_>>();
         assert_eq!(judged, if reveal == Reveal::Label { vec![true] } else { vec![] });
     }
     // Where the ring itself ends the owner is told, as for any network.

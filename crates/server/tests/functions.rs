@@ -26,7 +26,10 @@ fn judged(ann: &mut Client, model: &ModelInfo, compiled: &Compiled, graph: &Grap
         assert_eq!(p.revealed, revealed, "{batch} bits in whole words, from each");
         for (label, squared) in p.labels.unwrap().into_iter().zip(graph.answers(batch, &x).unwrap()) {
             let near = (squared - 0.25).abs() < 0.02;
-            assert!(near || graph.post.is_similar(squared) == Some(label == 1), "{label} at a squared distance of {squared}");
+            assert!(
+                near || graph.post.is_similar(squared) == Some(label == 1),
+                "{label} at a squared distance of {squared}"
+            );
         }
     }
     // A pair and a half, and a batch that is none.

@@ -143,8 +143,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let elsewhere = elsewhere(&compiled, &args, reveal)?;
     compiled.program = plan_for(&args.network, &compiled.program, args.batch, args.ahead)?;
     let input = args.model.input.encoding();
-    let report =
-        range::check(&compiled, reveal, &(input.low..=input.high), None).context("the range of values")?;
+    let report = range::check(&compiled, reveal, &(input.low..=input.high), None).context("the range of values")?;
     let program = compiled.ending_in(reveal)?;
     let layers = layers(&program, args.batch as usize)?;
     let predicted = |layer| {
@@ -169,7 +168,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         predicted_offline_s: sum(|p| p.predicted_offline_s),
         layers: predicted,
         elsewhere,
-        reveals: vec![Revealed { recipient: "the client", purpose: purpose(reveal, outputs, graph.post), bytes: revealed }],
+        reveals: vec![Revealed {
+            recipient: "the client",
+            purpose: purpose(reveal, outputs, graph.post),
+            bytes: revealed,
+        }],
         learns: learns(reveal, outputs, graph.post),
         fraction_bits: args.model.fraction_bits,
         window_bits: args.model.window_bits,

@@ -78,8 +78,9 @@ fn listed(lines: &[String]) -> Shown {
         if let Some((to, rows)) = rest.split_once(" (the server): every ") {
             let (rows, when) = rows.split_once(" row's class likelihoods, ").unwrap();
             add(&mut all, to, rows, 0, when);
-        } else if let Some((to, model)) = rest.split_once(", on request: answers of the trained model, served as ") {
-            to.split(", ").for_each(|to| add(&mut all, to, model, 0, "on request"));
+        } else if let Some((to, what)) = rest.split_once(", on request: ") {
+            let (kind, model) = what.split_once(" of the trained model, served as ").unwrap();
+            add(&mut all, to, &format!("{kind} of {model}"), 0, "on request");
         } else {
             let (head, states) = rest.strip_suffix(']').unwrap().rsplit_once(" [").unwrap();
             let (numbers, states) = states.split_once(" number").unwrap();
@@ -111,8 +112,9 @@ fn seen(stage: &Tapped, status: &RunStatus, spec: &RunSpec, before: &[(u32, usiz
                     assert_eq!(known.0, bytes);
                     known.1.insert(epoch);
                 }
-                Request::Predict { model, .. } if model == status.name => {
-                    all.insert((to, model, 0, "on request".into()));
+                Request::Predict { model, reveal, .. } if model == status.name => {
+                    let kind = if reveal == Reveal::Label { "labels" } else { "answers" };
+                    all.insert((to, format!("{kind} of {model}"), 0, "on request".into()));
                 }
                 Request::Revealed { .. } | Request::Predict { .. } => {}
                 other => panic!("an answer to {other:?}"),
@@ -179,7 +181,8 @@ fn probe(stage: &Tapped, status: &RunStatus, spec: &RunSpec) {
         if let Ok(model) = client.model(&publication.manifest.name) {
             epoch = model.epoch;
             let n: usize = model.manifest.program.input_shape.iter().product();
-            client.predict(&model, Reveal::Logits, &vec![0.5; n], 1).unwrap();
+            let granted = model.manifest.reveals_to(name);
+            granted.iter().for_each(|r| assert!(client.predict(&model, *r, &vec![0.5; n], 1).is_ok()));
         }
     }
     // Whoever is not listed asks nevertheless.
@@ -234,6 +237,7 @@ fn what_is_listed_is_what_is_revealed() {
         ("own", "weights = \"owner\"\n".into(), ""),
         ("others", format!("{metrics}weights = \"guest\"\n"), ""),
         ("served", "publish = \"served\"\n".into(), ""),
+        ("labelled", "publish = \"labelled\"\nanswers = \"label\"\n".into(), ""),
         ("likely", metrics.into(), "[privacy]\nlikelihoods = \"alice\"\n"),
         ("shuffled", "weights = \"client\"\npublish = \"shuffled\"\n".into(), "shuffle_rows = true\n"),
         ("all", format!("{metrics}weights = \"owner\"\npublish = \"all\"\n"), "[privacy]\nlikelihoods = \"alice\"\n"),
@@ -336,7 +340,8 @@ fn what_a_prediction_reveals_is_what_explain_says() {
     assert_eq!([0, 1].map(|i| stage.taps[i].handed_out().len()), before, "more than was listed");
     assert_eq!(stage.taps[0].one_way("bob").len(), shown_before, "alice was shown something");
     // The verdict is what is asked for where nothing else is said, and the distance bears it out.
-    let ask = |more: &[&str]| last(&s.run("client", &[&["predict", "--model", "same", &images, "--json"], more].concat()));
+    let ask =
+        |more: &[&str]| last(&s.run("client", &[&["predict", "--model", "same", &images, "--json"], more].concat()));
     let (verdicts, distances) = (ask(&[]), ask(&["--reveal", "logits"]));
     let both = verdicts["predictions"].as_array().unwrap().iter().zip(distances["predictions"].as_array().unwrap());
     assert_eq!((verdicts["reveal"].as_str(), both.len()), (Some("label"), 3));

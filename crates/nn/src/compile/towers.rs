@@ -98,7 +98,10 @@ impl Lowering {
         let Post::Distance { similar: bound @ 1.. } = post else { return Ok(self.wires.emit(name, sum, scale, 1.0)) };
         let units = bound_units(bound, scale).ok_or_else(|| {
             let bound = bound as f64 / BOUND_UNIT;
-            fault(name, format!("a squared distance of {bound} is no bound at {scale} fraction bits: too small or too large"))
+            fault(
+                name,
+                format!("a squared distance of {bound} is no bound at {scale} fraction bits: too small or too large"),
+            )
         })?;
         let sum = self.wires.push(name, sum);
         let minus = self.wires.push(name, Op::Scale { x: sum, factor: -1, extra: 0 });
