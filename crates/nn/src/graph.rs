@@ -172,7 +172,7 @@ pub struct Node {
 }
 
 /// Units in which the bound of a squared distance is said.
-pub(crate) const BOUND_UNIT: f64 = 65536.0;
+const BOUND_UNIT: f64 = 65536.0;
 
 /// What the client applies to the logits it receives: never run on the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -206,6 +206,21 @@ impl Post {
         match self {
             Post::Distance { similar: bound @ 1.. } => *bound as f64 / BOUND_UNIT - output,
             _ => output,
+        }
+    }
+
+    /// The bound in units of a squared distance at `scale`, if there is one and such a value can be more and less.
+    pub fn bound(&self, scale: u32) -> Option<i64> {
+        let Post::Distance { similar: bound @ 1.. } = self else { return None };
+        let units = (*bound as f64 / BOUND_UNIT * f64::from(scale).exp2()).round();
+        (1.0..61f64.exp2()).contains(&units).then_some(units as i64)
+    }
+
+    /// The distance below which pairs are similar, if there is one.
+    pub fn similar_below(&self) -> Option<f64> {
+        match self {
+            Post::Distance { similar: bound @ 1.. } => Some((*bound as f64 / BOUND_UNIT).sqrt()),
+            _ => None,
         }
     }
 

@@ -90,9 +90,9 @@ fn bounds_that_no_program_can_hold() {
         compile(&plain(post), &options).unwrap_err().to_string()
     };
     let large = refused(Post::Distance { similar: u64::MAX }, 16);
-    assert!(large.contains("layer distance") && large.contains("too small or too large"), "{large}");
+    assert!(large.contains("layer distance") && large.contains("too small or large at 32 bits"), "{large}");
     let small = refused(Post::distance(1.0 / 256.0), 4);
-    assert!(small.contains("0.0000152587890625 is no bound at 8 fraction bits"), "{small}");
+    assert!(small.contains("a distance of 0.00390625 is no bound"), "{small}");
 }
 
 #[test]
@@ -102,5 +102,6 @@ fn without_a_bound_the_distance_alone_is_told() {
     assert!(e.contains("neither similar nor dissimilar"), "{e}");
     assert_eq!(revealed(&c, Reveal::Logits, &[[3.0, 0.0, 0.0, 4.0]]), [25 << 16]);
     assert_eq!(c.graph.post.answer(25.0), 25.0);
+    assert_eq!((c.graph.post.similar_below(), Post::distance(0.75).similar_below()), (None, Some(0.75)));
     assert!(!c.graph.post.judges() && Post::distance(0.5).judges() && !Post::Sigmoid.judges());
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Trial, compiled, eventually, inputs, manifest, network};
-use trefoil_client::{Client, ClientError, ModelInfo};
+use trefoil_client::{Client, ClientError, Manifest, ModelInfo};
 use trefoil_mpc::Reveal;
 use trefoil_mpc::cost::cost;
 use trefoil_nn::compile::Compiled;
@@ -78,6 +78,12 @@ fn functions_and_distances_are_served_at_once_and_ahead() {
                 }
             }
             if graph.towers() == 2 {
+                let mut owner = trial.client("owner");
+                for (bound, why) in [(0.6, "has another bound"), (0.0, "without a bound")] {
+                    let said = Manifest { post: Post::distance(bound), name: "said".into(), ..manifest.clone() };
+                    let e = owner.share(&said, &compiled.weights).unwrap_err().to_string();
+                    assert!(e.contains(why), "{e}");
+                }
                 judged(&mut ann, &model, &compiled, graph);
             }
         }

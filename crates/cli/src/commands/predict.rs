@@ -223,22 +223,22 @@ fn ask(
 
 fn wanted(client: &Client, model: &ModelInfo, asked: Option<Wanted>) -> anyhow::Result<Wanted> {
     let Manifest { name, post, .. } = &model.manifest;
-    if let Some(w) = asked {
-        let pair = matches!(post, Post::Distance { .. });
-        if pair && w == Wanted::Probabilities {
-            bail!("--reveal: {name} judges pairs; ask for label or logits");
-        }
-        if pair && w == Wanted::Label && !post.judges() {
-            bail!("--reveal: {name} has no bound by which pairs are similar; ask for logits, their distance");
-        }
-        return Ok(w);
-    }
     let granted = model.manifest.reveals_to(client.name());
     let least = granted.last().filter(|_| post.judges());
-    match least.or(granted.first()) {
-        Some(Reveal::Logits) => Ok(Wanted::Logits),
-        Some(Reveal::Label) => Ok(Wanted::Label),
-        None => bail!("{} may not query {}: ask its owner, {}", client.name(), model.manifest.name, model.owner),
+    let wanted = match (asked, least.or(granted.first())) {
+        (Some(wanted), _) => wanted,
+        (None, Some(Reveal::Logits)) => Wanted::Logits,
+        (None, Some(Reveal::Label)) => Wanted::Label,
+        (None, None) => bail!("{} may not query {name}: ask its owner, {}", client.name(), model.owner),
+    };
+    match (wanted, post) {
+        (Wanted::Probabilities, Post::Distance { .. }) => {
+            bail!("--reveal: {name} judges pairs; ask for label or logits")
+        }
+        (Wanted::Label, Post::Distance { similar: 0 }) => {
+            bail!("--reveal: {name} has no bound by which pairs are similar; ask for logits, their distance")
+        }
+        _ => Ok(wanted),
     }
 }
 

@@ -320,7 +320,7 @@ fn a_siamese_network_is_served_as_a_judge_of_pairs() {
          [optimizer]\nname = \"rmsprop\"\nrate = 0.01\n[train]\nepochs = 9\nbatch = 16\nvalidation = 0.2\n\
          [reveal]\npublish = \"same\"\n[data]\nset = \"digits\"\npairs = true\n[quick]\nrows = 60\nepochs = 2\n",
     );
-    let told = "to owner, on request: verdicts on pairs (similar or dissimilar, nothing else) by the trained model, served as same";
+    let told = "to owner, on request: verdicts on pairs (closer than 0.5000 or not, nothing else) by the trained model, served as same";
     assert!(text.contains(told), "{text}");
     assert!(text.contains("pair 0: ") && text.contains("imilar; it is ") && !text.contains("(distance "), "{text}");
     assert_eq!(answers["count"].as_u64(), Some(12));

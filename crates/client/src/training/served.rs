@@ -35,13 +35,13 @@ pub(super) fn grant(owner: &str, reveal: &Reveals, graph: &Graph) -> Grant {
 /// What a model of this kind tells those who are granted `reveals`, in words.
 pub(super) fn told(post: Post, reveals: &[Reveal]) -> String {
     let pairs = matches!(post, Post::Distance { .. });
-    let what = |r: &Reveal| match (r, pairs) {
-        (Reveal::Logits, false) => "answers",
-        (Reveal::Label, false) => "labels",
-        (Reveal::Logits, true) => "distances of pairs",
-        (Reveal::Label, true) => "verdicts on pairs (similar or dissimilar, nothing else)",
+    let what = |r: &Reveal| match (r, post.similar_below()) {
+        (Reveal::Logits, _) if pairs => "distances of pairs".to_owned(),
+        (Reveal::Logits, _) => "answers".into(),
+        (Reveal::Label, Some(bound)) => format!("verdicts on pairs (closer than {bound:.4} or not, nothing else)"),
+        (Reveal::Label, None) => "labels".into(),
     };
-    let all: Vec<&str> = reveals.iter().map(what).collect();
+    let all: Vec<String> = reveals.iter().map(what).collect();
     format!("{} {}", all.join(" and "), if pairs { "by" } else { "of" })
 }
 

@@ -11,13 +11,7 @@ use trefoil_ring::geometry::Pool2d;
 use super::CompileError;
 use super::layers::{Lowering, fault};
 use super::wires::{Local, WireId};
-use crate::graph::{BOUND_UNIT, NodeId, Post};
-
-/// A bound in units of a value at `scale`, if such a value can be more and less.
-fn bound_units(bound: u64, scale: u32) -> Option<i64> {
-    let units = (bound as f64 / BOUND_UNIT * f64::from(scale).exp2()).round();
-    (1.0..61f64.exp2()).contains(&units).then_some(units as i64)
-}
+use crate::graph::{NodeId, Post};
 
 impl Lowering {
     /// Shape of a sample: that of an input, or as many inputs as there are towers.
@@ -95,13 +89,9 @@ impl Lowering {
         let x = self.wires.masked(off);
         let squares = self.wires.push(name, Op::Product { x, y: x, map: Bilinear::Elementwise });
         let sum = Op::Sum { x: squares, keep: 0, batch: false };
-        let Post::Distance { similar: bound @ 1.. } = post else { return Ok(self.wires.emit(name, sum, scale, 1.0)) };
-        let units = bound_units(bound, scale).ok_or_else(|| {
-            let bound = bound as f64 / BOUND_UNIT;
-            fault(
-                name,
-                format!("a squared distance of {bound} is no bound at {scale} fraction bits: too small or too large"),
-            )
+        let Some(bound) = post.similar_below() else { return Ok(self.wires.emit(name, sum, scale, 1.0)) };
+        let units = post.bound(scale).ok_or_else(|| {
+            fault(name, format!("a distance of {bound} is no bound: its square is too small or large at {scale} bits"))
         })?;
         let sum = self.wires.push(name, sum);
         let minus = self.wires.push(name, Op::Scale { x: sum, factor: -1, extra: 0 });
