@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Who may query it, and what may be revealed to them (repeat it; yourself too, to evaluate it) [default: every client of the cluster file]
     #[arg(long, value_name = "CLIENT[=logits,label]")]
     allow: Vec<String>,
-    /// What may be revealed where --allow does not say [default: logits,label; of pairs label alone]
+    /// What may be revealed where --allow does not say [default: logits,label, or logits where a label is impossible; of pairs label]
     #[arg(long, value_name = "WHAT")]
     reveal: Option<String>,
     /// Inputs to measure where ranges cannot be proved: a data set or a file
