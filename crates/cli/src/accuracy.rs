@@ -147,7 +147,7 @@ fn part(a: &[u32], b: &[u32]) -> f64 {
 pub(crate) fn decided(post: Post, outputs: &[f32], per_sample: usize) -> Vec<u32> {
     match (post, per_sample) {
         (Post::Distance { .. }, _) => outputs.iter().map(|d| u32::from(post.is_similar(*d) == Some(true))).collect(),
-        (_, 1) => outputs.iter().map(|z| u32::from(*z >= 0.0)).collect(),
+        (_, 1) => outputs.iter().map(|z| u32::from(*z > 0.0)).collect(),
         _ => argmax(outputs, per_sample),
     }
 }

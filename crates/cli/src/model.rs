@@ -7,7 +7,7 @@ use clap::Args;
 use trefoil_import::{ImportError, keras_h5};
 use trefoil_nn::build::{BENCH_NETS, bench_net, demo_cnn};
 use trefoil_nn::compile::CompileOptions;
-use trefoil_nn::graph::Graph;
+use trefoil_nn::graph::{Graph, Post};
 use trefoil_proto::control::InputEncoding;
 
 /// A model and how it is brought to fixed point.
@@ -25,6 +25,9 @@ pub(crate) struct ModelArgs {
     /// Bits that a comparison reads
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(crate) window_bits: u32,
+    /// Make it a judge of pairs: two inputs are similar if the network's outputs for them are closer than D
+    #[arg(long, value_name = "D", value_parser = number)]
+    pub(crate) similar_below: Option<f64>,
     #[command(flatten)]
     pub(crate) input: InputArgs,
 }
@@ -46,7 +49,9 @@ pub(crate) struct InputArgs {
 impl ModelArgs {
     /// Reads the model.
     pub(crate) fn load(&self) -> anyhow::Result<Graph> {
-        load(&self.model, self.architecture.as_deref())
+        let graph = load(&self.model, self.architecture.as_deref())?;
+        let Some(bound) = self.similar_below else { return Ok(graph) };
+        judge(graph, bound).context("--similar-below")
     }
 
     /// The options of fixed point.
@@ -62,6 +67,19 @@ impl InputArgs {
         let (low, high) = self.range.unwrap_or((self.offset.min(end), self.offset.max(end)));
         InputEncoding { scale: self.scale, offset: self.offset, low, high }
     }
+}
+
+/// The network as a judge of pairs.
+fn judge(graph: Graph, bound: f64) -> anyhow::Result<Graph> {
+    if graph.post != Post::None {
+        bail!(
+            "the network ends in softmax or sigmoid, which clients compute: distances are of what stands before it; save it without"
+        );
+    }
+    if !(1.0 / 256.0..=1e6).contains(&bound) {
+        bail!("{bound} is not within 1/256 to 1000000");
+    }
+    Ok(Graph { post: Post::distance(bound), ..graph })
 }
 
 /// Reads a model file, or builds a network.
@@ -126,6 +144,18 @@ mod tests {
             assert!(range(bad).is_err(), "{bad}");
         }
         assert!(number("1/0").is_err());
+    }
+
+    #[test]
+    fn networks_become_judges_of_pairs() {
+        let net = || bench_net("A", 1).unwrap();
+        let made = judge(net(), 0.5).unwrap();
+        assert_eq!((made.post, made.towers()), (Post::distance(0.5), 2));
+        for bad in [0.0, -1.0, f64::NAN, 1e9] {
+            assert!(judge(net(), bad).unwrap_err().to_string().contains("is not within"));
+        }
+        let ends = Graph { post: Post::Sigmoid, ..net() };
+        assert!(judge(ends, 0.5).unwrap_err().to_string().contains("save it without"));
     }
 
     #[test]

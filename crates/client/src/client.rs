@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use trefoil_link::frame::HEADER;
 use trefoil_mpc::masked::output::{open_labels, open_values};
 use trefoil_mpc::program::{Op, Program, Reveal};
+use trefoil_nn::graph::Post;
 use trefoil_prg::seed::random_bytes;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::control::{
@@ -52,9 +53,9 @@ impl ClientConfig {
 /// The answer to a private prediction, and what it took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// The logits of all samples, if they were asked for.
+    /// The logits of all samples, if they were asked for; of pairs their squared distances.
     pub logits: Option<Vec<f32>>,
-    /// One label for each sample, if they were asked for.
+    /// One label for each sample, if they were asked for; of pairs 1 where they are similar, else 0.
     pub labels: Option<Vec<u32>>,
     /// Outputs of one sample.
     pub outputs: usize,
@@ -137,7 +138,7 @@ impl Client {
         samples: &[f32],
         batch: usize,
     ) -> Result<Prediction, ClientError> {
-        let Manifest { name, program, window, input, .. } = &model.manifest;
+        let Manifest { name, program, window, input, post, .. } = &model.manifest;
         let granted = model.manifest.reveals_to(self.name());
         if !granted.contains(&reveal) {
             let client = self.name().to_owned();
@@ -163,7 +164,7 @@ impl Client {
             // Logits have at most 8 bytes each, labels at most 8 planes of bits.
             let longest = MAX_BULK.min(batch.saturating_mul(8 * outputs.max(8)));
             match self.send_shared(id, &seed, request, &[rest.bytes()], longest) {
-                Ok(replies) => return prediction(&program, reveal, batch, outputs, replies),
+                Ok(replies) => return prediction(&program, (reveal, *post), batch, outputs, replies),
                 Err(ClientError::Refused { why: Refusal::Busy, .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -350,7 +351,7 @@ fn merge(alice: Vec<ModelInfo>, mut bob: Vec<ModelInfo>) -> Result<Vec<ModelInfo
 
 fn prediction(
     program: &Program,
-    reveal: Reveal,
+    (reveal, post): (Reveal, Post),
     batch: usize,
     outputs: usize,
     [(alice, from_alice), (bob, from_bob)]: [Got; 2],
@@ -368,7 +369,7 @@ fn prediction(
             let values = open_values(&from_alice, &from_bob, batch * outputs, *shift)?;
             let scale = program.infer()?.last().map_or(0, |v| v.scale);
             let unit = (-f64::from(scale)).exp2();
-            logits = Some(values.into_iter().map(|v| (v as f64 * unit) as f32).collect());
+            logits = Some(values.into_iter().map(|v| post.answer(v as f64 * unit) as f32).collect());
         }
         _ => labels = Some(open_labels(&from_alice, &from_bob, batch, outputs)?),
     }

@@ -11,8 +11,7 @@ pub fn manifest(
     input: InputEncoding,
     grants: Vec<Grant>,
 ) -> Result<Manifest, ProgramError> {
-    let scale = compiled.program.infer()?.last().map_or(0, |v| v.scale);
-    let window = compiled.options.window(scale);
+    let window = compiled.window()?;
     let (program, post) = (compiled.program.clone(), compiled.graph.post);
     Ok(Manifest { name: name.into(), program, window, input, post, grants, ahead: Vec::new() })
 }

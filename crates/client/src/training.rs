@@ -52,7 +52,7 @@ mod tests;
 use thiserror::Error;
 use trefoil_link::Network;
 use trefoil_mpc::MpcError;
-use trefoil_mpc::program::ProgramError;
+use trefoil_mpc::program::{ProgramError, Reveal};
 use trefoil_nn::compile::CompileError;
 use trefoil_nn::graph::{Graph, GraphError};
 use trefoil_nn::layers::set_tensors;
@@ -97,7 +97,7 @@ pub struct Training {
 }
 
 /// What is revealed, and to whom.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reveals {
     /// Loss and accuracy of each epoch, to the one who runs it.
     pub metrics: bool,
@@ -105,6 +105,10 @@ pub struct Reveals {
     pub weights: Option<String>,
     /// The name under which the trained model is served.
     pub publish: Option<String>,
+    /// What the one who runs it may ask that model; none: verdicts on pairs where there is a bound, logits otherwise.
+    pub answers: Option<Vec<Reveal>>,
+    /// The distance below which the served model calls a pair similar; none: half the margin of a contrastive loss.
+    pub similar_below: Option<f64>,
 }
 
 /// Training that the servers cannot be given.
@@ -167,6 +171,11 @@ pub enum TrainingError {
     /// A trained network that predictions cannot run.
     #[error("to be published, but private predictions cannot run this network: {0}")]
     Compile(#[from] CompileError),
+    /// A bound for a network that is not trained on pairs, or one that hardly a distance is below.
+    #[error(
+        "pairs are to be similar below a distance of {0}: must be at least 1/256, and the loss contrastive or triplet"
+    )]
+    Bound(f64),
     /// Inputs whose encodings differ, of several columns or of a pair.
     #[error(
         "to be published, but columns {one} and {other} have different scales or ranges: a model takes one for all its \

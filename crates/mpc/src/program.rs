@@ -154,7 +154,7 @@ pub struct WeightSpec {
 pub enum Reveal {
     /// Every output of the last layer, truncated to the program's fraction bits.
     Logits,
-    /// The index of the largest output and nothing else.
+    /// The index of the largest output and nothing else; of a single output 1 where it is positive, else 0.
     Label,
 }
 
@@ -232,7 +232,7 @@ impl Program {
     /// The program that ends by revealing `what` of the last value, which must be additive.
     ///
     /// `window` is the window of one value; a label's comparisons, being of differences, read one bit more. They are
-    /// done as the program's last comparison before them.
+    /// done as the program's last comparison before them. A single value is compared with zero.
     pub fn ending_in(&self, what: Reveal, window: Window) -> Result<Program, ProgramError> {
         let values = self.infer()?;
         let mut p = self.clone();
@@ -251,13 +251,19 @@ impl Program {
                 let flat = v.elements();
                 push(Op::Reshape { x: last, shape: vec![flat] });
                 push(Op::Open { x: last + 1 });
+                let mut x = last + 2;
+                if flat == 1 {
+                    push(Op::Scale { x, factor: 0, extra: 0 });
+                    push(Op::Concat { xs: vec![x + 1, x], axis: 0 });
+                    x += 2;
+                }
                 let lo = v.scale.saturating_sub(self.fraction_bits).min(window.lo);
                 push(Op::Argmax {
-                    x: last + 2,
+                    x,
                     window: Window { lo, k: window.k.saturating_add(window.lo - lo).saturating_add(1) },
                     compare: self.steps.iter().rev().find_map(|s| s.op.compare()).unwrap_or_default(),
                 });
-                push(Op::Reveal { x: last + 3, shift: 0 });
+                push(Op::Reveal { x: x + 1, shift: 0 });
             }
         }
         p.infer()?;

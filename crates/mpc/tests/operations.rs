@@ -418,6 +418,28 @@ fn labels_are_the_largest_value_with_ties_to_the_lower_index() {
     }
 }
 
+/// Window of a value that is compared bit by bit, as wide as the ring.
+const WHOLE: Window = Window { lo: 0, k: 62 };
+
+#[test]
+fn the_label_of_a_single_output_says_whether_it_is_positive() {
+    let mut r = Random::new(12);
+    for (batch, compare) in [1, 70].into_iter().flat_map(|b| WAYS.map(|c| (b, c))) {
+        let mut p = program(vec![1, 1], vec![], vec![]).ending_in(Reveal::Label, WHOLE).unwrap();
+        p.steps.iter_mut().for_each(|step| step.op = step.op.comparing(compare));
+        let x = edgy(&mut r, batch, 0, (1 << 62) - 1);
+        for x in [x, vec![0; batch], vec![1; batch], vec![-1; batch]] {
+            let answer = run(&mut World::new(12), &p, &[], batch, &x);
+            let got = open_labels(&answer.alice.payload, &answer.bob.payload, batch, 1).unwrap();
+            let want: Vec<u32> = x.iter().map(|v| u32::from(*v > 0)).collect();
+            assert_eq!(got, want, "{x:?}");
+            // One bit of a sample is open; the words around it hold no more.
+            let planes = batch.div_ceil(64);
+            assert_eq!((answer.alice.payload.len(), answer.bob.payload.len()), (8 * planes, 8 * planes));
+        }
+    }
+}
+
 #[test]
 fn logits_leave_truncated_within_one_unit() {
     let mut r = Random::new(8);

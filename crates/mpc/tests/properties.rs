@@ -175,7 +175,7 @@ impl Chain {
         }
         let info = self.program.infer().unwrap().pop().unwrap();
         let n = info.elements();
-        let reveal = if (2..=20).contains(&n) { reveal } else { Reveal::Logits };
+        let reveal = if (1..=20).contains(&n) { reveal } else { Reveal::Logits };
         let mut window = self.window(0, 1);
         if reveal == Reveal::Label {
             // `ending_in` drops the low bits between the scale and the fraction bits.

@@ -21,6 +21,9 @@ use crate::tape::TapeError;
 use layers::Lowering;
 pub use trained::{Trained, compile_trained};
 
+/// Window of a value that is judged: compared with zero it takes a bit more, and all that the ring holds, below 2^62, fits.
+const VERDICT: Window = Window { lo: 0, k: 62 };
+
 /// Choices of the model owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompileOptions {
@@ -80,10 +83,24 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The program that ends by revealing `what`, with the window that belongs to the logits' scale.
+    /// The program that ends by revealing `what`. Of pairs without a bound there is no label.
     pub fn ending_in(&self, what: Reveal) -> Result<Program, ProgramError> {
+        if what == Reveal::Label && self.graph.towers() > 1 && !self.graph.post.judges() {
+            let step = self.program.steps.len();
+            let reason = "pairs without a bound are neither similar nor dissimilar".into();
+            return Err(ProgramError { step, op: "argmax".into(), layer: "output".into(), reason });
+        }
+        self.program.ending_in(what, self.window()?)
+    }
+
+    /// The window of the last value: the one that belongs to its scale. A verdict on a pair reads every bit, so that no
+    /// distance that the ring holds is judged wrongly.
+    pub fn window(&self) -> Result<Window, ProgramError> {
+        if self.graph.post.judges() {
+            return Ok(VERDICT);
+        }
         let scale = self.program.infer()?.last().map_or(0, |v| v.scale);
-        self.program.ending_in(what, self.options.window(scale))
+        Ok(self.options.window(scale))
     }
 }
 
@@ -135,7 +152,8 @@ pub enum CompileError {
 /// Runs the passes over a copy of `graph` and compiles the result.
 ///
 /// Where [`Post::Distance`](crate::graph::Post::Distance) is asked for, a sample is two inputs, one after the other, and
-/// the result the squared distance of what the network makes of them. Both meet the same weights in the same rounds.
+/// the result the squared distance of what the network makes of them; where there is a bound, the bound less that. Both
+/// meet the same weights in the same rounds.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, CompileError> {
     Ok(compile_saying(graph, options, &mut Vec::new())?.0)
 }
@@ -160,6 +178,6 @@ fn compile_saying(
         lowering.layer(id, node)?;
     }
     notes.append(&mut lowering.notes);
-    let (program, weights, factors) = lowering.finish()?;
+    let (program, weights, factors) = lowering.finish(graph.post)?;
     Ok((Compiled { program, weights, notes, graph, options: *options }, factors))
 }

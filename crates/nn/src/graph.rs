@@ -171,6 +171,9 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
 }
 
+/// Units in which the bound of a squared distance is said.
+const BOUND_UNIT: f64 = 65536.0;
+
 /// What the client applies to the logits it receives: never run on the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,23 +185,54 @@ pub enum Post {
     Softmax,
     /// Logistic sigmoid of each output.
     Sigmoid,
-    /// Of a pair: the output is the squared distance of what the network makes of two inputs; its root is taken.
+    /// Of a pair: how far apart is what the network makes of two inputs. The root of the squared distance is taken.
+    ///
+    /// Where there is a bound, a program's output is the bound less the squared distance, so that its label is 1 for
+    /// similar pairs and 0 for others.
     Distance {
-        /// Similar are pairs of a smaller squared distance, in units of 2^-16; 0: nothing is said of them.
+        /// The bound: similar are pairs of a smaller squared distance, in units of 2^-16; 0: nothing is said of them.
         similar: u64,
     },
 }
 
 impl Post {
-    /// The distance of pairs, similar below `bound`.
+    /// The distance of pairs, similar below `bound`; with a bound of 0 nothing is said of them.
     pub fn distance(bound: f64) -> Self {
-        Post::Distance { similar: (bound * bound * 65536.0).round() as u64 }
+        Post::Distance { similar: (bound * bound * BOUND_UNIT).round() as u64 }
+    }
+
+    /// What [`Graph::answers`] would give, from a program's output.
+    pub fn answer(&self, output: f64) -> f64 {
+        match self {
+            Post::Distance { similar: bound @ 1.. } => *bound as f64 / BOUND_UNIT - output,
+            _ => output,
+        }
+    }
+
+    /// The bound in units of a squared distance at `scale`, if there is one and such a value can be more and less.
+    pub fn bound(&self, scale: u32) -> Option<i64> {
+        let Post::Distance { similar: bound @ 1.. } = self else { return None };
+        let units = (*bound as f64 / BOUND_UNIT * f64::from(scale).exp2()).round();
+        (1.0..61f64.exp2()).contains(&units).then_some(units as i64)
+    }
+
+    /// The distance below which pairs are similar, if there is one.
+    pub fn similar_below(&self) -> Option<f64> {
+        match self {
+            Post::Distance { similar: bound @ 1.. } => Some((*bound as f64 / BOUND_UNIT).sqrt()),
+            _ => None,
+        }
+    }
+
+    /// Whether answers are verdicts on pairs: similar or not.
+    pub fn judges(&self) -> bool {
+        matches!(self, Post::Distance { similar: 1.. })
     }
 
     /// Whether a pair of this squared distance is similar, if that is what is asked.
     pub fn is_similar(&self, squared: f32) -> Option<bool> {
         match self {
-            Post::Distance { similar: bound @ 1.. } => Some(f64::from(squared) * 65536.0 < *bound as f64),
+            Post::Distance { similar: bound @ 1.. } => Some(f64::from(squared) * BOUND_UNIT < *bound as f64),
             _ => None,
         }
     }

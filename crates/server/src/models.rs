@@ -5,7 +5,8 @@ use std::sync::{Arc, RwLock};
 
 use trefoil_mpc::masked::weights::{HeldWeight, masked_weights};
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
-use trefoil_mpc::program::{Prediction, Program, Reveal, Window};
+use trefoil_mpc::program::{Op, Prediction, Program, Reveal, Window};
+use trefoil_nn::graph::Post;
 use trefoil_proto::control::{InputEncoding, MAX_BULK, Manifest, Refusal, decode, encode};
 use trefoil_ring::Tensor;
 
@@ -128,6 +129,9 @@ pub(crate) fn check_manifest(m: &Manifest) -> Result<(), String> {
     if ![scale, offset, low, high].iter().all(|v| v.is_finite()) || low > high {
         return Err(format!("an input encoding of scale {scale}, offset {offset}, range {low} to {high}"));
     }
+    if matches!(m.post, Post::Distance { .. }) {
+        check_pairs(m)?;
+    }
     if m.ahead.len() > AHEAD.0 {
         return Err(format!("{} kinds of material to keep ready: at most {}", m.ahead.len(), AHEAD.0));
     }
@@ -140,6 +144,22 @@ pub(crate) fn check_manifest(m: &Manifest) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Checks that a program of pairs is one, and that what is said of its bound and its verdicts is so.
+fn check_pairs(m: &Manifest) -> Result<(), String> {
+    let (shape, infos) = (&m.program.input_shape, m.program.infer().map_err(|e| e.to_string())?);
+    let (outputs, scale) = infos.last().map_or((0, 0), |v| (v.elements(), v.scale));
+    if shape.first() != Some(&2) || outputs != 1 {
+        return Err(format!("pairs in inputs of shape {shape:?}, {outputs} outputs for each"));
+    }
+    let label = m.grants.iter().any(|g| g.reveals.contains(&Reveal::Label));
+    match (m.post.similar_below(), m.program.steps.last().map(|s| &s.op)) {
+        (None, _) if label => Err("verdicts on pairs without a bound".into()),
+        (None, _) => Ok(()),
+        (Some(_), Some(Op::Offset { units, .. })) if m.post.bound(scale) == Some(*units) => Ok(()),
+        (Some(bound), _) => Err(format!("pairs said to be similar below {bound}, by a program that has another bound")),
+    }
 }
 
 /// The plans of a program, one for each thing it can reveal. Fails if it can reveal nothing.

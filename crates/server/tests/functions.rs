@@ -4,11 +4,40 @@
 mod common;
 
 use common::{Trial, compiled, eventually, inputs, manifest, network};
+use trefoil_client::{Client, ClientError, Manifest, ModelInfo};
 use trefoil_mpc::Reveal;
 use trefoil_mpc::cost::cost;
+use trefoil_nn::compile::Compiled;
 use trefoil_nn::graph::{Graph, Layer, Post};
 use trefoil_proto::Transport;
 use trefoil_proto::control::Ahead;
+
+/// Batches of pairs get their verdicts and nothing else; whoever may ask for no more gets no distance.
+fn judged(ann: &mut Client, model: &ModelInfo, compiled: &Compiled, graph: &Graph) {
+    let program = compiled.ending_in(Reveal::Label).unwrap();
+    for batch in [1, 5, 70] {
+        let x = inputs(2 * batch, batch);
+        let p = ann.predict(model, Reveal::Label, &x, batch).unwrap();
+        assert!(p.logits.is_none(), "a distance beside the verdict");
+        for (i, c) in cost(&program, batch).unwrap().iter().enumerate() {
+            assert_eq!((p.alice.steps[i].rounds, p.alice.steps[i].online), (c.rounds, c.online));
+        }
+        let revealed: u64 = cost(&program, batch).unwrap().iter().map(|c| c.revealed).sum();
+        assert_eq!(p.revealed, revealed, "{batch} bits in whole words, from each");
+        for (label, squared) in p.labels.unwrap().into_iter().zip(graph.answers(batch, &x).unwrap()) {
+            let near = (squared - 0.25).abs() < 0.02;
+            assert!(
+                near || graph.post.is_similar(squared) == Some(label == 1),
+                "{label} at a squared distance of {squared}"
+            );
+        }
+    }
+    // A pair and a half, and a batch that is none.
+    for (x, batch) in [(inputs(3, 1), 1), (inputs(3, 1), 2), (inputs(2, 1), 0), (vec![], 1)] {
+        let e = ann.predict(model, Reveal::Label, &x, batch).unwrap_err();
+        assert!(matches!(e, ClientError::Input(_)), "{e}");
+    }
+}
 
 #[test]
 fn functions_and_distances_are_served_at_once_and_ahead() {
@@ -49,7 +78,13 @@ fn functions_and_distances_are_served_at_once_and_ahead() {
                 }
             }
             if graph.towers() == 2 {
-                assert!(ann.predict(&model, Reveal::Label, &inputs(2, 1), 1).is_err(), "a distance has no label");
+                let mut owner = trial.client("owner");
+                for (bound, why) in [(0.6, "has another bound"), (0.0, "without a bound")] {
+                    let said = Manifest { post: Post::distance(bound), name: "said".into(), ..manifest.clone() };
+                    let e = owner.share(&said, &compiled.weights).unwrap_err().to_string();
+                    assert!(e.contains(why), "{e}");
+                }
+                judged(&mut ann, &model, &compiled, graph);
             }
         }
     }

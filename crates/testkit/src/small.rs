@@ -1,7 +1,7 @@
 //! A small network with every kind of step that talks, its models and inputs: what the views are taken of.
 
 use trefoil_mpc::Compare;
-use trefoil_mpc::program::{Linear, Op, Program, ProgramError, Reveal, Step, WeightSpec, Window};
+use trefoil_mpc::program::{Bilinear, Linear, Op, Program, ProgramError, Reveal, Step, WeightSpec, Window};
 use trefoil_ring::geometry::Pads;
 use trefoil_ring::{Pool2d, ShapeError, Tensor};
 
@@ -43,6 +43,28 @@ pub fn network(reveal: Reveal) -> Result<Program, ProgramError> {
         dense(11, 2, 4, 4),
     ];
     program(vec![6], weights, ops).ending_in(reveal, Window { lo: F, k: 32 })
+}
+
+/// Two inputs through one dense layer, and whether the squared distance of the results is below 400; or 400 less that.
+pub fn judge(reveal: Reveal) -> Result<Program, ProgramError> {
+    let spec = |name: &str, shape: &[usize], scale| WeightSpec { name: name.into(), shape: shape.to_vec(), scale };
+    let weights = vec![spec("w", &[3, 4], F), spec("b", &[4], 2 * F)];
+    let ops = vec![
+        Op::Open { x: 0 },
+        Op::Linear { x: 1, weights: 0, bias: Some(1), map: Linear::Dense { inputs: 3, outputs: 4 } },
+        Op::Slice { x: 2, axis: 0, start: 0, len: 1 },
+        Op::Slice { x: 2, axis: 0, start: 1, len: 1 },
+        Op::Scale { x: 4, factor: -1, extra: 0 },
+        Op::Add { x: 3, y: 5 },
+        Op::Open { x: 6 },
+        Op::Truncate { x: 7, shift: F },
+        Op::Open { x: 8 },
+        Op::Product { x: 9, y: 9, map: Bilinear::Elementwise },
+        Op::Sum { x: 10, keep: 0, batch: false },
+        Op::Scale { x: 11, factor: -1, extra: 0 },
+        Op::Offset { x: 12, units: 400 << (2 * F) },
+    ];
+    program(vec![2, 3], weights, ops).ending_in(reveal, Window { lo: 0, k: 62 })
 }
 
 /// Encoded weights of model number `model`.

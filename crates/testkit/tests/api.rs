@@ -59,7 +59,8 @@ fn training() -> Training {
         .unwrap();
     let (optimiser, schedule) = (Optimiser::Momentum { momentum: 0.5 }, Schedule::constant(0.1));
     let spec = TrainSpec { optimiser, schedule, epochs: 8, batch: 24, validation: 0.2, ..TrainSpec::classifier() };
-    let reveal = Reveals { metrics: true, weights: Some("owner".into()), publish: Some("digits".into()) };
+    let (weights, publish) = (Some("owner".into()), Some("digits".into()));
+    let reveal = Reveals { metrics: true, weights, publish, ..Reveals::default() };
     Training { set: "digits".into(), reveal, ..Training::new("first", graph, spec) }
 }
 

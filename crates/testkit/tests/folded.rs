@@ -49,7 +49,7 @@ fn published(name: &str, graph: Graph, frozen: &[&str]) -> f32 {
     let (optimiser, schedule) = (Optimiser::Sgd, Schedule::constant(0.05));
     let frozen = frozen.iter().map(|f| (*f).to_owned()).collect();
     let spec = TrainSpec { optimiser, schedule, frozen, epochs: 2, batch: 24, ..TrainSpec::classifier() };
-    let reveal = Reveals { metrics: false, weights: Some("owner".into()), publish: Some(name.into()) };
+    let reveal = Reveals { weights: Some("owner".into()), publish: Some(name.into()), ..Reveals::default() };
     let training = Training { set, reveal, ..Training::new(name, graph, spec) };
     let run = owner.begin(&training, &Network::LOOPBACK).unwrap();
     let publish = run.publish.as_ref().unwrap();

@@ -8,7 +8,7 @@ mod sockets;
 use sockets::{tcp, tls};
 use trefoil_link::Phase;
 use trefoil_mpc::cost::cost;
-use trefoil_mpc::masked::output::open_values;
+use trefoil_mpc::masked::output::{open_labels, open_values};
 use trefoil_mpc::program::Reveal;
 use trefoil_mpc::{Compare, Program};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
@@ -56,8 +56,8 @@ fn input(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect()
 }
 
-/// The frames of an answer, and its numbers.
-fn answered(world: &mut World, c: &Compiled, p: &Program, batch: usize, links: &mut Links) -> (Vec<u8>, Vec<f64>) {
+/// What alice and bob send the client, at the cost predicted.
+fn payloads(world: &mut World, c: &Compiled, p: &Program, batch: usize, links: &mut Links) -> [Vec<u8>; 2] {
     let size: usize = p.input_shape.iter().product();
     let x: Vec<u64> = input(batch * size).iter().map(|v| (f64::from(*v) * ONE).round() as i64 as u64).collect();
     let model = world.share(p, &c.weights).unwrap();
@@ -68,11 +68,17 @@ fn answered(world: &mut World, c: &Compiled, p: &Program, batch: usize, links: &
         let counted = (online.rounds, online.sent + online.received, offline.sent);
         assert_eq!(counted, (predicted.rounds, predicted.online, predicted.offline), "step {i}");
     }
+    [answer.alice.payload, answer.bob.payload]
+}
+
+/// The frames of an answer, and its numbers.
+fn answered(world: &mut World, c: &Compiled, p: &Program, batch: usize, links: &mut Links) -> (Vec<u8>, Vec<f64>) {
+    let [alice, bob] = payloads(world, c, p, batch, links);
     let infos = p.infer().unwrap();
     let (last, before) = (&infos[infos.len() - 1], &infos[infos.len() - 2]);
     let shift = before.scale - last.scale;
-    let values = open_values(&answer.alice.payload, &answer.bob.payload, batch * last.elements(), shift).unwrap();
-    let payload = [&answer.alice.payload[..], &answer.bob.payload[..]].concat();
+    let values = open_values(&alice, &bob, batch * last.elements(), shift).unwrap();
+    let payload = [alice, bob].concat();
     (payload, values.iter().map(|v| *v as f64 / ONE).collect())
 }
 
@@ -92,11 +98,34 @@ fn private_is_clear_however_it_compares_and_is_dealt() {
                 assert!(bits == in_step.0, "the same bits in step");
                 let want = graph.answers(batch, &input(batch * graph.towers() * 36)).unwrap();
                 assert_eq!(got.len(), want.len());
-                for (got, want) in got.iter().zip(want) {
+                for (got, want) in got.iter().map(|v| graph.post.answer(*v)).zip(want) {
                     assert!((got - f64::from(want)).abs() < 2e-3, "{got} where the clear network says {want}");
                 }
             }
         }
+    }
+}
+
+#[test]
+fn verdicts_are_those_of_the_distances() {
+    const PAIRS: usize = 6;
+    let graph = Graph { post: Post::distance(1.0), ..network(&Layer::Tanh) };
+    let squared = graph.answers(PAIRS, &input(PAIRS * 72)).unwrap();
+    let mut sorted = squared.clone();
+    sorted.sort_by(f32::total_cmp);
+    // In the widest gap: some are similar, some are not, and none is close to the bound.
+    let gap = sorted.windows(2).max_by(|a, b| (a[1] - a[0]).total_cmp(&(b[1] - b[0]))).unwrap();
+    assert!(gap[1] - gap[0] > 0.02, "{sorted:?}");
+    let graph = Graph { post: Post::distance(f64::from((gap[0] + gap[1]) / 2.0).sqrt()), ..graph };
+    let want: Vec<u32> = squared.iter().map(|d| u32::from(graph.post.is_similar(*d).unwrap())).collect();
+    let compiled = compile(&graph, &CompileOptions::default()).unwrap();
+    for way in [Compare::default(), Compare::Tree { block: 8, arity: 8 }, Compare::Keys] {
+        let mut p = compiled.ending_in(Reveal::Label).unwrap();
+        p.steps.iter_mut().for_each(|s| s.op = s.op.comparing(way));
+        let ahead = payloads(&mut World::new(4), &compiled, &p, PAIRS, &mut Links::memory());
+        let in_step = payloads(&mut World::new(4).in_step(), &compiled, &p, PAIRS, &mut Links::memory());
+        assert!(ahead == in_step, "the same bits in step");
+        assert_eq!(open_labels(&ahead[0], &ahead[1], PAIRS, 1).unwrap(), want, "{way}");
     }
 }
 

@@ -13,7 +13,7 @@ use trefoil_link::frame::encode as frame;
 use trefoil_mpc::Compare;
 use trefoil_mpc::Reveal;
 use trefoil_mpc::program::{Linear, Op, Window};
-use trefoil_nn::graph::Graph;
+use trefoil_nn::graph::{Graph, Post};
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
 use trefoil_proto::control::{Ahead, Manifest, Opening, Refusal, Reply, Request, encode, tag};
@@ -271,6 +271,7 @@ fn hostile_manifests(good: &Manifest) -> Vec<(&'static str, Manifest)> {
                 Op::Relu { x: 1, shift: 16, window: Window { lo: u32::MAX, k: u32::MAX }, compare: Compare::default() },
             ]),
         ),
+        ("pairs of no two inputs", with(&|m| m.post = Post::distance(0.5))),
         ("a bad name", with(&|m| m.name = "../evil".into())),
         ("material for no sample", ahead(0)),
         ("material without end", ahead(u32::MAX)),

@@ -109,6 +109,19 @@ fn one_bit_opened_without_a_mask() {
     caught(&report, "bit balance", "opened with tag 0x4002, word 0 bit 9");
 }
 
+/// The bound less the distance, opened as it is: the one word that a verdict's view must hide.
+#[test]
+fn a_distance_opened_without_a_mask() {
+    let plan = |interceptor| Plan { interceptor: Some(Arc::new(interceptor)), judge: true, ..Plan::default() };
+    let clear = Clear { wire: 15, purpose: Purpose::Lambda, word: 0, keep: 0, pairs: MASKS };
+    let report = check(&Sessions::planted(Reveal::Label, 128, &plan(clear)));
+    caught(&report, "bit balance", "opened with tag 0xf000, word 0");
+    // A verdict whose shares are the wires' own.
+    let clear = Clear { wire: 19, purpose: Purpose::Output, word: 0, keep: 0, pairs: &[Pair::AliceBob] };
+    let s = Sessions::planted_given(Reveal::Label, 256, 3, Pair::AliceBob, memory, &plan(clear));
+    caught(&s.payload(0, 0).check(), "bit balance", "element 0 from alice");
+}
+
 #[test]
 fn an_output_that_is_not_re_randomised() {
     for (reveal, words) in [(Reveal::Logits, 4), (Reveal::Label, 2)] {

@@ -14,7 +14,7 @@ use trefoil_testkit::small::{input, network, weights};
 use trefoil_testkit::world::Links;
 
 /// This file's tests spend two of the eleven shares of the 1e-6 that `views.rs` divides.
-const SHARES: f64 = 11.0;
+const SHARES: f64 = 13.0;
 
 #[test]
 fn every_view_is_uniform_over_tcp_and_tls() {

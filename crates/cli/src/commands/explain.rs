@@ -5,6 +5,7 @@ use serde::Serialize;
 use trefoil_client::{InputEncoding, Reveal};
 use trefoil_link::Network;
 use trefoil_nn::compile::{Compiled, compile};
+use trefoil_nn::graph::Post;
 use trefoil_nn::range::{self, How, RangeReport};
 
 use crate::model::ModelArgs;
@@ -28,9 +29,9 @@ pub(crate) struct Args {
     /// Samples at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// What is revealed to the client
-    #[arg(long, value_name = "WHAT", default_value = "logits", value_parser = super::share::reveal)]
-    reveal: Reveal,
+    /// What is revealed to the client: logits or label [default: logits; of pairs label]
+    #[arg(long, value_name = "WHAT", value_parser = super::share::reveal)]
+    reveal: Option<Reveal>,
     /// Of a training run (RUN.toml): take the small sizes that the file has under "quick"
     #[arg(long)]
     quick: bool,
@@ -113,9 +114,10 @@ fn refuse_model_options(args: &Args) -> anyhow::Result<()> {
     let (model, input) = (&args.model, args.model.input.encoding());
     let given = [
         ("batch", args.batch != 1),
-        ("reveal", args.reveal != Reveal::Logits),
+        ("reveal", args.reveal.is_some()),
         ("ahead", args.ahead),
         ("architecture", model.architecture.is_some()),
+        ("similar-below", model.similar_below.is_some()),
         ("fraction-bits", model.fraction_bits != 16),
         ("window-bits", model.window_bits != 32),
         ("scale, --offset or --range", input != InputEncoding::default()),
@@ -136,12 +138,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     let graph = args.model.load()?;
     let mut compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
-    let elsewhere = elsewhere(&compiled, &args)?;
+    let usual = if graph.post.judges() { Reveal::Label } else { Reveal::Logits };
+    let reveal = args.reveal.unwrap_or(usual);
+    let elsewhere = elsewhere(&compiled, &args, reveal)?;
     compiled.program = plan_for(&args.network, &compiled.program, args.batch, args.ahead)?;
     let input = args.model.input.encoding();
-    let report =
-        range::check(&compiled, args.reveal, &(input.low..=input.high), None).context("the range of values")?;
-    let program = compiled.ending_in(args.reveal)?;
+    let report = range::check(&compiled, reveal, &(input.low..=input.high), None).context("the range of values")?;
+    let program = compiled.ending_in(reveal)?;
     let layers = layers(&program, args.batch as usize)?;
     let predicted = |layer| {
         let (predicted_online_s, predicted_offline_s) = predict(&args.network, layer);
@@ -165,8 +168,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         predicted_offline_s: sum(|p| p.predicted_offline_s),
         layers: predicted,
         elsewhere,
-        reveals: vec![Revealed { recipient: "the client", purpose: purpose(args.reveal, outputs), bytes: revealed }],
-        learns: learns(args.reveal, outputs),
+        reveals: vec![Revealed {
+            recipient: "the client",
+            purpose: purpose(reveal, outputs, graph.post),
+            bytes: revealed,
+        }],
+        learns: learns(reveal, outputs, graph.post),
         fraction_bits: args.model.fraction_bits,
         window_bits: args.model.window_bits,
         ranges: wires(&report),
@@ -176,10 +183,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The plans for the links that have names.
-fn elsewhere(compiled: &Compiled, args: &Args) -> anyhow::Result<Vec<Elsewhere>> {
+fn elsewhere(compiled: &Compiled, args: &Args, reveal: Reveal) -> anyhow::Result<Vec<Elsewhere>> {
     let on = |(network, link): (&'static str, Network)| {
         let program = plan_for(&link, &compiled.program, args.batch, args.ahead)?;
-        let program = Compiled { program, ..compiled.clone() }.ending_in(args.reveal)?;
+        let program = Compiled { program, ..compiled.clone() }.ending_in(reveal)?;
         let layers = layers(&program, args.batch as usize)?;
         let (mut online, mut offline) = (0.0, 0.0);
         for (on, off) in layers.iter().map(|l| predict(&link, l)) {
@@ -288,8 +295,8 @@ fn print_learns(learns: &[Learns]) -> anyhow::Result<()> {
 }
 
 /// Prints who learns what when `reveal` is revealed.
-pub(crate) fn print_disclosure(reveal: Reveal, outputs: usize) -> anyhow::Result<()> {
-    print_learns(&learns(reveal, outputs))
+pub(crate) fn print_disclosure(reveal: Reveal, outputs: usize, post: Post) -> anyhow::Result<()> {
+    print_learns(&learns(reveal, outputs, post))
 }
 
 /// Prints the fixed point format, the ranges and the notes.
@@ -342,14 +349,21 @@ fn wires(report: &RangeReport) -> Vec<Wire> {
     report.wires.iter().map(wire).collect()
 }
 
-fn purpose(reveal: Reveal, outputs: usize) -> String {
-    match reveal {
-        Reveal::Logits => format!("the {outputs} outputs of the last layer, truncated and re-randomised: the answer"),
-        Reveal::Label => format!("the index of the largest of {outputs} outputs and nothing else: the answer"),
-    }
+fn purpose(reveal: Reveal, outputs: usize, post: Post) -> String {
+    let pairs = matches!(post, Post::Distance { .. });
+    let what = match (reveal, outputs) {
+        (Reveal::Logits, _) if pairs => {
+            "the squared distance of what the network makes of two inputs, truncated and re-randomised".into()
+        }
+        (Reveal::Label, _) if pairs => "whether two inputs are similar and nothing else".into(),
+        (Reveal::Logits, _) => format!("the {outputs} outputs of the last layer, truncated and re-randomised"),
+        (Reveal::Label, 1) => "whether the one output is positive and nothing else".into(),
+        (Reveal::Label, _) => format!("the index of the largest of {outputs} outputs and nothing else"),
+    };
+    format!("{what}: the answer")
 }
 
-fn learns(reveal: Reveal, outputs: usize) -> Vec<Learns> {
+fn learns(reveal: Reveal, outputs: usize, post: Post) -> Vec<Learns> {
     let evaluator = "the architecture and its shapes, who asks when and for how many samples, and masked values that \
                      are uniformly random: nothing of inputs, weights or answers";
     let learns = |party, learns: &str| Learns { party, learns: learns.into() };
@@ -360,7 +374,7 @@ fn learns(reveal: Reveal, outputs: usize) -> Vec<Learns> {
             "carol",
             "the architecture, batch sizes and how often material is used: nothing that depends on any value",
         ),
-        Learns { party: "client", learns: format!("the architecture and {}", purpose(reveal, outputs)) },
+        Learns { party: "client", learns: format!("the architecture and {}", purpose(reveal, outputs, post)) },
         learns("owner", "nothing of any request"),
     ]
 }

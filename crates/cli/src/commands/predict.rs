@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::Serialize;
-use trefoil_client::{Client, ModelInfo, Reveal};
+use trefoil_client::{Client, Manifest, ModelInfo, Reveal};
 use trefoil_data::{Resize, load_input, write_npy};
 use trefoil_nn::graph::Post;
 
 use crate::access::Access;
 use crate::accuracy::{Totals, decided};
 use crate::output;
-use crate::training::served::verdict;
+use crate::training::served::{judged, verdict};
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     model: String,
     #[command(flatten)]
     access: Access,
-    /// What to ask for [default: logits if the owner allows them, else label]
+    /// What to ask for [default: logits if the owner allows them, else label; of pairs label if allowed]
     #[arg(long)]
     reveal: Option<Wanted>,
     /// Print the K largest outputs of each sample
@@ -54,9 +54,9 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Wanted {
-    /// The outputs of the last layer
+    /// The outputs of the last layer; of pairs the distance
     Logits,
-    /// The class alone: the servers reveal nothing else
+    /// The class alone, or whether a pair is similar: the servers reveal nothing else
     Label,
     /// The logits, turned into probabilities here
     Probabilities,
@@ -112,12 +112,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     let one = |(i, (input, index)): (usize, (String, usize))| match &answers.labels {
-        Some(labels) => One { input, index, label: labels[i], answer: None, top: Vec::new(), outputs: Vec::new() },
+        Some(labels) => {
+            let answer = pair.then(|| verdict(labels[i] == 1).to_owned());
+            One { input, index, label: labels[i], answer, top: Vec::new(), outputs: Vec::new() }
+        }
         None => {
             let outputs = answers.values[i * answers.outputs..][..answers.outputs].to_vec();
             if pair {
                 let post = model.manifest.post;
-                let (label, answer) = (decided(post, &outputs, 1)[0], verdict(post, outputs[0]));
+                let (label, answer) = (decided(post, &outputs, 1)[0], judged(post, outputs[0]));
                 return One { input, index, label, answer, top: Vec::new(), outputs };
             }
             let top = top(&outputs, args.top as usize);
@@ -147,7 +150,7 @@ type Place = (String, usize);
 fn read(args: &Args, shape: &[usize], pair: bool) -> anyhow::Result<(Vec<Place>, Vec<f32>)> {
     let shape = match shape {
         [2, one @ ..] if pair => one,
-        _ if pair => bail!("the model tells the distance of pairs, but takes an input of shape {shape:?}"),
+        _ if pair => bail!("the model is one of pairs, but takes an input of shape {shape:?}"),
         _ => shape,
     };
     let resize = match args.resize {
@@ -219,16 +222,23 @@ fn ask(
 }
 
 fn wanted(client: &Client, model: &ModelInfo, asked: Option<Wanted>) -> anyhow::Result<Wanted> {
-    if let Some(w) = asked {
-        if w != Wanted::Logits && matches!(model.manifest.post, Post::Distance { .. }) {
-            bail!("--reveal: {} tells the distance of pairs; ask for logits", model.manifest.name);
+    let Manifest { name, post, .. } = &model.manifest;
+    let granted = model.manifest.reveals_to(client.name());
+    let least = granted.last().filter(|_| post.judges());
+    let wanted = match (asked, least.or(granted.first())) {
+        (Some(wanted), _) => wanted,
+        (None, Some(Reveal::Logits)) => Wanted::Logits,
+        (None, Some(Reveal::Label)) => Wanted::Label,
+        (None, None) => bail!("{} may not query {name}: ask its owner, {}", client.name(), model.owner),
+    };
+    match (wanted, post) {
+        (Wanted::Probabilities, Post::Distance { .. }) => {
+            bail!("--reveal: {name} judges pairs; ask for label or logits")
         }
-        return Ok(w);
-    }
-    match model.manifest.reveals_to(client.name()).first() {
-        Some(Reveal::Logits) => Ok(Wanted::Logits),
-        Some(Reveal::Label) => Ok(Wanted::Label),
-        None => bail!("{} may not query {}: ask its owner, {}", client.name(), model.manifest.name, model.owner),
+        (Wanted::Label, Post::Distance { similar: 0 }) => {
+            bail!("--reveal: {name} has no bound by which pairs are similar; ask for logits, their distance")
+        }
+        _ => Ok(wanted),
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Who may query it, and what may be revealed to them (repeat it; yourself too, to evaluate it) [default: every client of the cluster file]
     #[arg(long, value_name = "CLIENT[=logits,label]")]
     allow: Vec<String>,
-    /// What may be revealed where --allow does not say [default: logits,label, or logits where a label is impossible]
+    /// What may be revealed where --allow does not say [default: logits,label, or logits where a label is impossible; of pairs label]
     #[arg(long, value_name = "WHAT")]
     reveal: Option<String>,
     /// Inputs to measure where ranges cannot be proved: a data set or a file
@@ -67,13 +67,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut compiled = compile(&graph, &args.model.options()).context("the model cannot run on shares")?;
     compiled.program = plan_for(&args.network, &compiled.program, args.ahead_batch, args.ahead > 0)?;
     let input = args.model.input.encoding();
-    let possible = if compiled.ending_in(Reveal::Label).is_ok() { "logits,label" } else { "logits" };
+    let possible = match compiled.ending_in(Reveal::Label) {
+        Ok(_) if graph.post.judges() => "label",
+        Ok(_) => "logits,label",
+        Err(_) => "logits",
+    };
     let grants = grants(&args.allow, args.reveal.as_deref().unwrap_or(possible))?;
     if let Some(g) = grants.iter().find(|g| g.client != "*" && cluster.client(&g.client).is_none()) {
         let known: Vec<&str> = cluster.client.iter().map(|c| c.name.as_str()).collect();
         bail!("--allow {}: no such client in the cluster file (it has: {})", g.client, known.join(", "));
     }
-    let samples = args.samples.as_deref().map(|p| samples(p, &compiled.program.input_shape, &input)).transpose()?;
+    let samples = args.samples.as_deref().map(|p| samples(p, &graph, &compiled, &input)).transpose()?;
     let strictest =
         if grants.iter().any(|g| g.reveals.contains(&Reveal::Label)) { Reveal::Label } else { Reveal::Logits };
     let report = check(&compiled, strictest, &input, samples.as_deref())?;
@@ -131,15 +135,17 @@ fn grants(allow: &[String], otherwise: &str) -> anyhow::Result<Vec<Grant>> {
     if allow.is_empty() { everyone.iter().map(one).collect() } else { allow.iter().map(one).collect() }
 }
 
-/// Samples to measure, brought to the model's scale.
-fn samples(path: &Path, shape: &[usize], input: &InputEncoding) -> anyhow::Result<Vec<f32>> {
+/// Samples to measure, brought to the model's scale. Inputs of pairs are taken two by two.
+fn samples(path: &Path, graph: &Graph, compiled: &Compiled, input: &InputEncoding) -> anyhow::Result<Vec<f32>> {
+    let towers = graph.towers();
+    let shape = &compiled.program.input_shape[usize::from(towers > 1)..];
     let set = if path.is_dir() {
         load_dir_as(path, Split::Train, shape, Resize::Fit)
     } else {
         load_input(path, shape, Resize::Fit)
     };
     let set = set.context("cannot read the samples")?.take(SAMPLES);
-    Ok(scaled(&set.data, input))
+    Ok(scaled(&set.take(set.len() / towers * towers).data, input))
 }
 
 /// Values as the user has them, brought to the model's scale.
@@ -154,7 +160,8 @@ fn show(graph: &Graph, compiled: &Compiled, report: &RangeReport, manifest: &Man
         graph.nodes.len(),
         explain::shape(&compiled.program.input_shape)
     ))?;
-    let program = compiled.ending_in(Reveal::Logits)?;
+    let widest = manifest.grants.iter().flat_map(|g| &g.reveals).min().copied().unwrap_or(Reveal::Label);
+    let program = compiled.ending_in(widest)?;
     let mut t = Table::new(&["layer", "operation", "in", "out", "compared by", ">rounds", ">online", ">offline"]);
     for l in layers(&program, 1)? {
         let cost = [l.rounds.to_string(), output::bytes(l.bytes_online), output::bytes(l.bytes_offline)];
@@ -168,8 +175,7 @@ fn show(graph: &Graph, compiled: &Compiled, report: &RangeReport, manifest: &Man
         t.row(what.into_iter().chain(cost).collect());
     }
     output::line(t.text())?;
-    let widest = manifest.grants.iter().flat_map(|g| &g.reveals).min().copied().unwrap_or(Reveal::Label);
-    explain::print_disclosure(widest, outputs)?;
+    explain::print_disclosure(widest, outputs, manifest.post)?;
     output::line("\nWho may query it")?;
     for g in &manifest.grants {
         let who = if g.client == "*" { "every client of the cluster file" } else { &g.client };

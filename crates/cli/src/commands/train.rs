@@ -187,7 +187,7 @@ fn on_trial(args: &Args, mut d: Description) -> anyhow::Result<()> {
         tell("\nThe same in the clear")?;
         let clear = in_the_clear(args, &d, &records)?;
         if let Some(asked) = &mut asked {
-            asked.beside(&served(d.training.spec.loss, &clear.graph))?;
+            asked.beside(&served(d.training.spec.loss, &d.training.reveal, &clear.graph)?)?;
         }
     }
     match &asked {

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use trefoil_client::training::Features;
 use trefoil_client::{Reveals, Training};
 use trefoil_import::keras_h5;
-use trefoil_mpc::program::Shown;
+use trefoil_mpc::program::{Reveal, Shown};
 use trefoil_nn::graph::{Graph, Post};
 use trefoil_nn::layers::named;
 use trefoil_nn::train::TrainSpec;
@@ -203,8 +203,19 @@ fn reveals(mut s: Section) -> anyhow::Result<Reveals> {
     let metrics = choose(&metrics, &[("none", false), ("coordinator", true)]).map_err(|e| s.wrong("metrics", e))?;
     let weights = s.text("weights")?.filter(|w| w != "none");
     let publish = s.text("publish")?.filter(|p| p != "none");
+    let answers = s.texts("answers")?;
+    let kinds = [("logits", Reveal::Logits), ("label", Reveal::Label)];
+    let answers = answers.map(|all| all.iter().map(|t| choose(t, &kinds)).collect::<Result<Vec<Reveal>, _>>());
+    let answers = answers.transpose().map_err(|e| s.wrong("answers", e))?;
+    let similar_below = s.number("similar_below", 1.0 / 256.0, 1e6)?;
+    if answers.as_ref().is_some_and(Vec::is_empty) {
+        return Err(s.wrong("answers", "names nothing: \"label\", \"logits\" or both"));
+    }
+    if publish.is_none() && (answers.is_some() || similar_below.is_some()) {
+        bail!("[reveal] answers and similar_below are for a model that is served: publish names it");
+    }
     s.end()?;
-    Ok(Reveals { metrics, weights, publish })
+    Ok(Reveals { metrics, weights, publish, answers, similar_below })
 }
 
 /// Class likelihoods stay secret unless the file says which server is to learn them.

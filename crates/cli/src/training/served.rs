@@ -74,8 +74,10 @@ impl Asked {
         output::line(format!("\nPrivate predictions of {name}, {rows} {kind}"))?;
         let post = self.model.manifest.post;
         let truth = self.set.labels.iter().flatten();
-        for (i, (squared, truth)) in self.answers.outputs.iter().zip(truth).enumerate().take(SHOWN) {
-            if let Some(answer) = verdict(post, *squared) {
+        for (i, (label, truth)) in self.answers.labels.iter().zip(truth).enumerate().take(SHOWN) {
+            if post.judges() {
+                let answer = self.answers.outputs.get(i).and_then(|squared| judged(post, *squared));
+                let answer = answer.unwrap_or_else(|| verdict(*label == 1).into());
                 let truth = if *truth == 1 { "similar" } else { "dissimilar" };
                 output::line(format!("pair {i}: {answer}; it is {truth}"))?;
             }
@@ -97,9 +99,14 @@ impl Asked {
     }
 }
 
+/// A verdict on a pair.
+pub(crate) fn verdict(similar: bool) -> &'static str {
+    if similar { "Similar" } else { "Dissimilar" }
+}
+
 /// What a squared distance says of a pair, if anything.
-pub(crate) fn verdict(post: Post, squared: f32) -> Option<String> {
-    let answer = if post.is_similar(squared)? { "Similar" } else { "Dissimilar" };
+pub(crate) fn judged(post: Post, squared: f32) -> Option<String> {
+    let answer = verdict(post.is_similar(squared)?);
     Some(format!("{answer} (distance {:.4})", squared.max(0.0).sqrt()))
 }
 
@@ -107,6 +114,7 @@ pub(crate) fn verdict(post: Post, squared: f32) -> Option<String> {
 mod tests {
     use std::path::Path;
 
+    use trefoil_client::Reveal;
     use trefoil_client::training::served;
 
     use super::*;
@@ -130,11 +138,40 @@ mod tests {
             ("triplet", "tanh", Post::distance(0.0), 3),
         ] {
             let d = description(loss, last);
-            let graph = served(d.training.spec.loss, &d.training.graph);
+            let graph = served(d.training.spec.loss, &d.training.reveal, &d.training.graph).unwrap();
             assert_eq!((graph.post, graph.nodes.len()), (post, nodes), "{loss}");
         }
-        assert_eq!(verdict(Post::distance(0.5), 0.04).as_deref(), Some("Similar (distance 0.2000)"));
-        assert_eq!(verdict(Post::distance(0.5), 4.0).as_deref(), Some("Dissimilar (distance 2.0000)"));
-        assert_eq!(verdict(Post::distance(0.0), 4.0), None);
+        assert_eq!(judged(Post::distance(0.5), 0.04).as_deref(), Some("Similar (distance 0.2000)"));
+        assert_eq!(judged(Post::distance(0.5), 4.0).as_deref(), Some("Dissimilar (distance 2.0000)"));
+        assert_eq!(judged(Post::distance(0.0), 4.0), None);
+    }
+
+    #[test]
+    fn the_bound_and_what_may_be_asked_are_the_files() {
+        let base = |loss: &str, reveal: &str| {
+            let text = format!(
+                "name = \"r\"\n[model]\ninput = [4]\nlayers = [{{ dense = 3 }}]\n[loss]\nname = \"{loss}\"\n\
+                 [optimizer]\nname = \"sgd\"\nrate = 0.1\n[train]\nrows = 64\nepochs = 1\n[reveal]\n{reveal}\n"
+            );
+            parse(&text, Path::new(""), false)
+        };
+        let (bound, both) = ("publish = \"m\"\nsimilar_below = 0.75", [Reveal::Label, Reveal::Logits]);
+        for loss in ["contrastive", "triplet"] {
+            let d = base(loss, &format!("{bound}\nanswers = [\"label\", \"logits\"]")).unwrap().training;
+            assert_eq!(served(d.spec.loss, &d.reveal, &d.graph).unwrap().post, Post::distance(0.75));
+            assert_eq!(d.reveal.answers.as_deref(), Some(&both[..]));
+        }
+        let d = base("binary-cross-entropy", bound).unwrap().training;
+        assert!(served(d.spec.loss, &d.reveal, &d.graph).unwrap_err().to_string().contains("contrastive or triplet"));
+        for (reveal, said) in [
+            ("similar_below = 0.5", "publish names it"),
+            ("answers = \"label\"", "publish names it"),
+            ("publish = \"m\"\nanswers = []", "names nothing"),
+            ("publish = \"m\"\nanswers = \"lable\"", "\"label\" is the nearest"),
+            ("publish = \"m\"\nsimilar_below = 0", "0 is not within"),
+        ] {
+            let e = format!("{:#}", base("contrastive", reveal).unwrap_err());
+            assert!(e.contains(said), "{e}");
+        }
     }
 }

@@ -78,8 +78,9 @@ fn listed(lines: &[String]) -> Shown {
         if let Some((to, rows)) = rest.split_once(" (the server): every ") {
             let (rows, when) = rows.split_once(" row's class likelihoods, ").unwrap();
             add(&mut all, to, rows, 0, when);
-        } else if let Some((to, model)) = rest.split_once(", on request: answers of the trained model, served as ") {
-            to.split(", ").for_each(|to| add(&mut all, to, model, 0, "on request"));
+        } else if let Some((to, what)) = rest.split_once(", on request: ") {
+            let (kind, model) = what.split_once(" of the trained model, served as ").unwrap();
+            add(&mut all, to, &format!("{kind} of {model}"), 0, "on request");
         } else {
             let (head, states) = rest.strip_suffix(']').unwrap().rsplit_once(" [").unwrap();
             let (numbers, states) = states.split_once(" number").unwrap();
@@ -111,8 +112,9 @@ fn seen(stage: &Tapped, status: &RunStatus, spec: &RunSpec, before: &[(u32, usiz
                     assert_eq!(known.0, bytes);
                     known.1.insert(epoch);
                 }
-                Request::Predict { model, .. } if model == status.name => {
-                    all.insert((to, model, 0, "on request".into()));
+                Request::Predict { model, reveal, .. } if model == status.name => {
+                    let kind = if reveal == Reveal::Label { "labels" } else { "answers" };
+                    all.insert((to, format!("{kind} of {model}"), 0, "on request".into()));
                 }
                 Request::Revealed { .. } | Request::Predict { .. } => {}
                 other => panic!("an answer to {other:?}"),
@@ -179,7 +181,8 @@ fn probe(stage: &Tapped, status: &RunStatus, spec: &RunSpec) {
         if let Ok(model) = client.model(&publication.manifest.name) {
             epoch = model.epoch;
             let n: usize = model.manifest.program.input_shape.iter().product();
-            client.predict(&model, Reveal::Logits, &vec![0.5; n], 1).unwrap();
+            let granted = model.manifest.reveals_to(name);
+            granted.iter().for_each(|r| assert!(client.predict(&model, *r, &vec![0.5; n], 1).is_ok()));
         }
     }
     // Whoever is not listed asks nevertheless.
@@ -234,6 +237,7 @@ fn what_is_listed_is_what_is_revealed() {
         ("own", "weights = \"owner\"\n".into(), ""),
         ("others", format!("{metrics}weights = \"guest\"\n"), ""),
         ("served", "publish = \"served\"\n".into(), ""),
+        ("labelled", "publish = \"labelled\"\nanswers = \"label\"\n".into(), ""),
         ("likely", metrics.into(), "[privacy]\nlikelihoods = \"alice\"\n"),
         ("shuffled", "weights = \"client\"\npublish = \"shuffled\"\n".into(), "shuffle_rows = true\n"),
         ("all", format!("{metrics}weights = \"owner\"\npublish = \"all\"\n"), "[privacy]\nlikelihoods = \"alice\"\n"),
@@ -291,25 +295,32 @@ fn what_a_prediction_reveals_is_what_explain_says() {
     let digits = s.path("digits").display().to_string();
     run(&["data", "digits", "--count", "6", "--out", &digits]);
     s.settled("owner", &["share", "--yes", "net:D", "--as", "d", "--allow", "client", "--allow", "guest=label"]);
+    let judge = ["share", "--yes", "net:D", "--similar-below", "1.9", "--as", "same", "--allow", "client=logits,label"];
+    s.settled("owner", &[&judge[..], &["--allow", "guest"]].concat());
     let images = format!("{digits}/images.npy");
     let mut before = [0, 1].map(|i| stage.taps[i].handed_out().len());
     let shown_before = stage.taps[0].one_way("bob").len();
-    for (who, reveal, explained) in [
-        ("client", "logits", "logits"),
-        ("client", "label", "label"),
-        ("client", "probabilities", "logits"),
-        ("guest", "label", "label"),
+    for (who, name, reveal, explained) in [
+        ("client", "d", "logits", "logits"),
+        ("client", "d", "label", "label"),
+        ("client", "d", "probabilities", "logits"),
+        ("guest", "d", "label", "label"),
+        ("client", "same", "logits", "logits"),
+        ("client", "same", "label", "label"),
+        ("guest", "same", "label", "label"),
     ] {
-        let plan = last(&run(&["explain", "net:D", "--batch", "6", "--reveal", explained, "--json"]));
+        let (batch, pair) = if name == "d" { ("6", &[][..]) } else { ("3", &["--similar-below", "1.9"][..]) };
+        let explain = ["explain", "net:D", "--batch", batch, "--reveal", explained, "--json"];
+        let plan = last(&run(&[&explain[..], pair].concat()));
         let reveals = plan["reveals"].as_array().unwrap();
         assert_eq!((reveals.len(), reveals[0]["recipient"].as_str()), (1, Some("the client")));
-        s.run(who, &["predict", "--model", "d", &images, "--reveal", reveal]);
+        s.run(who, &["predict", "--model", name, &images, "--reveal", reveal]);
         let mut bytes = 0;
         for (tap, before) in stage.taps.iter().zip(&mut before) {
             let all = tap.handed_out();
             let [(to, Request::Predict { model, reveal, .. }, n)] = &all[*before..] else { panic!("one answer") };
             let due = if explained == "label" { Reveal::Label } else { Reveal::Logits };
-            assert_eq!((to.as_str(), model.as_str(), *reveal), (who, "d", due));
+            assert_eq!((to.as_str(), model.as_str(), *reveal), (who, name, due));
             (*before, bytes) = (all.len(), bytes + n);
         }
         assert_eq!(reveals[0]["bytes"].as_u64(), Some((bytes + 2 * HEADER) as u64), "{who} {reveal}");
@@ -320,6 +331,28 @@ fn what_a_prediction_reveals_is_what_explain_says() {
         "may not ask model d for logits (granted: labels)",
     );
     s.fails("owner", &["predict", "--model", "d", &images], "");
+    s.fails(
+        "guest",
+        &["predict", "--model", "same", &images, "--reveal", "logits"],
+        "may not ask model same for logits (granted: labels)",
+    );
+    s.fails("client", &["predict", "--model", "same", &images, "--reveal", "probabilities"], "ask for label or logits");
     assert_eq!([0, 1].map(|i| stage.taps[i].handed_out().len()), before, "more than was listed");
     assert_eq!(stage.taps[0].one_way("bob").len(), shown_before, "alice was shown something");
+    // The verdict is what is asked for where nothing else is said, and the distance bears it out.
+    let ask =
+        |more: &[&str]| last(&s.run("client", &[&["predict", "--model", "same", &images, "--json"], more].concat()));
+    let (verdicts, distances) = (ask(&[]), ask(&["--reveal", "logits"]));
+    let both = verdicts["predictions"].as_array().unwrap().iter().zip(distances["predictions"].as_array().unwrap());
+    assert_eq!((verdicts["reveal"].as_str(), both.len()), (Some("label"), 3));
+    let of = |i: usize| verdicts["predictions"][i]["answer"].as_str();
+    assert_ne!(of(0), of(1), "pairs of both kinds");
+    for (verdict, distance) in both {
+        let squared = distance["outputs"][0].as_f64().unwrap();
+        let word = if squared < 3.61 { "Similar" } else { "Dissimilar" };
+        let label = u64::from(squared < 3.61);
+        assert!((squared - 3.61).abs() > 0.05, "a pair at the bound: {squared}");
+        assert_eq!((verdict["answer"].as_str(), verdict["label"].as_u64()), (Some(word), Some(label)), "{squared}");
+        assert!(verdict["outputs"].is_null() && distance["answer"].as_str().unwrap().starts_with(word));
+    }
 }

@@ -5,17 +5,19 @@ use std::collections::BTreeSet;
 use trefoil_link::Network;
 use trefoil_mpc::plan::choose;
 use trefoil_mpc::program::{Op, Program, Step, WeightSpec};
-use trefoil_nn::graph::{Graph, Post};
+use trefoil_nn::graph::Graph;
 use trefoil_nn::lower::{FRACTION_BITS, encode, encode_rates, lower};
 use trefoil_nn::train::Tapes;
 use trefoil_nn::train::clear::first_states;
 use trefoil_nn::train::order::batches;
+use trefoil_proto::control::Manifest;
 use trefoil_proto::dataset::Declaration;
 use trefoil_proto::run::{Check, Disclosure, MAX_EPOCHS, Order, RowRange, RunSpec, When};
 use trefoil_ring::Tensor;
 
 use super::features::extracting;
 use super::publication::publication;
+use super::served::told;
 use super::{Training, TrainingError, shown, size};
 
 /// Fraction bits of revealed weights: those of predictions.
@@ -265,11 +267,11 @@ pub fn words(spec: &RunSpec) -> Vec<String> {
     let mut all = shown::reveals(spec);
     all.extend(spec.reveals.iter().map(reveal));
     if let Some(p) = &spec.publish {
-        let clients: Vec<&str> = p.manifest.grants.iter().map(|g| g.client.as_str()).collect();
-        let name = &p.manifest.name;
-        let what =
-            if matches!(p.manifest.post, Post::Distance { .. }) { "distances of pairs by" } else { "answers of" };
-        all.push(format!("to {}, on request: {what} the trained model, served as {name}", clients.join(", ")));
+        let Manifest { name, post, grants, .. } = &p.manifest;
+        all.extend(grants.iter().filter(|g| !g.reveals.is_empty()).map(|g| {
+            let what = told(*post, &g.reveals);
+            format!("to {}, on request: {what} the trained model, served as {name}", g.client)
+        }));
     }
     all
 }

@@ -5,17 +5,16 @@
 
 use trefoil_link::Network;
 use trefoil_mpc::plan::choose;
-use trefoil_mpc::program::{Op, Program, Reveal, Step, ValueId, WeightSpec};
+use trefoil_mpc::program::{Op, Program, Step, ValueId, WeightSpec};
 use trefoil_nn::compile::{CompileOptions, Trained, compile_trained};
 use trefoil_nn::lower::{MEMORY_BITS, encode, folding};
 use trefoil_nn::tape::{self, Role, Tape};
 use trefoil_nn::train::TrainError;
-use trefoil_proto::control::Grant;
 use trefoil_proto::dataset::Declaration;
 use trefoil_proto::run::Publication;
 use trefoil_ring::Tensor;
 
-use super::served::{input, served};
+use super::served::{grant, input, served};
 use super::{Training, TrainingError};
 use crate::manifest;
 
@@ -35,7 +34,7 @@ pub(super) fn publication(
     step: &mut Program,
     check: &mut Program,
 ) -> Result<Published, TrainingError> {
-    let graph = served(d.spec.loss, &d.graph);
+    let graph = served(d.spec.loss, &d.reveal, &d.graph)?;
     let stored = |slot: usize| step.steps.iter().any(|s| matches!(s.op, Op::Store { slot: i, .. } if i == slot));
     let changes = |name: &str| position(step, name).is_some_and(stored);
     let trained = compile_trained(&graph, &CompileOptions::default(), changes)?;
@@ -92,7 +91,10 @@ pub(super) fn publication(
         true => Some(choose(&folding(&tape.swept(), step, &slots)?, 1, network, false)?),
         false => None,
     };
-    let grants = vec![Grant { client: owner.into(), reveals: vec![Reveal::Logits] }];
+    let grants = vec![grant(owner, &d.reveal, &graph)];
+    for what in &grants[0].reveals {
+        compiled.ending_in(*what)?;
+    }
     let manifest = manifest(name, &compiled, input(&graph, declaration)?, grants)?;
     Ok(Published { publication: Publication { manifest, weights, finish }, known })
 }

@@ -9,7 +9,7 @@ use trefoil_ring::geometry::Pool2d;
 use super::functions::{SIGMOID, TANH};
 use super::wires::{Local, WireId, Wires};
 use super::{CompileError, CompileOptions};
-use crate::graph::{Array, Layer, Node, NodeId};
+use crate::graph::{Array, Layer, Node, NodeId, Post};
 
 /// Most fraction bits that a public factor may add.
 const MOST_EXTRA: u32 = 20;
@@ -43,14 +43,14 @@ impl Lowering {
         Self { options, shapes, towers, wires, outputs, specs, weights, factors, notes }
     }
 
-    /// Ends the program with the last layer's value, additive; of two towers with the squared distance of their values.
+    /// Ends the program with the last layer's value, additive; of two towers with what there is to say of their distance.
     /// The program, its weights, and what each was multiplied with.
-    pub(super) fn finish(mut self) -> Result<(Program, Vec<Tensor>, Vec<f64>), CompileError> {
+    pub(super) fn finish(mut self, post: Post) -> Result<(Program, Vec<Tensor>, Vec<f64>), CompileError> {
         let last = self.outputs.len() - 1;
         let mut shape = self.shapes[last].clone();
         let mut wire = self.outputs[last];
         if self.towers > 1 {
-            (wire, shape) = (self.distance(wire), vec![1]);
+            (wire, shape) = (self.distance(wire, post)?, vec![1]);
         }
         let wire = self.without_gain(wire);
         let wire = self.comparable(wire);

@@ -1,4 +1,5 @@
-//! A network applied to two inputs with the same weights, and the squared distance of what it makes of them.
+//! A network applied to two inputs with the same weights, and the squared distance of what it makes of them,
+//! compared with a bound where there is one.
 //!
 //! Values of both towers lie side by side in the last dimension, so that openings, comparisons and piecewise polynomials
 //! take both in the same rounds. Products and changes of shape take the parts apart, which is local; their weights are
@@ -7,9 +8,10 @@
 use trefoil_mpc::program::{Bilinear, Op};
 use trefoil_ring::geometry::Pool2d;
 
-use super::layers::Lowering;
+use super::CompileError;
+use super::layers::{Lowering, fault};
 use super::wires::{Local, WireId};
-use crate::graph::NodeId;
+use crate::graph::{NodeId, Post};
 
 impl Lowering {
     /// Shape of a sample: that of an input, or as many inputs as there are towers.
@@ -74,8 +76,8 @@ impl Lowering {
         Pool2d { channels: pool.channels * self.towers, ..*pool }
     }
 
-    /// The squared distance of the two values of the last node, `[1]`.
-    pub(super) fn distance(&mut self, wire: WireId) -> WireId {
+    /// The squared distance of the two values of the last node, or the bound less that, `[1]`.
+    pub(super) fn distance(&mut self, wire: WireId, post: Post) -> Result<WireId, CompileError> {
         let name = "distance";
         let wire = self.without_gain(wire);
         let parts = self.apart(name, wire, self.shapes.len() - 1);
@@ -86,6 +88,13 @@ impl Lowering {
         let scale = 2 * self.wires.scale(off);
         let x = self.wires.masked(off);
         let squares = self.wires.push(name, Op::Product { x, y: x, map: Bilinear::Elementwise });
-        self.wires.emit(name, Op::Sum { x: squares, keep: 0, batch: false }, scale, 1.0)
+        let sum = Op::Sum { x: squares, keep: 0, batch: false };
+        let Some(bound) = post.similar_below() else { return Ok(self.wires.emit(name, sum, scale, 1.0)) };
+        let units = post.bound(scale).ok_or_else(|| {
+            fault(name, format!("a distance of {bound} is no bound: its square is too small or large at {scale} bits"))
+        })?;
+        let sum = self.wires.push(name, sum);
+        let minus = self.wires.push(name, Op::Scale { x: sum, factor: -1, extra: 0 });
+        Ok(self.wires.emit(name, Op::Offset { x: minus, units }, scale, 1.0))
     }
 }

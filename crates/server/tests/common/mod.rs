@@ -165,11 +165,10 @@ pub fn compiled(graph: &Graph) -> Compiled {
 }
 
 pub fn manifest(name: &str, compiled: &Compiled, ahead: Vec<Ahead>) -> Manifest {
-    let scale = compiled.program.infer().unwrap().last().unwrap().scale;
     Manifest {
         name: name.into(),
         program: compiled.program.clone(),
-        window: compiled.options.window(scale),
+        window: compiled.window().unwrap(),
         input: InputEncoding { scale: 1.0, offset: 0.0, low: -1.0, high: 1.0 },
         post: Post::Softmax,
         grants: vec![
