@@ -15,7 +15,10 @@ use thiserror::Error;
 /// Fraction bits of the argument of a sigmoid or the like: fewer allow higher degrees, so fewer knots.
 pub const ARGUMENT_BITS: u32 = 13;
 
-pub use functions::{exp, log, reciprocal, sigmoid, softplus, tanh, unit_inverse_sqrt, unit_reciprocal};
+pub use functions::{
+    elu, exp, gelu, gelu_slope, hard_sigmoid, log, reciprocal, sigmoid, silu, softplus, tanh, unit_inverse_sqrt,
+    unit_reciprocal,
+};
 
 /// A function that cannot be approximated as asked.
 #[derive(Debug, Clone, PartialEq, Error)]

@@ -37,6 +37,16 @@ pub enum Activation {
     Sigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// x/6 + 1/2 within 0 and 1.
+    HardSigmoid,
+    /// ln(1 + e^x).
+    Softplus,
+    /// x where x >= 0, e^x - 1 elsewhere.
+    Elu,
+    /// x / (1 + e^-x), also called swish.
+    Silu,
+    /// x times the standard normal distribution function.
+    Gelu,
     /// Softmax, of the last layer only: it is left to whoever receives the answer.
     Softmax,
 }
@@ -49,7 +59,10 @@ enum Kind {
     MaxPool(Sides),
     AveragePool(Sides),
     GlobalAveragePool,
-    BatchNorm { epsilon: f32, momentum: f32 },
+    BatchNorm {
+        epsilon: f32,
+        momentum: f32,
+    },
     Dropout(f32),
     Flatten,
     Reshape(Vec<usize>),
@@ -58,6 +71,8 @@ enum Kind {
     LeakyRelu(f32),
     Sigmoid,
     Tanh,
+    /// A layer without sizes, and what it is called.
+    Function(&'static str, Layer),
 }
 
 /// A layer to add to a [`Sequential`](super::Sequential).
@@ -155,6 +170,31 @@ pub fn tanh() -> LayerSpec {
     of(Kind::Tanh)
 }
 
+/// x/6 + 1/2 within 0 and 1, as Keras 3 has it.
+pub fn hard_sigmoid() -> LayerSpec {
+    of(Kind::Function("hard_sigmoid", Layer::HardSigmoid { slope: 1.0 / 6.0 }))
+}
+
+/// ln(1 + e^x).
+pub fn softplus() -> LayerSpec {
+    of(Kind::Function("softplus", Layer::Softplus))
+}
+
+/// x where x >= 0, `alpha` (e^x - 1) elsewhere.
+pub fn elu(alpha: f32) -> LayerSpec {
+    of(Kind::Function("elu", Layer::Elu { alpha }))
+}
+
+/// x / (1 + e^-x), also called swish.
+pub fn silu() -> LayerSpec {
+    of(Kind::Function("silu", Layer::Silu))
+}
+
+/// x times the standard normal distribution function.
+pub fn gelu() -> LayerSpec {
+    of(Kind::Function("gelu", Layer::Gelu))
+}
+
 impl LayerSpec {
     /// The step from one window to the next.
     pub fn stride(self, stride: impl Into<Sides>) -> Self {
@@ -199,6 +239,7 @@ impl LayerSpec {
             Kind::LeakyRelu(_) => "leaky_relu",
             Kind::Sigmoid => "sigmoid",
             Kind::Tanh => "tanh",
+            Kind::Function(word, _) => word,
         }
     }
 
@@ -252,6 +293,7 @@ impl LayerSpec {
             Kind::LeakyRelu(slope) => return Err(format!("a slope of {slope}")),
             Kind::Sigmoid => Layer::Sigmoid,
             Kind::Tanh => Layer::Tanh,
+            Kind::Function(_, layer) => layer.clone(),
         })
     }
 
@@ -305,6 +347,11 @@ impl Activation {
             Activation::Relu => Some(relu()),
             Activation::Sigmoid => Some(sigmoid()),
             Activation::Tanh => Some(tanh()),
+            Activation::HardSigmoid => Some(hard_sigmoid()),
+            Activation::Softplus => Some(softplus()),
+            Activation::Elu => Some(elu(1.0)),
+            Activation::Silu => Some(silu()),
+            Activation::Gelu => Some(gelu()),
         }
     }
 }
