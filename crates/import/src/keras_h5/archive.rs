@@ -4,6 +4,7 @@
 
 use std::io::{Cursor, Read};
 
+use serde_json::Value;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
@@ -33,8 +34,8 @@ pub(super) fn is_archive(bytes: &[u8]) -> bool {
 pub(super) struct Archive {
     /// The architecture.
     pub(super) config: Vec<u8>,
-    /// When and by what it was written, if that is there.
-    pub(super) metadata: Option<Vec<u8>>,
+    /// The version of Keras that wrote it, if it tells.
+    pub(super) version: Option<String>,
     /// The file of weights.
     pub(super) weights: Vec<u8>,
 }
@@ -45,9 +46,9 @@ impl Archive {
         let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| damaged("list of files", e))?;
         let most = most.min((bytes.len() as u64).saturating_mul(MAX_EXPANSION).saturating_add(ALLOWANCE));
         let config = entry(&mut zip, CONFIG, json)?.ok_or_else(|| missing(&zip, CONFIG))?;
-        let metadata = entry(&mut zip, METADATA, json)?;
+        let version = entry(&mut zip, METADATA, json)?.map(|m| version(&m)).transpose()?.flatten();
         let weights = entry(&mut zip, WEIGHTS, most)?.ok_or_else(|| missing(&zip, WEIGHTS))?;
-        Ok(Self { config, metadata, weights })
+        Ok(Self { config, version, weights })
     }
 }
 
@@ -65,6 +66,12 @@ fn entry(zip: &mut ZipArchive<Cursor<&[u8]>>, name: &'static str, limit: u64) ->
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| damaged(name, ZipError::Io(e)))?;
     check_size(&what, bytes.len() as u64, limit)?;
     Ok(Some(bytes))
+}
+
+fn version(metadata: &[u8]) -> Result<Option<String>, ImportError> {
+    let fail = |e| ImportError::Archive { part: METADATA, reason: format!("is not valid JSON: {e}") };
+    let metadata: Value = serde_json::from_slice(metadata).map_err(fail)?;
+    Ok(metadata.get("keras_version").and_then(Value::as_str).map(String::from))
 }
 
 fn missing(zip: &ZipArchive<Cursor<&[u8]>>, part: &'static str) -> ImportError {

@@ -72,7 +72,13 @@ pub fn load_with_architecture(
 ) -> Result<Graph, ImportError> {
     let json = read(json_path.as_ref(), MAX_JSON_BYTES)?;
     let weights = read(weights_path.as_ref(), MAX_FILE_BYTES)?;
-    Ok(build::model(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?, true)?)?.graph)
+    if is_archive(&weights) {
+        let reason = "it is a .keras archive, which holds an architecture of its own: import it without another".into();
+        return Err(ImportError::Model { model: "(weights)".into(), reason });
+    }
+    let h5 = h5::H5::open(weights)?;
+    let version = h5.text("", "keras_version")?;
+    Ok(build::model(serde_json::from_slice(&json)?, version, Weights::new(h5, true)?)?.graph)
 }
 
 fn whole(bytes: Vec<u8>) -> Result<Imported, ImportError> {
@@ -82,12 +88,13 @@ fn whole(bytes: Vec<u8>) -> Result<Imported, ImportError> {
     let h5 = h5::H5::open(bytes)?;
     let json = h5.text("", "model_config")?.ok_or(ImportError::NoArchitecture)?;
     check_size("the architecture in bytes", json.len() as u64, MAX_JSON_BYTES)?;
-    build::model(serde_json::from_str(&json)?, Weights::new(h5, false)?)
+    let version = h5.text("", "keras_version")?;
+    build::model(serde_json::from_str(&json)?, version, Weights::new(h5, false)?)
 }
 
 fn archived(bytes: &[u8]) -> Result<Imported, ImportError> {
-    let Archive { config, weights, .. } = Archive::read(bytes, MAX_JSON_BYTES, MAX_FILE_BYTES)?;
-    build::model(serde_json::from_slice(&config)?, Weights::new(h5::H5::open(weights)?, false)?)
+    let Archive { config, version, weights } = Archive::read(bytes, MAX_JSON_BYTES, MAX_FILE_BYTES)?;
+    build::model(serde_json::from_slice(&config)?, version, Weights::new(h5::H5::open(weights)?, false)?)
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImportError> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::layers::has_weights;
 use super::wiring::{self, Ref};
 use crate::ImportError;
 
@@ -13,8 +14,9 @@ pub(super) struct LayerEntry<'a> {
     pub(super) name: String,
     /// Type.
     pub(super) class: &'a str,
-    /// What newer files call it: its type in snake case, numbered among layers of that type.
-    pub(super) key: String,
+    /// What files of numbered weights call it: its type in snake case, numbered among layers of that type. The second is
+    /// Keras 2.12's, which counts layers with weights twice.
+    pub(super) keys: [String; 2],
     /// Settings.
     pub(super) config: &'a Value,
     /// The inputs of each call.
@@ -68,11 +70,12 @@ impl<'a> Model<'a> {
         let mut layers = Vec::with_capacity(list.len());
         for value in list {
             let mut layer = entry(value).map_err(fail)?;
-            let earlier: &mut usize = of_class.entry(layer.class).or_default();
-            if *earlier > 0 {
-                layer.key = format!("{}_{earlier}", layer.key);
+            let earlier: &mut [usize; 2] = of_class.entry(layer.class).or_default();
+            for (key, n) in layer.keys.iter_mut().zip(&*earlier).filter(|(_, n)| **n > 0) {
+                *key = format!("{key}_{n}");
             }
-            *earlier += 1;
+            earlier[0] += 1;
+            earlier[1] += 1 + usize::from(is_weighted(layer.class, layer.config));
             layers.push(layer);
         }
         if layers.is_empty() {
@@ -126,7 +129,7 @@ impl<'a> Model<'a> {
             let name = format!("{}_input", own.name);
             layers.insert(
                 0,
-                LayerEntry { name, class: INPUT, key: String::new(), config: own.config, calls: vec![], shape },
+                LayerEntry { name, class: INPUT, keys: Default::default(), config: own.config, calls: vec![], shape },
             );
         }
         for (i, layer) in layers.iter_mut().enumerate().skip(1) {
@@ -155,7 +158,18 @@ fn entry(value: &Value) -> Result<LayerEntry<'_>, String> {
         return Err(format!("layer {name} has no config"));
     }
     let shape = ["batch_input_shape", "batch_shape"].iter().find_map(|k| raw.get(*k)).filter(|v| !v.is_null());
-    Ok(LayerEntry { name: name.into(), class, key: snake_case(class), config: raw, calls: Vec::new(), shape })
+    let keys = [snake_case(class), snake_case(class)];
+    Ok(LayerEntry { name: name.into(), class, keys, config: raw, calls: Vec::new(), shape })
+}
+
+/// Whether a layer has weights; a model, whether any layer in it has.
+fn is_weighted(class: &str, config: &Value) -> bool {
+    let inner = || config.as_array().or_else(|| config.get("layers").and_then(Value::as_array));
+    let weighted = |l: &Value| {
+        let class = l.get("class_name").and_then(Value::as_str).unwrap_or_default();
+        is_weighted(class, l.get("config").unwrap_or(&Value::Null))
+    };
+    has_weights(class) || is_model(class) && inner().is_some_and(|layers| layers.iter().any(weighted))
 }
 
 /// Keras' rule: a word begins at a capital that has small letters after it, or follows one.
