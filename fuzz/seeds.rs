@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use trefoil_link::frame;
@@ -14,6 +15,7 @@ use trefoil_proto::control::{
 use trefoil_proto::dataset::{Block, Content, Declaration, Part};
 use trefoil_proto::run::{Check, Disclosure, Order, Position, Resumed, RowRange, RunSpec, Training, When};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
+use zip::ZipArchive;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -178,6 +180,18 @@ fn tables() -> Vec<Vec<u8>> {
     kinds.into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
 }
 
+/// An archive's architecture and weights, as the target `model` takes them.
+fn parts(archive: &[u8]) -> Result<Vec<u8>> {
+    let mut zip = ZipArchive::new(Cursor::new(archive))?;
+    let mut part = |name| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        zip.by_name(name)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let config = part("config.json")?;
+    Ok([b"A", &u16::try_from(config.len())?.to_le_bytes()[..], &config, &part("model.weights.h5")?].concat())
+}
+
 fn write(target: &str, inputs: impl IntoIterator<Item = Vec<u8>>) -> Result<()> {
     let dir = Path::new("corpus").join(target);
     fs::create_dir_all(&dir)?;
@@ -194,8 +208,12 @@ fn main() -> Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir("../crates/import/tests/data")? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "h5") {
-            files.push(fs::read(path)?);
+        if path.extension().is_some_and(|e| e == "h5" || e == "keras") {
+            let bytes = fs::read(&path)?;
+            if path.extension().is_some_and(|e| e == "keras") {
+                files.push(parts(&bytes)?);
+            }
+            files.push(bytes);
         }
     }
     write("model", files)
