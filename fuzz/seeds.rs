@@ -13,7 +13,7 @@ use trefoil_proto::control::{
     Ahead, Command, Grant, InputEncoding, Manifest, ModelInfo, Opening, Refusal, Reply, Request, Status, Terms, encode,
 };
 use trefoil_proto::dataset::{Block, Content, Declaration, Part};
-use trefoil_proto::run::{Check, Disclosure, Order, Position, Resumed, RowRange, RunSpec, Training, When};
+use trefoil_proto::run::{Check, Disclosure, Order, Position, Resumed, RowRange, RunSpec, Saved, Training, When};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 use zip::ZipArchive;
 
@@ -86,6 +86,7 @@ fn run(declaration: &Declaration) -> RunSpec {
         coordinator: "ann".into(),
         set: 1,
         declaration: declaration.hash(),
+        extraction: None,
         step: learn(),
         rates: vec![],
         training: RowRange { first: 0, end: 42 },
@@ -105,15 +106,26 @@ fn run(declaration: &Declaration) -> RunSpec {
 fn training() -> Vec<(u8, Vec<u8>)> {
     let part = Part { owner: "ann".into(), block: 0, first: 0, end: 50 };
     let block = Block { name: "b".into(), width: 3, content: Content::OneHot };
-    let declaration =
-        Declaration { name: "set".into(), rows: 50, fraction_bits: 16, blocks: vec![block], parts: vec![part] };
+    let declaration = Declaration {
+        name: "set".into(),
+        rows: 50,
+        fraction_bits: 16,
+        metric_rows: 10,
+        blocks: vec![block],
+        parts: vec![part],
+    };
     let spec = Box::new(run(&declaration));
     let drawn = Box::new(RunSpec { order: Order::Drawn, shuffle: true, ..*spec.clone() });
     let (id, hash, seed) = ([2; 16], declaration.hash(), || vec![3; 32].into());
     let declare = Request::Declare { declaration: Box::new(declaration.clone()) };
     let command = |t| encode(&Command::Training(Box::new(t)));
-    let resumed =
-        Resumed { seed: seed(), rows: Some(4), checkpoints: vec![Position::START], revealed: vec![], done: None };
+    let resumed = Resumed {
+        seed: seed(),
+        rows: Some(4),
+        checkpoints: vec![Saved { at: Position::START, lot: 7 }],
+        revealed: vec![],
+        done: None,
+    };
     vec![
         (1, encode(&declare)),
         (1, encode(&Request::Contribute { id, set: 1, declaration: hash, part: 0, seed: seed() })),
@@ -122,7 +134,17 @@ fn training() -> Vec<(u8, Vec<u8>)> {
         (2, encode(&Reply::Spec(spec.clone()))),
         (3, encode(&Command::Declare { epoch: 1, coordinator: "ann".into(), declaration: Box::new(declaration) })),
         (3, command(Training::Stage { id, run: 5, hash, spec: Some(spec) })),
-        (3, command(Training::Begin { run: 5, at: Position::START, rows: 4, open: true, seeds: vec![seed(); 3] })),
+        (
+            3,
+            command(Training::Begin {
+                run: 5,
+                at: Position::START,
+                rows: 4,
+                after: None,
+                open: true,
+                seeds: vec![seed(); 3],
+            }),
+        ),
         (4, encode(&Status::Resumed(Box::new(resumed)))),
     ]
 }
@@ -189,7 +211,8 @@ fn parts(archive: &[u8]) -> Result<Vec<u8>> {
         Ok(bytes)
     };
     let config = part("config.json")?;
-    Ok([b"A", &u16::try_from(config.len())?.to_le_bytes()[..], &config, &part("model.weights.h5")?].concat())
+    let (len, weights) = (u16::try_from(config.len())?.to_le_bytes(), part("model.weights.h5")?);
+    Ok([b"A", &len[..], &config, &weights].concat())
 }
 
 fn write(target: &str, inputs: impl IntoIterator<Item = Vec<u8>>) -> Result<()> {

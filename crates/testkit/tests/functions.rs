@@ -48,7 +48,7 @@ fn network(f: &Layer) -> Graph {
 /// The compiled networks, for one input and for pairs.
 fn all() -> Vec<(Compiled, Graph)> {
     let (hard, elu) = (Layer::HardSigmoid { slope: 1.0 / 6.0 }, Layer::Elu { alpha: 0.5 });
-    let graphs = [Layer::Sigmoid, Layer::Tanh, hard, elu, Layer::Gelu].iter().map(network);
+    let graphs = [Layer::Sigmoid, Layer::Tanh, hard, elu, Layer::Gelu].map(|f| network(&f)).into_iter();
     let both = graphs.flat_map(|g| [g.clone(), Graph { post: Post::distance(0.5), ..g }]);
     both.map(|g| (compile(&g, &CompileOptions::default()).unwrap(), g)).collect()
 }

@@ -127,7 +127,7 @@ fn bombs_end_at_their_limit() {
         let Err(ImportError::TooLarge { limit, .. }) = keras_h5::load_bytes(&bytes) else { panic!("{name}") };
         assert!(limit < size as u64);
         assert!(refused(&all).starts_with(said), "{}", refused(&all));
-        // The same with a size that is told too small: in the list of files, the last 4 bytes of 28 before the name.
+        // The same with a size that is told too small.
         let told = (size as u32).to_le_bytes();
         let mut lying = bytes.clone();
         let at: Vec<usize> = (0..lying.len() - 4).filter(|&i| lying[i..i + 4] == told).collect();
