@@ -346,7 +346,7 @@ impl Layer {
             Layer::HardSigmoid { slope } if !(0.0625..=16.0).contains(slope) => {
                 Err(format!("slope {slope}: must be 1/16 to 16"))
             }
-            Layer::Elu { alpha } if !(alpha.abs() <= MOST_ALPHA) => {
+            Layer::Elu { alpha } if !(-MOST_ALPHA..=MOST_ALPHA).contains(alpha) => {
                 Err(format!("alpha {alpha}: must lie between -{MOST_ALPHA} and {MOST_ALPHA}"))
             }
             Layer::Relu | Layer::ClippedRelu { .. } | Layer::LeakyRelu { .. } | Layer::Sigmoid | Layer::Tanh => {

@@ -45,7 +45,8 @@ fn worst(b: &mut Builder, compiled: &Compiled) -> f64 {
 fn errors_are_as_stated_at_every_input() {
     let numbers = (-(12 << 16)..=12 << 16).chain([-(1 << 30), -(1 << 25), 1 << 25, 1 << 30]);
     let x: Vec<f32> = numbers.map(|i| i as f32 / 65536.0).collect();
-    let all: [(Layer, fn(f64) -> f64, f64); 8] = [
+    type Case = (Layer, fn(f64) -> f64, f64);
+    let all: [Case; 8] = [
         (Layer::Sigmoid, |x| 1.0 / (1.0 + (-x).exp()), 2e-4),
         (Layer::Tanh, f64::tanh, 3e-4),
         (Layer::Softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), 3e-4),
@@ -107,6 +108,17 @@ fn what_a_layer_becomes() {
     let rounds = |batch| cost(&program, batch).unwrap().iter().map(|c| c.rounds).collect::<Vec<_>>();
     assert_eq!(rounds(1), rounds(128));
     assert_eq!((rounds(1)[6], rounds(1).iter().sum::<u64>()), (3, 15));
+}
+
+#[test]
+fn parameters_have_bounds() {
+    let bad = [f32::NAN, f32::INFINITY, -2000.0, 2000.0];
+    let elus = bad.map(|alpha| Layer::Elu { alpha });
+    let slopes = bad.into_iter().chain([0.0, -0.2]).map(|slope| Layer::HardSigmoid { slope });
+    for layer in elus.into_iter().chain(slopes) {
+        let said = layer.output_shape(&[&vec![4]]).unwrap_err();
+        assert!(said.contains(": must"), "{layer:?}: {said}");
+    }
 }
 
 /// The layers beside sigmoid and tanh.

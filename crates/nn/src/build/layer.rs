@@ -59,10 +59,7 @@ enum Kind {
     MaxPool(Sides),
     AveragePool(Sides),
     GlobalAveragePool,
-    BatchNorm {
-        epsilon: f32,
-        momentum: f32,
-    },
+    BatchNorm { epsilon: f32, momentum: f32 },
     Dropout(f32),
     Flatten,
     Reshape(Vec<usize>),
@@ -71,8 +68,11 @@ enum Kind {
     LeakyRelu(f32),
     Sigmoid,
     Tanh,
-    /// A layer without sizes, and what it is called.
-    Function(&'static str, Layer),
+    HardSigmoid,
+    Softplus,
+    Elu(f32),
+    Silu,
+    Gelu,
 }
 
 /// A layer to add to a [`Sequential`](super::Sequential).
@@ -172,27 +172,27 @@ pub fn tanh() -> LayerSpec {
 
 /// x/6 + 1/2 within 0 and 1, as Keras 3 has it.
 pub fn hard_sigmoid() -> LayerSpec {
-    of(Kind::Function("hard_sigmoid", Layer::HardSigmoid { slope: 1.0 / 6.0 }))
+    of(Kind::HardSigmoid)
 }
 
 /// ln(1 + e^x).
 pub fn softplus() -> LayerSpec {
-    of(Kind::Function("softplus", Layer::Softplus))
+    of(Kind::Softplus)
 }
 
 /// x where x >= 0, `alpha` (e^x - 1) elsewhere.
 pub fn elu(alpha: f32) -> LayerSpec {
-    of(Kind::Function("elu", Layer::Elu { alpha }))
+    of(Kind::Elu(alpha))
 }
 
 /// x / (1 + e^-x), also called swish.
 pub fn silu() -> LayerSpec {
-    of(Kind::Function("silu", Layer::Silu))
+    of(Kind::Silu)
 }
 
 /// x times the standard normal distribution function.
 pub fn gelu() -> LayerSpec {
-    of(Kind::Function("gelu", Layer::Gelu))
+    of(Kind::Gelu)
 }
 
 impl LayerSpec {
@@ -239,7 +239,11 @@ impl LayerSpec {
             Kind::LeakyRelu(_) => "leaky_relu",
             Kind::Sigmoid => "sigmoid",
             Kind::Tanh => "tanh",
-            Kind::Function(word, _) => word,
+            Kind::HardSigmoid => "hard_sigmoid",
+            Kind::Softplus => "softplus",
+            Kind::Elu(_) => "elu",
+            Kind::Silu => "silu",
+            Kind::Gelu => "gelu",
         }
     }
 
@@ -293,7 +297,11 @@ impl LayerSpec {
             Kind::LeakyRelu(slope) => return Err(format!("a slope of {slope}")),
             Kind::Sigmoid => Layer::Sigmoid,
             Kind::Tanh => Layer::Tanh,
-            Kind::Function(_, layer) => layer.clone(),
+            Kind::HardSigmoid => Layer::HardSigmoid { slope: 1.0 / 6.0 },
+            Kind::Softplus => Layer::Softplus,
+            Kind::Elu(alpha) => Layer::Elu { alpha: *alpha },
+            Kind::Silu => Layer::Silu,
+            Kind::Gelu => Layer::Gelu,
         })
     }
 
