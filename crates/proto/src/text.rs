@@ -54,17 +54,21 @@ pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     (d <= (text.chars().count().max(name.len()) / 2).max(2)).then_some(name)
 }
 
-/// Insertions, deletions and replacements between two texts (Levenshtein 1966).
+/// Insertions, deletions, replacements and exchanges of neighbours between two texts (Damerau 1964).
 fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // Rows i - 1 and i of the table, and the one before them.
+    let (mut before, mut row): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
+            let mut least = (row[j] + usize::from(x != y)).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i - 1] == *y && b[j - 1] == *x {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -80,6 +84,10 @@ mod tests {
         assert_eq!(nearest("validaton", names.into_iter()), Some("validation"));
         assert_eq!(nearest("momentum", names.into_iter()), None);
         assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("a", "a")), (3, 3, 0));
+        assert_eq!(
+            (edits("btach", "batch"), edits("ba", "ab"), nearest("rleu", ["elu", "relu"].into_iter())),
+            (1, 1, Some("relu"))
+        );
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Builder<'_> {
         if inputs.len() != model.inputs.len() {
             return Err(fail(format!("it is called with {} inputs, has {}", inputs.len(), model.inputs.len())));
         }
-        self.spend(model.layers.iter().map(|l| 1 + l.calls.iter().map(|c| 1 + c.len()).sum::<usize>()).sum())?;
+        let calls = model.layers.iter().map(|l| l.calls.iter().map(|c| 1 + c.len()).sum::<usize>());
+        self.spend(model.looked + calls.sum::<usize>())?;
         let mut done: HashMap<(usize, usize), Vec<Flow>> = HashMap::new();
         let mut waiting: HashMap<(usize, usize), Vec<(usize, usize)>> = HashMap::new();
         let mut missing: HashMap<(usize, usize), usize> = HashMap::new();

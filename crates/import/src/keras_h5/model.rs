@@ -35,6 +35,8 @@ pub(super) struct Model<'a> {
     pub(super) inputs: Vec<usize>,
     /// What it returns.
     pub(super) outputs: Vec<Ref>,
+    /// How many layers were looked at, those of models inside counted.
+    pub(super) looked: usize,
 }
 
 /// Longest name of a layer: every call of a layer keeps it.
@@ -66,7 +68,7 @@ impl<'a> Model<'a> {
         // Sequential models of Keras 2.2.2 and older are a bare list.
         let list = config.as_array().or_else(|| config.get("layers").and_then(Value::as_array));
         let list = list.ok_or_else(|| fail("its list of layers is missing".into()))?;
-        let mut of_class = HashMap::new();
+        let (mut of_class, mut looked) = (HashMap::new(), 0);
         let mut layers = Vec::with_capacity(list.len());
         for value in list {
             let mut layer = entry(value).map_err(fail)?;
@@ -75,14 +77,14 @@ impl<'a> Model<'a> {
                 *key = format!("{key}_{n}");
             }
             earlier[0] += 1;
-            earlier[1] += 1 + usize::from(is_weighted(layer.class, layer.config));
+            earlier[1] += 1 + usize::from(is_weighted(layer.class, layer.config, &mut looked));
             layers.push(layer);
         }
         if layers.is_empty() {
             return Err(fail("it has no layers".into()));
         }
         if class == "Sequential" {
-            return Self::chain(name, layers, config, &list[0]);
+            return Self::chain((name, looked), layers, config, &list[0]);
         }
         let mut index = HashMap::new();
         for (i, layer) in layers.iter().enumerate() {
@@ -108,12 +110,12 @@ impl<'a> Model<'a> {
             return Err(fail(format!("its input {} is a {}, must be an {INPUT}", layers[i].name, layers[i].class)));
         }
         wiring::count_calls_from_zero(&mut layers, &mut outputs);
-        Ok(Self { name, layers, inputs, outputs })
+        Ok(Self { name, layers, inputs, outputs, looked })
     }
 
     /// A Sequential model, whose first layer may stand for its input as well. `first` is that layer in the file.
     fn chain(
-        name: &'a str,
+        (name, looked): (&'a str, usize),
         mut layers: Vec<LayerEntry<'a>>,
         config: &'a Value,
         first: &'a Value,
@@ -136,7 +138,7 @@ impl<'a> Model<'a> {
             layer.calls = vec![vec![Ref { layer: i - 1, call: 0, tensor: 0 }]];
         }
         let outputs = vec![Ref { layer: layers.len() - 1, call: 0, tensor: 0 }];
-        Ok(Self { name, layers, inputs: vec![0], outputs })
+        Ok(Self { name, layers, inputs: vec![0], outputs, looked })
     }
 }
 
@@ -162,14 +164,15 @@ fn entry(value: &Value) -> Result<LayerEntry<'_>, String> {
     Ok(LayerEntry { name: name.into(), class, keys, config: raw, calls: Vec::new(), shape })
 }
 
-/// Whether a layer has weights; a model, whether any layer in it has.
-fn is_weighted(class: &str, config: &Value) -> bool {
+/// Whether a layer has weights; a model, whether any layer in it has. Counts the layers looked at.
+fn is_weighted(class: &str, config: &Value, looked: &mut usize) -> bool {
+    *looked += 1;
     let inner = || config.as_array().or_else(|| config.get("layers").and_then(Value::as_array));
-    let weighted = |l: &Value| {
+    let mut weighted = |l: &Value| {
         let class = l.get("class_name").and_then(Value::as_str).unwrap_or_default();
-        is_weighted(class, l.get("config").unwrap_or(&Value::Null))
+        is_weighted(class, l.get("config").unwrap_or(&Value::Null), looked)
     };
-    has_weights(class) || is_model(class) && inner().is_some_and(|layers| layers.iter().any(weighted))
+    has_weights(class) || is_model(class) && inner().is_some_and(|layers| layers.iter().any(&mut weighted))
 }
 
 /// Keras' rule: a word begins at a capital that has small letters after it, or follows one.

@@ -139,7 +139,9 @@ impl Weights {
             }
             Layout::Numbered { container } => {
                 let vars = format!("{}/vars", place.groups[*container]);
-                self.is_of(place, &vars).map_err(fail)?;
+                if number == 0 {
+                    self.is_of(place, &vars).map_err(fail)?;
+                }
                 format!("{vars}/{number}")
             }
         };
