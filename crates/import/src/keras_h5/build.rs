@@ -31,7 +31,7 @@ pub(super) struct Flow {
 pub(super) struct Builder<'w> {
     /// Where weights come from.
     pub(super) weights: &'w Weights,
-    /// Whether Keras 2 wrote the model.
+    /// Whether Keras 2, or an older one, wrote the model.
     pub(super) keras2: bool,
     /// The first thing that the model does in training only, and Trefoil does not.
     pub(super) only_predicts: Option<ImportError>,
@@ -57,7 +57,8 @@ pub(super) fn model(config: Value, version: Option<String>, mut weights: Weights
     let config = with_plain_lists(config);
     let version = config.get("keras_version").and_then(Value::as_str).or(version.as_deref());
     // What Keras 3 gives as JSON tells no version, but modules.
-    let keras2 = version.map_or(config.get("module").is_none(), |v| v.starts_with("2."));
+    let old = |v: &str| v.starts_with("1.") || v.starts_with("2.");
+    let keras2 = version.map_or(config.get("module").is_none(), old);
     let model = Model::parse(&config)?;
     let fail = |reason: String| ImportError::Model { model: model.name.into(), reason };
     let [input] = model.inputs[..] else {

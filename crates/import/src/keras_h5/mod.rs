@@ -1,8 +1,9 @@
 //! Keras models: the HDF5 of `model.save("model.h5")` of Keras 2.2 to 3, the archive `model.keras`, or weights alone with
 //! the architecture in JSON.
 //!
-//! `archive` unpacks a `.keras` file; `h5` reads the container through `meter`, `json` the settings of a layer, `model` the list of layers and `wiring` how
-//! they are connected; `build` calls the layers in order, `layers` translates each, taking its arrays from `weights`.
+//! `archive` unpacks a `.keras` file; `h5` reads the container through `meter`, `json` the settings of a layer, `model` the
+//! list of layers and `wiring` how they are connected; `build` calls the layers in order, `layers` translates each, taking
+//! its arrays from `weights`.
 
 mod archive;
 mod build;
