@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use trefoil_link::frame;
@@ -12,8 +13,9 @@ use trefoil_proto::control::{
     Ahead, Command, Grant, InputEncoding, Manifest, ModelInfo, Opening, Refusal, Reply, Request, Status, Terms, encode,
 };
 use trefoil_proto::dataset::{Block, Content, Declaration, Part};
-use trefoil_proto::run::{Check, Disclosure, Order, Position, Resumed, RowRange, RunSpec, Training, When};
+use trefoil_proto::run::{Check, Disclosure, Order, Position, Resumed, RowRange, RunSpec, Saved, Training, When};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
+use zip::ZipArchive;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -84,6 +86,7 @@ fn run(declaration: &Declaration) -> RunSpec {
         coordinator: "ann".into(),
         set: 1,
         declaration: declaration.hash(),
+        extraction: None,
         step: learn(),
         rates: vec![],
         training: RowRange { first: 0, end: 42 },
@@ -103,15 +106,26 @@ fn run(declaration: &Declaration) -> RunSpec {
 fn training() -> Vec<(u8, Vec<u8>)> {
     let part = Part { owner: "ann".into(), block: 0, first: 0, end: 50 };
     let block = Block { name: "b".into(), width: 3, content: Content::OneHot };
-    let declaration =
-        Declaration { name: "set".into(), rows: 50, fraction_bits: 16, blocks: vec![block], parts: vec![part] };
+    let declaration = Declaration {
+        name: "set".into(),
+        rows: 50,
+        fraction_bits: 16,
+        metric_rows: 10,
+        blocks: vec![block],
+        parts: vec![part],
+    };
     let spec = Box::new(run(&declaration));
     let drawn = Box::new(RunSpec { order: Order::Drawn, shuffle: true, ..*spec.clone() });
     let (id, hash, seed) = ([2; 16], declaration.hash(), || vec![3; 32].into());
     let declare = Request::Declare { declaration: Box::new(declaration.clone()) };
     let command = |t| encode(&Command::Training(Box::new(t)));
-    let resumed =
-        Resumed { seed: seed(), rows: Some(4), checkpoints: vec![Position::START], revealed: vec![], done: None };
+    let resumed = Resumed {
+        seed: seed(),
+        rows: Some(4),
+        checkpoints: vec![Saved { at: Position::START, lot: 7 }],
+        revealed: vec![],
+        done: None,
+    };
     vec![
         (1, encode(&declare)),
         (1, encode(&Request::Contribute { id, set: 1, declaration: hash, part: 0, seed: seed() })),
@@ -120,7 +134,17 @@ fn training() -> Vec<(u8, Vec<u8>)> {
         (2, encode(&Reply::Spec(spec.clone()))),
         (3, encode(&Command::Declare { epoch: 1, coordinator: "ann".into(), declaration: Box::new(declaration) })),
         (3, command(Training::Stage { id, run: 5, hash, spec: Some(spec) })),
-        (3, command(Training::Begin { run: 5, at: Position::START, rows: 4, open: true, seeds: vec![seed(); 3] })),
+        (
+            3,
+            command(Training::Begin {
+                run: 5,
+                at: Position::START,
+                rows: 4,
+                after: None,
+                open: true,
+                seeds: vec![seed(); 3],
+            }),
+        ),
         (4, encode(&Status::Resumed(Box::new(resumed)))),
     ]
 }
@@ -178,6 +202,19 @@ fn tables() -> Vec<Vec<u8>> {
     kinds.into_iter().map(|(kind, bytes)| [vec![kind], bytes].concat()).collect()
 }
 
+/// An archive's architecture and weights, as the target `model` takes them.
+fn parts(archive: &[u8]) -> Result<Vec<u8>> {
+    let mut zip = ZipArchive::new(Cursor::new(archive))?;
+    let mut part = |name| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        zip.by_name(name)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let config = part("config.json")?;
+    let (len, weights) = (u16::try_from(config.len())?.to_le_bytes(), part("model.weights.h5")?);
+    Ok([b"A", &len[..], &config, &weights].concat())
+}
+
 fn write(target: &str, inputs: impl IntoIterator<Item = Vec<u8>>) -> Result<()> {
     let dir = Path::new("corpus").join(target);
     fs::create_dir_all(&dir)?;
@@ -194,8 +231,12 @@ fn main() -> Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir("../crates/import/tests/data")? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "h5") {
-            files.push(fs::read(path)?);
+        if path.extension().is_some_and(|e| e == "h5" || e == "keras") {
+            let bytes = fs::read(&path)?;
+            if path.extension().is_some_and(|e| e == "keras") {
+                files.push(parts(&bytes)?);
+            }
+            files.push(bytes);
         }
     }
     write("model", files)

@@ -13,7 +13,7 @@ use trefoil_proto::control::InputEncoding;
 /// A model and how it is brought to fixed point.
 #[derive(Args)]
 pub(crate) struct ModelArgs {
-    /// A Keras HDF5 file; or net:A, B, C, D, S, T or demo: built-in networks with random weights, to plan with
+    /// A Keras file (.keras or .h5); or net:A, B, C, D, S, T or demo: built-in networks with random weights, to plan with
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// The architecture (model.to_json()) of a file that holds weights only
@@ -94,7 +94,10 @@ pub(crate) fn load(path: &Path, architecture: Option<&Path>) -> anyhow::Result<G
         };
     }
     if !path.exists() {
-        bail!("there is no file {}: a model is a Keras .h5 file, or net:NAME, a built-in one", path.display());
+        bail!(
+            "there is no file {}: a model is a Keras file (.keras or .h5), or net:NAME, a built-in one",
+            path.display()
+        );
     }
     let graph = match architecture {
         Some(json) => keras_h5::load_with_architecture(path, json),

@@ -35,6 +35,14 @@ pub enum ImportError {
         /// What the HDF5 reader says.
         source: Box<hdf5_pure::Error>,
     },
+    /// A part of a `.keras` archive that is missing or damaged.
+    #[error("the archive's {part} {reason}")]
+    Archive {
+        /// Which file of the archive.
+        part: &'static str,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// The file holds weights but no architecture.
     #[error(
         "the file holds no model_config: it has weights only; pass the architecture as well, as JSON from model.to_json()"

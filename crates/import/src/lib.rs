@@ -4,7 +4,7 @@
 //! with the name of the layer. Every count and size that a file declares is checked before memory is set aside for it.
 //!
 //! ```no_run
-//! let graph = trefoil_import::keras_h5::load("model.h5")?;
+//! let graph = trefoil_import::keras_h5::load("model.keras")?; // or model.h5
 //! println!("{} layers, output {:?}", graph.nodes.len(), graph.shapes()?.last());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -16,7 +16,10 @@ pub struct Network {
 
 /// A text that describes no network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?}: loopback, lan, wan, or round trip and bandwidth such as 40ms,352mbit")]
+#[error(
+    "{0:?} is no link: there are loopback, lan, wan, and a round trip (us, ms, s; at most 60s) with a bandwidth (kbit, mbit, \
+     gbit), such as 40ms,352mbit"
+)]
 pub struct NetworkError(String);
 
 impl Network {
@@ -91,6 +94,13 @@ mod tests {
         for bad in bad {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_no_link_is_told_the_forms() {
+        let said = "fast".parse::<Network>().unwrap_err().to_string();
+        assert!(said.starts_with("\"fast\" is no link: there are loopback, lan, wan, and a round trip"), "{said}");
+        assert!(said.ends_with("such as 40ms,352mbit"), "{said}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::train::init::{Init, initialise};
 
 pub use layer::{
     Activation, LayerSpec, Sides, average_pool, batch_norm, batch_norm_with, clipped_relu, conv, dense, depthwise_conv,
-    dropout, flatten, global_average_pool, leaky_relu, max_pool, relu, reshape, sigmoid, tanh,
+    dropout, elu, flatten, gelu, global_average_pool, hard_sigmoid, leaky_relu, max_pool, relu, reshape, sigmoid, silu,
+    softplus, tanh,
 };
 pub use sequential::{Place, Sequential};
 

@@ -125,6 +125,20 @@ fn eval<T: Real>(node: &Node, w: &Weights<T>, inputs: &[&[T]], shapes: &[Vec<usi
         }
         Layer::Sigmoid => each(&|v| T::of(Function::Sigmoid.of(v.to_f64()))),
         Layer::Tanh => each(&|v| T::of(v.to_f64().tanh())),
+        Layer::HardSigmoid { slope } => {
+            let (slope, half, one) = (T::of(f64::from(*slope)), T::of(0.5), T::of(1.0));
+            each(&|v| {
+                let y = (slope * v + half).larger(T::ZERO);
+                if y > one { one } else { y }
+            })
+        }
+        Layer::Softplus => each(&|v| T::of(Function::Softplus.of(v.to_f64()))),
+        Layer::Elu { alpha } => {
+            let alpha = f64::from(*alpha);
+            each(&|v| if v < T::ZERO { T::of(alpha * Function::Elu.of(v.to_f64())) } else { v })
+        }
+        Layer::Silu => each(&|v| T::of(Function::Silu.of(v.to_f64()))),
+        Layer::Gelu => each(&|v| T::of(Function::Gelu.of(v.to_f64()))),
         Layer::Softmax => x.chunks(shapes[id][0]).flat_map(softmax).collect(),
         Layer::Add => {
             let mut y = x.to_vec();

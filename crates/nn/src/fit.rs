@@ -16,7 +16,8 @@ use thiserror::Error;
 pub const ARGUMENT_BITS: u32 = 13;
 
 pub use functions::{
-    exp, fine_inverse_sqrt, log, reciprocal, sigmoid, softplus, tanh, unit_inverse_sqrt, unit_reciprocal,
+    elu, exp, fine_inverse_sqrt, gelu, gelu_slope, hard_sigmoid, log, reciprocal, sigmoid, silu, softplus, tanh,
+    unit_inverse_sqrt, unit_reciprocal,
 };
 
 /// A function that cannot be approximated as asked.

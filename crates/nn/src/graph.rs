@@ -9,6 +9,9 @@ use thiserror::Error;
 use trefoil_mpc::program::MAX_ELEMENTS;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
+/// The largest alpha of an ELU: the error of its approximation is multiplied by it.
+const MOST_ALPHA: f32 = 1024.0;
+
 /// A clear tensor: shape and row-major values.
 ///
 /// `Debug` shows the shape only: weights are their owner's secret.
@@ -88,6 +91,22 @@ pub enum Layer {
     Sigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// `slope` x + 1/2 where that is within 0 and 1, else the nearer of them.
+    HardSigmoid {
+        /// Slope between the two ends: 1/6, or 0.2 in Keras 2.
+        slope: f32,
+    },
+    /// ln(1 + e^x).
+    Softplus,
+    /// x where x >= 0, `alpha` (e^x - 1) elsewhere.
+    Elu {
+        /// What negative x tend to, but for its sign.
+        alpha: f32,
+    },
+    /// x / (1 + e^-x), also called swish.
+    Silu,
+    /// x times the probability of a standard normal number below x.
+    Gelu,
     /// Softmax of a vector.
     Softmax,
     /// Batch normalisation of each channel (last dimension): by the batch's statistics while it is trained, by the
@@ -358,7 +377,16 @@ impl Layer {
                 }
                 Ok(vec![h, w, p.channels])
             }
+            Layer::HardSigmoid { slope } if !(0.0625..=16.0).contains(slope) => {
+                Err(format!("slope {slope}: must be 1/16 to 16"))
+            }
+            Layer::Elu { alpha } if !(-MOST_ALPHA..=MOST_ALPHA).contains(alpha) => {
+                Err(format!("alpha {alpha}: must lie between -{MOST_ALPHA} and {MOST_ALPHA}"))
+            }
             Layer::Relu | Layer::ClippedRelu { .. } | Layer::LeakyRelu { .. } | Layer::Sigmoid | Layer::Tanh => {
+                Ok(inputs[0].clone())
+            }
+            Layer::HardSigmoid { .. } | Layer::Softplus | Layer::Elu { .. } | Layer::Silu | Layer::Gelu => {
                 Ok(inputs[0].clone())
             }
             Layer::Softmax => match inputs[0][..] {

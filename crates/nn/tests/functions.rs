@@ -1,4 +1,4 @@
-//! Sigmoid and tanh in compiled programs, and the distance of pairs: exact over integers, close to the clear result.
+//! Sigmoid, tanh and their relatives in compiled programs, and the distance of pairs: exact over integers, close to the clear result.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,6 +10,7 @@ use trefoil_mpc::program::{Op, Reveal};
 use trefoil_nn::compile::{CompileOptions, Compiled, compile};
 use trefoil_nn::graph::{Graph, Layer, NodeId, Post};
 use trefoil_nn::range::{How, check};
+use trefoil_nn::tape::Function;
 use trefoil_ring::geometry::Pads;
 
 /// The network for pairs.
@@ -44,13 +45,24 @@ fn worst(b: &mut Builder, compiled: &Compiled) -> f64 {
 fn errors_are_as_stated_at_every_input() {
     let numbers = (-(12 << 16)..=12 << 16).chain([-(1 << 30), -(1 << 25), 1 << 25, 1 << 30]);
     let x: Vec<f32> = numbers.map(|i| i as f32 / 65536.0).collect();
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    for (layer, f, stated) in [(Layer::Sigmoid, sigmoid as fn(f64) -> f64, 2e-4), (Layer::Tanh, f64::tanh, 3e-4)] {
+    type Case = (Layer, fn(f64) -> f64, f64);
+    let all: [Case; 8] = [
+        (Layer::Sigmoid, |x| 1.0 / (1.0 + (-x).exp()), 2e-4),
+        (Layer::Tanh, f64::tanh, 3e-4),
+        (Layer::Softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), 3e-4),
+        (Layer::Elu { alpha: 1.0 }, |x| x.max(0.0) + x.min(0.0).exp_m1(), 3e-4),
+        (Layer::Elu { alpha: 0.25 }, |x| x.max(0.0) + 0.25 * x.min(0.0).exp_m1(), 1e-4),
+        (Layer::Silu, |x| x / (1.0 + (-x).exp()), 3e-4),
+        (Layer::Gelu, |x| Function::Gelu.of(x), 3e-4),
+        (Layer::HardSigmoid { slope: 0.2 }, |x| (0.2 * x + 0.5).clamp(0.0, 1.0), 2e-5),
+    ];
+    for (layer, f, stated) in all {
         let mut b = Builder::new(&[x.len()]);
         b.add(layer, &[0]);
         let y = run(&b.graph, &CompileOptions::default(), &x);
         let error = x.iter().zip(&y).map(|(x, y)| (y - f(f64::from(*x))).abs()).fold(0.0, f64::max);
-        assert!(error < stated && error > stated / 4.0, "{error:.2e}, stated {stated:.0e}");
+        let layer = &b.graph.nodes[1].layer;
+        assert!(error < stated && error > stated / 4.0, "{layer:?}: {error:.2e}, stated {stated:.0e}");
     }
 }
 
@@ -99,8 +111,25 @@ fn what_a_layer_becomes() {
 }
 
 #[test]
+fn parameters_have_bounds() {
+    let bad = [f32::NAN, f32::INFINITY, -2000.0, 2000.0];
+    let elus = bad.map(|alpha| Layer::Elu { alpha });
+    let slopes = bad.into_iter().chain([0.0, -0.2]).map(|slope| Layer::HardSigmoid { slope });
+    for layer in elus.into_iter().chain(slopes) {
+        let said = layer.output_shape(&[&vec![4]]).unwrap_err();
+        assert!(said.contains(": must"), "{layer:?}: {said}");
+    }
+}
+
+/// The layers beside sigmoid and tanh.
+fn relatives() -> [Layer; 6] {
+    let elu = |alpha| Layer::Elu { alpha };
+    [Layer::HardSigmoid { slope: 1.0 / 6.0 }, Layer::Softplus, elu(1.0), elu(1.75), Layer::Silu, Layer::Gelu]
+}
+
+#[test]
 fn functions_meet_every_other_layer() {
-    for f in [Layer::Sigmoid, Layer::Tanh] {
+    for f in [Layer::Sigmoid, Layer::Tanh].into_iter().chain(relatives()) {
         let mut b = Builder::new(&[9, 9, 2]);
         let h = b.average_pool(0, 3, 1, false);
         let h = b.add(f.clone(), &[h]);
@@ -143,7 +172,7 @@ fn every_kind_of_fixed_point() {
 
 #[test]
 fn ranges_are_proved_however_large_the_weights() {
-    for (f, low) in [(Layer::Sigmoid, 0.0), (Layer::Tanh, -1.0)] {
+    for (f, low) in [(Layer::Sigmoid, 0.0), (Layer::Tanh, -1.0), (Layer::HardSigmoid { slope: 0.2 }, 0.0)] {
         let mut b = Builder::new(&[4]);
         let h = b.dense(0, 4);
         if let Layer::Dense { kernel, .. } = &mut b.graph.nodes[h].layer {
@@ -160,6 +189,26 @@ fn ranges_are_proved_however_large_the_weights() {
     }
 }
 
+/// What grows like x: proved for weights as they are, and refused where the samples leave the ring.
+#[test]
+fn growing_functions_have_their_ranges() {
+    for f in relatives().into_iter().skip(1) {
+        for (factor, fits) in [(1.0, true), (1e6, false)] {
+            let mut b = Builder::new(&[4]);
+            let h = b.dense(0, 4);
+            if let Layer::Dense { kernel, .. } = &mut b.graph.nodes[h].layer {
+                kernel.data.iter_mut().for_each(|w| *w *= factor);
+            }
+            b.add(f.clone(), &[h]);
+            let c = compile(&b.graph, &CompileOptions::default()).unwrap();
+            let report = check(&c, Reveal::Logits, &(-1.0..=1.0), None);
+            assert_eq!(report.is_ok(), fits, "{f:?}: {report:?}");
+            let proved = |r: trefoil_nn::range::RangeReport| r.wires.iter().all(|w| w.how == How::Proved);
+            assert!(report.map_or(true, proved), "{f:?}");
+        }
+    }
+}
+
 /// Layers of a tower, one after the other.
 fn tower(choices: &[(u8, u8)], image: bool) -> Builder {
     let mut b = Builder::new(if image { &[6, 6, 2] } else { &[12] });
@@ -169,7 +218,7 @@ fn tower(choices: &[(u8, u8)], image: bool) -> Builder {
         let other = seen[usize::from(pick) % seen.len()];
         let shape = b.shape(x);
         let wide = shape.len() == 3 && shape[0] >= 3 && shape[1] >= 3;
-        let id = match kind % 10 {
+        let id = match kind % 15 {
             0 if wide => b.conv(x, 3, 3, 1, true),
             1 if wide => b.max_pool(x, 2, 2),
             2 if wide => b.average_pool(x, 2 + usize::from(pick % 2), 2, pick > 4),
@@ -182,6 +231,7 @@ fn tower(choices: &[(u8, u8)], image: bool) -> Builder {
             }
             8 if wide => b.add(Layer::ZeroPad(Pads { top: 1, bottom: 0, left: 0, right: 1 }), &[x]),
             9 => b.add(Layer::Reshape { shape: vec![shape.iter().product()] }, &[x]),
+            10.. => b.add(relatives()[usize::from(kind % 15 - 9)].clone(), &[x]),
             _ => b.dense(x, 4),
         };
         seen.push(id);
@@ -196,7 +246,7 @@ proptest! {
 
     #[test]
     fn random_networks_alone_and_in_pairs(
-        choices in proptest::collection::vec((0u8..10, 0u8..8), 1..9),
+        choices in proptest::collection::vec((0u8..15, 0u8..8), 1..9),
         image: bool,
     ) {
         let mut b = tower(&choices, image);

@@ -483,6 +483,7 @@ mod tests {
             (good.replace("0202", "02"), "fingerprint"),
             (good.replace(&"01".repeat(32), &"02".repeat(32)), "alice and bob have the same certificate"),
             (good.replace("certificate", "cert"), "unknown field `cert`"),
+            (good.replace("certificate", "certifcate"), "certifcate: no such key; \"certificate\" is the nearest"),
             (good.replace("[bob]", "[alice]"), "duplicate key"),
             (good.replace("[bob]", "[dave]"), "dave"),
             (format!("{good}[server]\nlanes = 0\n"), "server.lanes = 0: must be 1 to 256"),

@@ -15,6 +15,6 @@ pub use agreement::{Agreement, Hello, Offer, PairSeed, Seeds};
 pub use cluster::{Cluster, Role, Transport};
 pub use fingerprint::Fingerprint;
 pub use identity::Identity;
-pub use text::{is_plain, one_line};
+pub use text::{is_plain, nearest, one_line};
 
 pub use trefoil_mpc::program::PROTOCOL_VERSION;

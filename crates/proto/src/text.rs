@@ -30,16 +30,84 @@ pub fn is_plain(text: &str) -> bool {
     text.chars().all(|c| !c.is_control() && UNSEEN.iter().all(|(first, last)| !(*first..=*last).contains(&c)))
 }
 
-/// The message of a TOML error with its place, on one line.
+/// The message of a TOML error with its place, on one line. Of a key that does not exist it names the nearest that does.
 pub fn one_line(e: &toml::de::Error) -> String {
     let text = e.to_string();
     let words: Vec<&str> = text.lines().filter(|l| !l.contains(" | ") && !l.trim().ends_with('|')).collect();
-    words.join(": ")
+    let line = words.join(": ");
+    with_nearest(&line).unwrap_or(line)
+}
+
+/// A line that tells an unknown key and lists those expected, with the nearest in their place.
+fn with_nearest(line: &str) -> Option<String> {
+    let (place, rest) = line.split_once("unknown field `")?;
+    let (key, expected) = rest.split_once("`, expected ")?;
+    // Every second piece stands between two ticks.
+    let near = nearest(key, expected.split('`').skip(1).step_by(2))?;
+    Some(format!("{place}{key}: no such key; {near:?} is the nearest"))
+}
+
+/// The name that differs least from `text`, if by half of its letters at most, or by two.
+pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |k: &'a str| (edits(text, k), k);
+    let (d, name) = known.map(distance).min()?;
+    (d <= (text.chars().count().max(name.len()) / 2).max(2)).then_some(name)
+}
+
+/// Insertions, deletions, replacements and exchanges of neighbours between two texts (Damerau 1964).
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // Rows i - 1 and i of the table, and the one before them.
+    let (mut before, mut row): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let mut least = (row[j] + usize::from(x != y)).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && a[i - 1] == *y && b[j - 1] == *x {
+                least = least.min(before[j - 1] + 1);
+            }
+            next.push(least);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_name() {
+        let names = ["epochs", "batch", "validation"];
+        assert_eq!(nearest("epoch", names.into_iter()), Some("epochs"));
+        assert_eq!(nearest("validaton", names.into_iter()), Some("validation"));
+        assert_eq!(nearest("momentum", names.into_iter()), None);
+        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("a", "a")), (3, 3, 0));
+        assert_eq!(
+            (edits("btach", "batch"), edits("ba", "ab"), nearest("rleu", ["elu", "relu"].into_iter())),
+            (1, 1, Some("relu"))
+        );
+    }
+
+    #[test]
+    fn keys_that_do_not_exist() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "what is read is not looked at")]
+        struct File {
+            rows: u32,
+            name: Option<String>,
+        }
+        let said = |text: &str| one_line(&toml::from_str::<File>(text).unwrap_err());
+        assert_eq!(
+            said("name = \"a\"\nrow = 5"),
+            "TOML parse error at line 2, column 1: row: no such key; \"rows\" is the nearest"
+        );
+        let far = said("rows = 5\nmomentum = 1");
+        assert!(far.ends_with("unknown field `momentum`, expected `rows` or `name`"), "{far}");
+        assert!(said("rows = \"x\"").contains("invalid type"));
+    }
 
     #[test]
     fn what_cannot_be_seen_is_not_plain() {

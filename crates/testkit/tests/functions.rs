@@ -1,4 +1,4 @@
-//! Networks with sigmoid and tanh, and pairs of inputs: private predictions close to the clear ones, dealt ahead and in
+//! Networks with sigmoid, tanh and their relatives, and pairs of inputs: private predictions close to the clear ones, dealt ahead and in
 //! step, with the same bits over every link.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
@@ -47,7 +47,8 @@ fn network(f: &Layer) -> Graph {
 
 /// The compiled networks, for one input and for pairs.
 fn all() -> Vec<(Compiled, Graph)> {
-    let graphs = [Layer::Sigmoid, Layer::Tanh].iter().map(network);
+    let (hard, elu) = (Layer::HardSigmoid { slope: 1.0 / 6.0 }, Layer::Elu { alpha: 0.5 });
+    let graphs = [Layer::Sigmoid, Layer::Tanh, hard, elu, Layer::Gelu].map(|f| network(&f)).into_iter();
     let both = graphs.flat_map(|g| [g.clone(), Graph { post: Post::distance(0.5), ..g }]);
     both.map(|g| (compile(&g, &CompileOptions::default()).unwrap(), g)).collect()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use cluster::wire::Wire;
 use cluster::{LIMIT, PATIENT, Processes, check, eventually, inputs, network, party, recovers, share, within};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, Stream};
 use trefoil_client::Reveal;
@@ -74,14 +74,14 @@ impl ServerCertVerifier for Anyone {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
 /// A TLS caller without a certificate: what its first read brings.
 fn anonymous(address: &str) -> std::io::Result<usize> {
     use std::io::Read;
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.dangerous().with_custom_certificate_verifier(Arc::new(Anyone));
     let mut config = config.with_no_client_auth();

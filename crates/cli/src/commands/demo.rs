@@ -39,7 +39,7 @@ const SHOWN: usize = 20;
 #[command(after_help = "Example:\n  trefoil demo\n\n\
     Example: your own model and labelled images\n  trefoil demo --model model.h5 --data mnist --count 100 --batch 10")]
 pub(crate) struct Args {
-    /// A Keras HDF5 file [default: a small network that is trained now]
+    /// A Keras file (.keras or .h5) [default: a small network that is trained now]
     #[arg(long, value_name = "F", requires = "data")]
     model: Option<PathBuf>,
     /// A labelled set [default: digits that are generated]

@@ -13,7 +13,7 @@ const MOST: u64 = 1 << 20;
 const SIDE: u64 = 1 << 12;
 
 /// The kinds of layers, each by the key that names it.
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 19] = [
     "dense",
     "conv",
     "depthwise_conv",
@@ -26,15 +26,25 @@ const KINDS: [&str; 14] = [
     "leaky_relu",
     "sigmoid",
     "tanh",
+    "hard_sigmoid",
+    "softplus",
+    "elu",
+    "silu",
+    "gelu",
     "dropout",
     "batch_norm",
 ];
 
-const ACTIVATIONS: [(&str, Activation); 5] = [
+const ACTIVATIONS: [(&str, Activation); 10] = [
     ("none", Activation::None),
     ("relu", Activation::Relu),
     ("sigmoid", Activation::Sigmoid),
     ("tanh", Activation::Tanh),
+    ("hard_sigmoid", Activation::HardSigmoid),
+    ("softplus", Activation::Softplus),
+    ("elu", Activation::Elu),
+    ("silu", Activation::Silu),
+    ("gelu", Activation::Gelu),
     ("softmax", Activation::Softmax),
 ];
 
@@ -113,6 +123,10 @@ fn layer(s: &mut Section, kind: &'static str) -> anyhow::Result<LayerSpec> {
             let slope = s.number(kind, 0.0, 1.0)?;
             Ok(build::leaky_relu(s.need(kind, slope)? as f32))
         }
+        "elu" => {
+            let alpha = s.number(kind, 0.0, 16.0)?;
+            Ok(build::elu(s.need(kind, alpha)? as f32))
+        }
         "dropout" => {
             let rate = s.number(kind, 0.0, 0.99)?;
             Ok(build::dropout(s.need(kind, rate)? as f32))
@@ -130,6 +144,10 @@ fn layer(s: &mut Section, kind: &'static str) -> anyhow::Result<LayerSpec> {
                 "flatten" => build::flatten(),
                 "relu" => build::relu(),
                 "sigmoid" => build::sigmoid(),
+                "hard_sigmoid" => build::hard_sigmoid(),
+                "softplus" => build::softplus(),
+                "silu" => build::silu(),
+                "gelu" => build::gelu(),
                 _ => build::tanh(),
             })
         }
@@ -184,6 +202,17 @@ mod tests {
         assert_eq!((graph.shapes().unwrap()[5][0], graph.post), (576, Post::Softmax));
         let same = build(text).unwrap();
         assert_eq!(graph, same, "a seed gives the same weights");
+    }
+
+    #[test]
+    fn every_activation_is_a_layer_and_a_setting() {
+        for (name, _) in ACTIVATIONS.iter().filter(|(n, _)| !["none", "softmax"].contains(n)) {
+            let alone = if *name == "elu" { "{ elu = 1.0 }".into() } else { format!("{name:?}") };
+            let apart = build(&format!("[\"flatten\", {{ dense = 2 }}, {alone}]")).unwrap();
+            let inside = build(&format!("[\"flatten\", {{ dense = 2, activation = {name:?} }}]")).unwrap();
+            assert_eq!(apart, inside);
+            assert_eq!(apart.nodes[3].name, *name);
+        }
     }
 
     #[test]

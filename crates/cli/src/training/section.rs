@@ -2,6 +2,7 @@
 
 use anyhow::{Context, anyhow, bail};
 use toml::{Table, Value};
+use trefoil_proto::nearest;
 
 /// A table, where it stands, and the keys that were asked for.
 pub(super) struct Section {
@@ -135,40 +136,9 @@ fn whole(v: &Value, low: u64, high: u64) -> Result<u64, String> {
     within.ok_or_else(|| format!("{n} is not within {low} to {high}"))
 }
 
-/// The name that differs least from `text`, if by half of its letters at most, or by two.
-fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |k: &'a str| (edits(text, k), k);
-    let (d, name) = known.map(distance).min()?;
-    (d <= (text.chars().count().max(name.len()) / 2).max(2)).then_some(name)
-}
-
-/// Insertions, deletions and replacements between two texts (Levenshtein 1966).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = replaced.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_nearest_name() {
-        let names = ["epochs", "batch", "validation"];
-        assert_eq!(nearest("epoch", names.into_iter()), Some("epochs"));
-        assert_eq!(nearest("validaton", names.into_iter()), Some("validation"));
-        assert_eq!(nearest("momentum", names.into_iter()), None);
-        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("a", "a")), (3, 3, 0));
-    }
 
     #[test]
     fn what_nobody_asked_for_is_refused() {

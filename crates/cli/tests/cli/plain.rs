@@ -34,7 +34,7 @@ fn wrong_usage_ends_with_2_and_wrong_input_with_1() {
     }
     for (args, said) in [
         (&["explain", "no/such/model.h5"][..], "no/such/model.h5"),
-        (&["explain", "nope"], "there is no file nope: a model is a Keras .h5 file, or net:NAME"),
+        (&["explain", "nope"], "there is no file nope: a model is a Keras file (.keras or .h5), or net:NAME"),
         (&["explain", "nope.toml"], "there is no file nope.toml: a run is described in a TOML file"),
         (&["train", "nope.toml"], "there is no file nope.toml: a run is described in a TOML file"),
         (&["explain", "net:Z"], "no built-in network \"Z\": there are net:A"),

@@ -31,6 +31,8 @@ pub(super) struct Flow {
 pub(super) struct Builder<'w> {
     /// Where weights come from.
     pub(super) weights: &'w Weights,
+    /// Whether Keras 2, or an older one, wrote the model.
+    pub(super) keras2: bool,
     /// The first thing that the model does in training only, and Trefoil does not.
     pub(super) only_predicts: Option<ImportError>,
     /// Layers that are not to be trained.
@@ -50,9 +52,13 @@ pub(super) struct Imported {
     pub(super) only_predicts: Option<ImportError>,
 }
 
-/// The model `config`, with its weights.
-pub(super) fn model(config: Value, mut weights: Weights) -> Result<Imported, ImportError> {
+/// The model `config`, with its weights; `version` of Keras, where it is known from elsewhere.
+pub(super) fn model(config: Value, version: Option<String>, mut weights: Weights) -> Result<Imported, ImportError> {
     let config = with_plain_lists(config);
+    let version = config.get("keras_version").and_then(Value::as_str).or(version.as_deref());
+    // What Keras 3 gives as JSON tells no version, but modules.
+    let old = |v: &str| v.starts_with("1.") || v.starts_with("2.");
+    let keras2 = version.map_or(config.get("module").is_none(), old);
     let model = Model::parse(&config)?;
     let fail = |reason: String| ImportError::Model { model: model.name.into(), reason };
     let [input] = model.inputs[..] else {
@@ -62,7 +68,7 @@ pub(super) fn model(config: Value, mut weights: Weights) -> Result<Imported, Imp
     let weighted = model.layers.iter().filter(|l| is_model(l.class) || layers::has_weights(l.class));
     weights.match_layers(&weighted.map(|l| l.name.as_str()).collect::<Vec<_>>())?;
     let (nodes, shapes, frozen) = (Vec::new(), Vec::new(), Vec::new());
-    let mut builder = Builder { weights: &weights, only_predicts: None, frozen, nodes, shapes, steps: 0 };
+    let mut builder = Builder { weights: &weights, keras2, only_predicts: None, frozen, nodes, shapes, steps: 0 };
     let node = builder.push(model.layers[input].name.clone(), Layer::Input { shape }, vec![])?;
     let outputs = builder.run(&model, &Place::default(), &[Flow { node, post: Post::None }])?;
     let [output] = outputs[..] else {
@@ -112,7 +118,8 @@ impl Builder<'_> {
         if inputs.len() != model.inputs.len() {
             return Err(fail(format!("it is called with {} inputs, has {}", inputs.len(), model.inputs.len())));
         }
-        self.spend(model.layers.iter().map(|l| 1 + l.calls.iter().map(|c| 1 + c.len()).sum::<usize>()).sum())?;
+        let calls = model.layers.iter().map(|l| l.calls.iter().map(|c| 1 + c.len()).sum::<usize>());
+        self.spend(model.looked + calls.sum::<usize>())?;
         let mut done: HashMap<(usize, usize), Vec<Flow>> = HashMap::new();
         let mut waiting: HashMap<(usize, usize), Vec<(usize, usize)>> = HashMap::new();
         let mut missing: HashMap<(usize, usize), usize> = HashMap::new();
@@ -156,7 +163,7 @@ impl Builder<'_> {
     }
 
     fn call(&mut self, layer: &LayerEntry<'_>, place: &Place, inputs: &[Flow]) -> Result<Vec<Flow>, ImportError> {
-        let place = place.of_layer(&layer.name, &layer.key);
+        let place = place.of_layer(&layer.name, &layer.keys);
         if is_model(layer.class) {
             return self.run(&Model::of(layer.class, layer.config)?, &place, inputs);
         }

@@ -90,7 +90,8 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// A finite number, `default` if absent. Some versions wrap it as `{"type": ..., "value": 0.3}`.
+    /// A finite number, `default` if absent. Some versions wrap it as `{"type": ..., "value": 0.3}`, the archives of Keras 2
+    /// as `{"class_name": "__numpy__", "config": {"value": 0.3, ...}}`.
     pub(super) fn number(&self, key: &str, default: f64) -> Result<f64, ImportError> {
         Ok(self.number_if(key)?.unwrap_or(default))
     }
@@ -98,7 +99,8 @@ impl<'a> Settings<'a> {
     /// A finite number, if there is one.
     pub(super) fn number_if(&self, key: &str) -> Result<Option<f64>, ImportError> {
         let Some(v) = self.get(key) else { return Ok(None) };
-        let bare = v.get("value").unwrap_or(v);
+        let bare = v.get("config").unwrap_or(v);
+        let bare = bare.get("value").unwrap_or(bare);
         match bare.as_f64().filter(|x| x.is_finite()) {
             Some(x) => Ok(Some(x)),
             None => Err(self.wrong(key, v, "a number")),

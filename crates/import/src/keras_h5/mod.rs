@@ -1,8 +1,11 @@
-//! Keras models in HDF5: `model.save("model.h5")` of Keras 2.2 to 3, or weights alone with the architecture in JSON.
+//! Keras models: the HDF5 of `model.save("model.h5")` of Keras 2.2 to 3, the archive `model.keras`, or weights alone with
+//! the architecture in JSON.
 //!
-//! `h5` reads the container through `meter`, `json` the settings of a layer, `model` the list of layers and `wiring` how
-//! they are connected; `build` calls the layers in order, `layers` translates each, taking its arrays from `weights`.
+//! `archive` unpacks a `.keras` file; `h5` reads the container through `meter`, `json` the settings of a layer, `model` the
+//! list of layers and `wiring` how they are connected; `build` calls the layers in order, `layers` translates each, taking
+//! its arrays from `weights`.
 
+mod archive;
 mod build;
 mod h5;
 mod json;
@@ -23,6 +26,7 @@ pub use layers::SUPPORTED;
 pub use write::save_weights;
 
 use crate::ImportError;
+use archive::{Archive, is_archive};
 use build::Imported;
 use weights::Weights;
 
@@ -69,14 +73,29 @@ pub fn load_with_architecture(
 ) -> Result<Graph, ImportError> {
     let json = read(json_path.as_ref(), MAX_JSON_BYTES)?;
     let weights = read(weights_path.as_ref(), MAX_FILE_BYTES)?;
-    Ok(build::model(serde_json::from_slice(&json)?, Weights::new(h5::H5::open(weights)?, true)?)?.graph)
+    if is_archive(&weights) {
+        let reason = "it is a .keras archive, which holds an architecture of its own: import it without another".into();
+        return Err(ImportError::Model { model: "(weights)".into(), reason });
+    }
+    let h5 = h5::H5::open(weights)?;
+    let version = h5.text("", "keras_version")?;
+    Ok(build::model(serde_json::from_slice(&json)?, version, Weights::new(h5, true)?)?.graph)
 }
 
 fn whole(bytes: Vec<u8>) -> Result<Imported, ImportError> {
+    if is_archive(&bytes) {
+        return archived(&bytes);
+    }
     let h5 = h5::H5::open(bytes)?;
     let json = h5.text("", "model_config")?.ok_or(ImportError::NoArchitecture)?;
     check_size("the architecture in bytes", json.len() as u64, MAX_JSON_BYTES)?;
-    build::model(serde_json::from_str(&json)?, Weights::new(h5, false)?)
+    let version = h5.text("", "keras_version")?;
+    build::model(serde_json::from_str(&json)?, version, Weights::new(h5, false)?)
+}
+
+fn archived(bytes: &[u8]) -> Result<Imported, ImportError> {
+    let Archive { config, version, weights } = Archive::read(bytes, MAX_JSON_BYTES, MAX_FILE_BYTES)?;
+    build::model(serde_json::from_slice(&config)?, version, Weights::new(h5::H5::open(weights)?, false)?)
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImportError> {

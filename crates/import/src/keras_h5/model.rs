@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::layers::has_weights;
 use super::wiring::{self, Ref};
 use crate::ImportError;
 
@@ -13,8 +14,9 @@ pub(super) struct LayerEntry<'a> {
     pub(super) name: String,
     /// Type.
     pub(super) class: &'a str,
-    /// What newer files call it: its type in snake case, numbered among layers of that type.
-    pub(super) key: String,
+    /// What files of numbered weights call it: its type in snake case, numbered among layers of that type. The second is
+    /// Keras 2.12's, which counts layers with weights twice.
+    pub(super) keys: [String; 2],
     /// Settings.
     pub(super) config: &'a Value,
     /// The inputs of each call.
@@ -33,6 +35,8 @@ pub(super) struct Model<'a> {
     pub(super) inputs: Vec<usize>,
     /// What it returns.
     pub(super) outputs: Vec<Ref>,
+    /// How many layers were looked at, those of models inside counted.
+    pub(super) looked: usize,
 }
 
 /// Longest name of a layer: every call of a layer keeps it.
@@ -64,22 +68,23 @@ impl<'a> Model<'a> {
         // Sequential models of Keras 2.2.2 and older are a bare list.
         let list = config.as_array().or_else(|| config.get("layers").and_then(Value::as_array));
         let list = list.ok_or_else(|| fail("its list of layers is missing".into()))?;
-        let mut of_class = HashMap::new();
+        let (mut of_class, mut looked) = (HashMap::new(), 0);
         let mut layers = Vec::with_capacity(list.len());
         for value in list {
             let mut layer = entry(value).map_err(fail)?;
-            let earlier: &mut usize = of_class.entry(layer.class).or_default();
-            if *earlier > 0 {
-                layer.key = format!("{}_{earlier}", layer.key);
+            let earlier: &mut [usize; 2] = of_class.entry(layer.class).or_default();
+            for (key, n) in layer.keys.iter_mut().zip(&*earlier).filter(|(_, n)| **n > 0) {
+                *key = format!("{key}_{n}");
             }
-            *earlier += 1;
+            earlier[0] += 1;
+            earlier[1] += 1 + usize::from(is_weighted(layer.class, layer.config, &mut looked));
             layers.push(layer);
         }
         if layers.is_empty() {
             return Err(fail("it has no layers".into()));
         }
         if class == "Sequential" {
-            return Self::chain(name, layers, config, &list[0]);
+            return Self::chain((name, looked), layers, config, &list[0]);
         }
         let mut index = HashMap::new();
         for (i, layer) in layers.iter().enumerate() {
@@ -105,12 +110,12 @@ impl<'a> Model<'a> {
             return Err(fail(format!("its input {} is a {}, must be an {INPUT}", layers[i].name, layers[i].class)));
         }
         wiring::count_calls_from_zero(&mut layers, &mut outputs);
-        Ok(Self { name, layers, inputs, outputs })
+        Ok(Self { name, layers, inputs, outputs, looked })
     }
 
     /// A Sequential model, whose first layer may stand for its input as well. `first` is that layer in the file.
     fn chain(
-        name: &'a str,
+        (name, looked): (&'a str, usize),
         mut layers: Vec<LayerEntry<'a>>,
         config: &'a Value,
         first: &'a Value,
@@ -126,14 +131,14 @@ impl<'a> Model<'a> {
             let name = format!("{}_input", own.name);
             layers.insert(
                 0,
-                LayerEntry { name, class: INPUT, key: String::new(), config: own.config, calls: vec![], shape },
+                LayerEntry { name, class: INPUT, keys: Default::default(), config: own.config, calls: vec![], shape },
             );
         }
         for (i, layer) in layers.iter_mut().enumerate().skip(1) {
             layer.calls = vec![vec![Ref { layer: i - 1, call: 0, tensor: 0 }]];
         }
         let outputs = vec![Ref { layer: layers.len() - 1, call: 0, tensor: 0 }];
-        Ok(Self { name, layers, inputs: vec![0], outputs })
+        Ok(Self { name, layers, inputs: vec![0], outputs, looked })
     }
 }
 
@@ -155,7 +160,19 @@ fn entry(value: &Value) -> Result<LayerEntry<'_>, String> {
         return Err(format!("layer {name} has no config"));
     }
     let shape = ["batch_input_shape", "batch_shape"].iter().find_map(|k| raw.get(*k)).filter(|v| !v.is_null());
-    Ok(LayerEntry { name: name.into(), class, key: snake_case(class), config: raw, calls: Vec::new(), shape })
+    let keys = [snake_case(class), snake_case(class)];
+    Ok(LayerEntry { name: name.into(), class, keys, config: raw, calls: Vec::new(), shape })
+}
+
+/// Whether a layer has weights; a model, whether any layer in it has. Counts the layers looked at.
+fn is_weighted(class: &str, config: &Value, looked: &mut usize) -> bool {
+    *looked += 1;
+    let inner = || config.as_array().or_else(|| config.get("layers").and_then(Value::as_array));
+    let mut weighted = |l: &Value| {
+        let class = l.get("class_name").and_then(Value::as_str).unwrap_or_default();
+        is_weighted(class, l.get("config").unwrap_or(&Value::Null), looked)
+    };
+    has_weights(class) || is_model(class) && inner().is_some_and(|layers| layers.iter().any(&mut weighted))
 }
 
 /// Keras' rule: a word begins at a capital that has small letters after it, or follows one.

@@ -4,8 +4,10 @@
 //! its datasets in `weight_names`. Their names end in the weight's own name, after the layer's and any models' around
 //! it, and with `:0` if TensorFlow wrote them. A nested model's weights are all in the group of the outermost one.
 //!
-//! By number, in the `.weights.h5` of Keras 3: `layers/KEY/vars/0`, `layers/KEY/vars/1`, ..., where the key is the
-//! layer's type and number; layers of a nested model are in `layers/KEY/layers/KEY/...`.
+//! By number, in archives and in the `.weights.h5` of Keras 3: `layers/KEY/vars/0`, `layers/KEY/vars/1`, ..., where the
+//! key is the layer's type and number; layers of a nested model are in `layers/KEY/layers/KEY/...`. The groups of Keras
+//! 2.12 are called `_layer_checkpoint_dependencies` instead of `layers`. Late versions of Keras 3 note a layer's name
+//! beside its weights.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -18,6 +20,9 @@ use crate::ImportError;
 
 /// Most weights of one model, all copies counted: 2 GiB of them.
 const MAX_WEIGHTS: u64 = 1 << 29;
+
+/// What the groups of numbered weights are called.
+const CONTAINERS: [&str; 2] = ["layers", "_layer_checkpoint_dependencies"];
 
 /// Most weights of one layer, or of one nested model.
 const MAX_NAMES: usize = 4096;
@@ -39,26 +44,30 @@ enum Layout {
         /// The names in the file of layers that are called otherwise in the architecture.
         aliases: HashMap<String, String>,
     },
-    /// By number.
-    Numbered,
+    /// By number, in groups of which of [`CONTAINERS`].
+    Numbered { container: usize },
 }
 
-/// Where a layer is: in the model, and in either layout of its weights.
+/// Where a layer is: in the model, and in every layout of its weights.
 #[derive(Default)]
 pub(super) struct Place {
     /// Names of the models around the layer, outermost first, then its own.
     names: Vec<String>,
-    /// Its group in a file that numbers weights.
-    group: String,
+    /// Its group in a file that numbers weights, for each of [`CONTAINERS`].
+    groups: [String; 2],
 }
 
 impl Place {
     /// The place of a layer of the model that is at this place.
-    pub(super) fn of_layer(&self, name: &str, key: &str) -> Self {
+    pub(super) fn of_layer(&self, name: &str, keys: &[String; 2]) -> Self {
         let mut names = self.names.clone();
         names.push(name.into());
-        let parent = if self.group.is_empty() { String::new() } else { format!("{}/", self.group) };
-        Self { names, group: format!("{parent}layers/{key}") }
+        let mut groups = self.groups.clone();
+        for ((group, container), key) in groups.iter_mut().zip(CONTAINERS).zip(keys) {
+            let parent = if group.is_empty() { String::new() } else { format!("{group}/") };
+            *group = format!("{parent}{container}/{key}");
+        }
+        Self { names, groups }
     }
 
     /// The layer's name, after those of the models around it.
@@ -73,8 +82,8 @@ impl Weights {
         let root = if h5.has_group("model_weights") { "model_weights/" } else { "" };
         let layout = if h5.texts(root.trim_end_matches('/'), "layer_names")?.is_some() {
             Layout::Named { root, aliases: HashMap::new() }
-        } else if h5.has_group("layers") {
-            Layout::Numbered
+        } else if let Some(container) = CONTAINERS.iter().position(|c| h5.has_group(c)) {
+            Layout::Numbered { container }
         } else {
             let reason =
                 "there are neither layer_names nor layers that can be read: Keras did not write this file".into();
@@ -128,7 +137,13 @@ impl Weights {
                 };
                 format!("{group}/{name}")
             }
-            Layout::Numbered => format!("{}/vars/{number}", place.group),
+            Layout::Numbered { container } => {
+                let vars = format!("{}/vars", place.groups[*container]);
+                if number == 0 {
+                    self.is_of(place, &vars).map_err(fail)?;
+                }
+                format!("{vars}/{number}")
+            }
         };
         let elements = shape.iter().try_fold(1, |n: u64, &d| n.checked_mul(d as u64));
         match elements.and_then(|n| self.left.get().checked_sub(n)) {
@@ -139,6 +154,20 @@ impl Weights {
             }
         }
         self.h5.array(&path, shape).map_err(fail)
+    }
+
+    /// Refuses numbered weights that the file says belong to a layer of another name.
+    fn is_of(&self, place: &Place, vars: &str) -> Result<(), String> {
+        // Names differ between a file of weights and an architecture of another session.
+        if self.apart || !self.h5.has_group(vars) {
+            return Ok(());
+        }
+        match (self.h5.text(vars, "name").map_err(|e| e.to_string())?, place.names.last()) {
+            (Some(noted), Some(name)) if noted != *name => {
+                Err(format!("{vars} holds the weights of a layer called {noted:?}: save the model again"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The datasets of a layer's group; `None` if there is no such group.

@@ -1,6 +1,7 @@
 //! A plain forward pass in double precision.
 
 use trefoil_nn::graph::{Array, Graph, Layer, Post};
+use trefoil_nn::tape::Function;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 
 /// The output of `graph` for one sample.
@@ -45,6 +46,15 @@ pub(crate) fn forward(graph: &Graph, input: &[f64]) -> Vec<f64> {
             Layer::ZeroPad(p) => zero_pad(inputs[0], &shapes[node.inputs[0]], p),
             Layer::Sigmoid => inputs[0].iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
             Layer::Tanh => inputs[0].iter().map(|x| x.tanh()).collect(),
+            Layer::HardSigmoid { slope } => {
+                inputs[0].iter().map(|x| (f64::from(*slope) * x + 0.5).clamp(0.0, 1.0)).collect()
+            }
+            Layer::Softplus => inputs[0].iter().map(|x| x.exp().ln_1p()).collect(),
+            Layer::Elu { alpha } => {
+                inputs[0].iter().map(|&x| if x < 0.0 { f64::from(*alpha) * x.exp_m1() } else { x }).collect()
+            }
+            Layer::Silu => inputs[0].iter().map(|x| x / (1.0 + (-x).exp())).collect(),
+            Layer::Gelu => inputs[0].iter().map(|&x| Function::Gelu.of(x)).collect(),
             Layer::Softmax => {
                 panic!("{}: the importer makes no such layer", node.name)
             }

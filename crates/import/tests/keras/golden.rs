@@ -5,7 +5,7 @@ use crate::forward::forward;
 use trefoil_import::{ImportError, keras_h5};
 use trefoil_nn::graph::{Graph, Layer, Post};
 
-fn close(name: &str, graph: &Graph) {
+pub(crate) fn close(name: &str, graph: &Graph) {
     let text = std::fs::read(data(&format!("{name}.json"))).unwrap();
     let golden: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let list = |key: &str| golden[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();

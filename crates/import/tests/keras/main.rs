@@ -1,6 +1,7 @@
-//! Keras models in HDF5: what they become, what is refused, and what damaged files do.
+//! Keras models: what they become, what is refused, and what damaged files do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod archives;
 mod files;
 mod forward;
 mod golden;

@@ -112,6 +112,29 @@ fn nesting_that_doubles() {
     assert!(matches!(&result, Err(ImportError::TooLarge { .. })), "{result:?}");
 }
 
+/// A large model that is never called, in one that is called often.
+#[test]
+fn models_that_are_only_looked_at() {
+    let idle = |n: usize| {
+        let layers: Vec<Value> = (0..n).map(|i| called("ReLU", &format!("r{i}"), json!({}), &[])).collect();
+        let mut model = called("Functional", "idle", json!({"layers": layers}), &[]);
+        model["inbound_nodes"] = json!([]);
+        model
+    };
+    let outer = |inside: usize| {
+        let config = json!({"layers": [input("input", &[2]), idle(inside)], "input_layers": [["input", 0, 0]],
+            "output_layers": [["input", 0, 0]]});
+        let mut all = vec![input("input", &[2])];
+        for i in 0..300 {
+            let before = if i == 0 { "input".into() } else { format!("m{}", i - 1) };
+            all.push(called("Functional", &format!("m{i}"), config.clone(), &[&before]));
+        }
+        functional(&all, "m299", &[])
+    };
+    assert!(outer(2).is_ok());
+    assert!(outer(100).unwrap_err().to_string().contains("calls of layers"));
+}
+
 #[test]
 fn shapes_that_double() {
     let mut layers = vec![input("input", &[2])];

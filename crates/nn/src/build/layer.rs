@@ -37,6 +37,16 @@ pub enum Activation {
     Sigmoid,
     /// Hyperbolic tangent.
     Tanh,
+    /// x/6 + 1/2 within 0 and 1.
+    HardSigmoid,
+    /// ln(1 + e^x).
+    Softplus,
+    /// x where x >= 0, e^x - 1 elsewhere.
+    Elu,
+    /// x / (1 + e^-x), also called swish.
+    Silu,
+    /// x times the standard normal distribution function.
+    Gelu,
     /// Softmax, of the last layer only: it is left to whoever receives the answer.
     Softmax,
 }
@@ -58,6 +68,11 @@ enum Kind {
     LeakyRelu(f32),
     Sigmoid,
     Tanh,
+    HardSigmoid,
+    Softplus,
+    Elu(f32),
+    Silu,
+    Gelu,
 }
 
 /// A layer to add to a [`Sequential`](super::Sequential).
@@ -155,6 +170,31 @@ pub fn tanh() -> LayerSpec {
     of(Kind::Tanh)
 }
 
+/// x/6 + 1/2 within 0 and 1, as Keras 3 has it.
+pub fn hard_sigmoid() -> LayerSpec {
+    of(Kind::HardSigmoid)
+}
+
+/// ln(1 + e^x).
+pub fn softplus() -> LayerSpec {
+    of(Kind::Softplus)
+}
+
+/// x where x >= 0, `alpha` (e^x - 1) elsewhere.
+pub fn elu(alpha: f32) -> LayerSpec {
+    of(Kind::Elu(alpha))
+}
+
+/// x / (1 + e^-x), also called swish.
+pub fn silu() -> LayerSpec {
+    of(Kind::Silu)
+}
+
+/// x times the standard normal distribution function.
+pub fn gelu() -> LayerSpec {
+    of(Kind::Gelu)
+}
+
 impl LayerSpec {
     /// The step from one window to the next.
     pub fn stride(self, stride: impl Into<Sides>) -> Self {
@@ -199,6 +239,11 @@ impl LayerSpec {
             Kind::LeakyRelu(_) => "leaky_relu",
             Kind::Sigmoid => "sigmoid",
             Kind::Tanh => "tanh",
+            Kind::HardSigmoid => "hard_sigmoid",
+            Kind::Softplus => "softplus",
+            Kind::Elu(_) => "elu",
+            Kind::Silu => "silu",
+            Kind::Gelu => "gelu",
         }
     }
 
@@ -252,6 +297,11 @@ impl LayerSpec {
             Kind::LeakyRelu(slope) => return Err(format!("a slope of {slope}")),
             Kind::Sigmoid => Layer::Sigmoid,
             Kind::Tanh => Layer::Tanh,
+            Kind::HardSigmoid => Layer::HardSigmoid { slope: 1.0 / 6.0 },
+            Kind::Softplus => Layer::Softplus,
+            Kind::Elu(alpha) => Layer::Elu { alpha: *alpha },
+            Kind::Silu => Layer::Silu,
+            Kind::Gelu => Layer::Gelu,
         })
     }
 
@@ -305,6 +355,11 @@ impl Activation {
             Activation::Relu => Some(relu()),
             Activation::Sigmoid => Some(sigmoid()),
             Activation::Tanh => Some(tanh()),
+            Activation::HardSigmoid => Some(hard_sigmoid()),
+            Activation::Softplus => Some(softplus()),
+            Activation::Elu => Some(elu(1.0)),
+            Activation::Silu => Some(silu()),
+            Activation::Gelu => Some(gelu()),
         }
     }
 }

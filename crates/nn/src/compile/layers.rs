@@ -6,7 +6,7 @@ use trefoil_ring::Tensor;
 use trefoil_ring::fixed::encode_one;
 use trefoil_ring::geometry::Pool2d;
 
-use super::functions::{SIGMOID, TANH};
+use super::functions::{GELU, SIGMOID, SILU, SOFTPLUS, TANH};
 use super::wires::{Local, WireId, Wires};
 use super::{CompileError, CompileOptions};
 use crate::graph::{Array, Layer, Node, NodeId, Post};
@@ -87,6 +87,11 @@ impl Lowering {
             }
             Layer::Sigmoid => self.fitted(name, inputs[0], &SIGMOID)?,
             Layer::Tanh => self.fitted(name, inputs[0], &TANH)?,
+            Layer::HardSigmoid { slope } => self.hard_sigmoid(name, inputs[0], f64::from(*slope))?,
+            Layer::Softplus => self.fitted(name, inputs[0], &SOFTPLUS)?,
+            Layer::Elu { alpha } => self.elu(name, inputs[0], f64::from(*alpha))?,
+            Layer::Silu => self.fitted(name, inputs[0], &SILU)?,
+            Layer::Gelu => self.fitted(name, inputs[0], &GELU)?,
             Layer::Softmax => {
                 let reason =
                     "private prediction computes no softmax; one at the end of a network is left to the client";
@@ -169,7 +174,7 @@ impl Lowering {
         self.wires.local(name, local, vec![wire], scale, gain)
     }
 
-    fn relu(&mut self, name: &str, wire: WireId) -> WireId {
+    pub(super) fn relu(&mut self, name: &str, wire: WireId) -> WireId {
         let (scale, gain) = (self.wires.scale(wire), self.wires.gain(wire));
         let shift = scale - self.options.fraction_bits;
         let x = self.wires.masked(wire);
@@ -200,17 +205,21 @@ impl Lowering {
 
     /// x where x >= 0, else slope x: (1 - slope) relu(x) + slope x.
     fn leaky_relu(&mut self, name: &str, wire: WireId, slope: f64) -> Result<WireId, CompileError> {
-        let f = self.options.fraction_bits;
         if slope.is_nan() || slope.abs() > 1024.0 {
             return Err(fault(name, format!("slope {slope}: must lie between -1024 and 1024")));
         }
-        let gain = self.wires.gain(wire);
         let positive = self.relu(name, wire);
         let all = self.wires.truncated(wire);
-        let low = units(slope, f);
-        let positive = self.wires.local(name, Local::Scale((1 << f) - low, f), vec![positive], 2 * f, gain);
-        let all = self.wires.local(name, Local::Scale(low, f), vec![all], 2 * f, gain);
-        Ok(self.wires.local(name, Local::Add, vec![positive, all], 2 * f, gain))
+        Ok(self.mixed(name, (all, slope), positive))
+    }
+
+    /// part times y + (1 - part) times z, of values at f fraction bits and of one gain.
+    pub(super) fn mixed(&mut self, name: &str, (y, part): (WireId, f64), z: WireId) -> WireId {
+        let f = self.options.fraction_bits;
+        let (gain, low) = (self.wires.gain(z), units(part, f));
+        let z = self.wires.local(name, Local::Scale((1 << f) - low, f), vec![z], 2 * f, gain);
+        let y = self.wires.local(name, Local::Scale(low, f), vec![y], 2 * f, gain);
+        self.wires.local(name, Local::Add, vec![z, y], 2 * f, gain)
     }
 
     /// An average: its factor's fraction bits go into the next truncation, its rounding into the next weights.
@@ -299,8 +308,9 @@ fn counts(pool: &Pool2d, out: (usize, usize)) -> (usize, usize) {
 
 /// Whether the layer takes values that are too fine to be compared.
 fn takes_any_scale(layer: &Layer) -> bool {
-    use Layer::{AveragePool, Conv2d, Dense, Reshape, Sigmoid, Tanh, ZeroPad};
-    matches!(layer, AveragePool(_) | Conv2d { .. } | Dense { .. } | Reshape { .. } | Sigmoid | Tanh | ZeroPad(_))
+    use Layer::{AveragePool, Conv2d, Dense, Elu, Gelu, HardSigmoid, Reshape, Sigmoid, Silu, Softplus, Tanh, ZeroPad};
+    let fitted = matches!(layer, Elu { .. } | Gelu | HardSigmoid { .. } | Sigmoid | Silu | Softplus | Tanh);
+    fitted || matches!(layer, AveragePool(_) | Conv2d { .. } | Dense { .. } | Reshape { .. } | ZeroPad(_))
 }
 
 pub(super) fn fault(layer: &str, reason: String) -> CompileError {

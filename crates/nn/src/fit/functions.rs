@@ -1,9 +1,12 @@
 //! The approximations that training uses, for inputs of 16 fraction bits unless told otherwise.
 
 use super::{Fit, FitError, Target};
+use crate::tape::Function;
 
 /// Fraction bits of the results that stay within -1 and 1.
 const UNIT: u32 = 58;
+/// Fraction bits of the results that grow with x.
+const GROWING: u32 = 44;
 /// The tolerance of most: about four units of 16 fraction bits.
 const TOLERANCE: f64 = 1.0 / 16384.0;
 
@@ -77,17 +80,65 @@ pub fn log(x_scale: u32, most: f64) -> Result<Fit, FitError> {
     })
 }
 
-/// ln(1 + e^x): 0 below -8, x above 8. Largest error within the range: 5e-4.
+/// ln(1 + e^x): 0 below -9.2, x above 9.2. Largest error within the range: 1.3e-4.
 pub fn softplus(x_scale: u32) -> Result<Fit, FitError> {
+    rectifier(Function::Softplus, -9.2, 9.2, 0.0, x_scale)
+}
+
+/// `slope` x + 1/2 within 0 and 1, those beyond: exact but for the coefficients' rounding.
+pub fn hard_sigmoid(slope: f64, x_scale: u32) -> Result<Fit, FitError> {
     Fit::new(&Target {
-        function: &|x| x.max(0.0) + (-x.abs()).exp().ln_1p(),
-        from: -8.0,
-        to: 8.0,
+        function: &|x| slope * x + 0.5,
+        from: -0.5 / slope,
+        to: 0.5 / slope,
         below: Some([0.0, 0.0]),
-        above: Some([0.0, 1.0]),
-        tolerance: TOLERANCE * 8.0,
+        above: Some([1.0, 0.0]),
+        tolerance: 1e-6,
         x_scale,
-        scale: 44,
+        scale: UNIT,
+    })
+}
+
+/// x where x >= 0, e^x - 1 elsewhere: exactly -1 below -9.1, x above 0. Largest error within the range: 1.3e-4.
+pub fn elu(x_scale: u32) -> Result<Fit, FitError> {
+    rectifier(Function::Elu, -9.1, 0.0, -1.0, x_scale)
+}
+
+/// x / (1 + e^-x): 0 below -11.6, x above 11.6. Largest error within the range: 1.3e-4.
+pub fn silu(x_scale: u32) -> Result<Fit, FitError> {
+    rectifier(Function::Silu, -11.6, 11.6, 0.0, x_scale)
+}
+
+/// x times the standard normal distribution function: 0 below -4.1, x above 4.1. Largest error within the range: 1.3e-4.
+pub fn gelu(x_scale: u32) -> Result<Fit, FitError> {
+    rectifier(Function::Gelu, -4.1, 4.1, 0.0, x_scale)
+}
+
+/// A function that is `below` at the left and x at the right.
+fn rectifier(function: Function, from: f64, to: f64, below: f64, x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &|x| function.of(x),
+        from,
+        to,
+        below: Some([below, 0.0]),
+        above: Some([0.0, 1.0]),
+        tolerance: TOLERANCE * 2.0,
+        x_scale,
+        scale: GROWING,
+    })
+}
+
+/// The derivative of [`gelu`], exactly 0 and 1 beyond 4.6. Largest error within the range: 1.3e-4.
+pub fn gelu_slope(x_scale: u32) -> Result<Fit, FitError> {
+    Fit::new(&Target {
+        function: &|x| Function::GeluSlope.of(x),
+        from: -4.6,
+        to: 4.6,
+        below: Some([0.0, 0.0]),
+        above: Some([1.0, 0.0]),
+        tolerance: TOLERANCE * 2.0,
+        x_scale,
+        scale: UNIT,
     })
 }
 
@@ -151,7 +202,11 @@ mod tests {
                 ("exp", worst(&exp(bits).unwrap(), -20.0, 0.0, f64::exp), 6.5e-5),
                 ("reciprocal", worst(&reciprocal(bits, 10.0, 58).unwrap(), 1.0, 10.0, f64::recip), 6.5e-5),
                 ("log", worst(&log(bits, 10.0).unwrap(), 1.0, 10.0, f64::ln), 2.5e-4),
-                ("softplus", worst(&softplus(bits).unwrap(), -30.0, 30.0, soft), 5e-4),
+                ("softplus", worst(&softplus(bits).unwrap(), -30.0, 30.0, soft), 1.3e-4),
+                ("elu", worst(&elu(bits).unwrap(), -30.0, 30.0, |x| Function::Elu.of(x)), 1.3e-4),
+                ("silu", worst(&silu(bits).unwrap(), -30.0, 30.0, |x| Function::Silu.of(x)), 1.3e-4),
+                ("gelu", worst(&gelu(bits).unwrap(), -30.0, 30.0, |x| Function::Gelu.of(x)), 1.3e-4),
+                ("gelu'", worst(&gelu_slope(bits).unwrap(), -20.0, 20.0, |x| Function::GeluSlope.of(x)), 1.3e-4),
                 ("x^-1/2", worst(&unit_inverse_sqrt(bits).unwrap(), 1.0, 4.0, |x| x.powf(-0.5)), 2.5e-4),
                 ("1/x", worst(&unit_reciprocal(bits).unwrap(), 1.0, 4.0, f64::recip), 2.5e-4),
             ];
@@ -177,8 +232,26 @@ mod tests {
         assert_eq!([s.at(-far), s.at(far)], [0, 1 << s.scale]);
         assert_eq!([t.at(-far), t.at(far)], [-1 << t.scale, 1 << t.scale]);
         assert_eq!(e.at(-far), 0);
-        let p = softplus(13).unwrap();
-        assert_eq!([p.at(-far), p.at(far)], [0, far << (p.scale - 13)]);
+        for (p, below) in [(softplus(13), 0), (elu(13), -1), (silu(13), 0), (gelu(13), 0)].map(|(p, y)| (p.unwrap(), y))
+        {
+            assert_eq!([p.at(-far), p.at(far)], [below << p.scale, far << (p.scale - 13)]);
+        }
+        let g = gelu_slope(13).unwrap();
+        assert_eq!([g.at(-far), g.at(far)], [0, 1 << g.scale]);
+    }
+
+    #[test]
+    fn a_hard_sigmoid_is_straight() {
+        for (slope, bits) in [(0.2, 1), (0.2, 16), (1.0 / 6.0, 1), (1.0 / 6.0, 16), (1.0 / 6.0, 24)] {
+            let fit = hard_sigmoid(slope, bits).unwrap();
+            assert_eq!((fit.pieces.len(), fit.pieces[0].len()), (3, 2));
+            let hard = |x: f64| (slope * x + 0.5).clamp(0.0, 1.0);
+            let units = f64::from(bits).exp2();
+            for x in (-4000..=4000).map(|i| ((f64::from(i) / 1000.0) * units).round()) {
+                let y = fit.at(x as i64) as f64 / f64::from(UNIT).exp2();
+                assert!((y - hard(x / units)).abs() < 1e-8, "{slope} at {bits} bits: {y} for {x}");
+            }
+        }
     }
 
     #[test]

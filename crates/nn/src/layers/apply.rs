@@ -49,6 +49,25 @@ impl Layers {
             }
             Layer::Sigmoid => tape.function(x, Function::Sigmoid),
             Layer::Tanh => tape.function(x, Function::Tanh),
+            Layer::HardSigmoid { slope } => {
+                let half = 0.5 / f64::from(slope);
+                let [up, over] = [half, -half].map(|by| tape.offset(x, by).and_then(|x| tape.relu(x)));
+                let between = tape.sub(up?, over?)?;
+                tape.scale(between, f64::from(slope))
+            }
+            Layer::Softplus => tape.function(x, Function::Softplus),
+            Layer::Elu { alpha } => {
+                let y = tape.function(x, Function::Elu)?;
+                if alpha == 1.0 {
+                    return Ok(y);
+                }
+                let y = tape.scale(y, f64::from(alpha))?;
+                let positive = tape.relu(x)?;
+                let positive = tape.scale(positive, 1.0 - f64::from(alpha))?;
+                tape.add(y, positive)
+            }
+            Layer::Silu => tape.function(x, Function::Silu),
+            Layer::Gelu => tape.function(x, Function::Gelu),
             Layer::Softmax => tape.softmax(x),
             Layer::Dropout { rate } => drop_out(tape, x, rate, mode),
             Layer::Add => {

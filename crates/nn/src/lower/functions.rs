@@ -33,6 +33,10 @@ impl Visitor<'_> {
             Function::Tanh => self.fitted(operand, fit::tanh),
             Function::Exp => self.fitted(operand, fit::exp),
             Function::Softplus => self.fitted(operand, fit::softplus),
+            Function::Elu => self.fitted(operand, fit::elu),
+            Function::Silu => self.fitted(operand, fit::silu),
+            Function::Gelu => self.fitted(operand, fit::gelu),
+            Function::GeluSlope => self.fitted(operand, fit::gelu_slope),
             Function::Log => match classes {
                 Some(n) => self.fitted(operand, |bits| fit::log(bits, n as f64)),
                 None => Err("a logarithm of anything but a sum of exponentials".into()),

@@ -214,6 +214,25 @@ fn derivative(tape: &mut Tape, f: Function, x: ValueId, y: ValueId, g: ValueId) 
         }
         Function::Log => tape.function(x, Function::Reciprocal)?,
         Function::Softplus => tape.function(x, Function::Sigmoid)?,
+        Function::Elu => {
+            // y + 1 where x < 0, exactly 1 elsewhere.
+            let bit = tape.push(Op::Sign { x })?;
+            let above = tape.push(Op::Select { bit, x: y })?;
+            let below = tape.sub(y, above)?;
+            tape.offset(below, 1.0)?
+        }
+        Function::Silu => {
+            // s + y (1 - s), with s the sigmoid.
+            let s = tape.function(x, Function::Sigmoid)?;
+            let product = tape.mul(y, s)?;
+            let rest = tape.sub(y, product)?;
+            tape.add(s, rest)?
+        }
+        Function::Gelu => tape.function(x, Function::GeluSlope)?,
+        Function::GeluSlope => {
+            let reason = "the slope of a GELU has no derivative here".into();
+            return Err(TapeError { layer: tape.values[x].layer.clone(), reason });
+        }
     };
     tape.mul(g, slope)
 }

@@ -41,6 +41,14 @@ pub enum Function {
     Log,
     /// ln(1 + e^x), for every x; max(x, 0) beyond +-16.
     Softplus,
+    /// x where x >= 0, e^x - 1 elsewhere, for every x; -1 below -16.
+    Elu,
+    /// x / (1 + e^-x), for every x; max(x, 0) beyond +-16.
+    Silu,
+    /// x times the standard normal distribution function, for every x; max(x, 0) beyond +-8.
+    Gelu,
+    /// The derivative of [`Function::Gelu`], for every x; flat beyond +-8. It has none itself.
+    GeluSlope,
 }
 
 impl Function {
@@ -54,8 +62,31 @@ impl Function {
             Function::InverseSqrt => x.sqrt().recip(),
             Function::Log => x.ln(),
             Function::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Function::Elu => x.max(0.0) + x.min(0.0).exp_m1(),
+            Function::Silu => x / (1.0 + (-x).exp()),
+            Function::Gelu => x * normal(x),
+            Function::GeluSlope => normal(x) + x * density(x),
         }
     }
+}
+
+/// Density of the standard normal distribution.
+fn density(x: f64) -> f64 {
+    (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}
+
+/// Standard normal distribution function, to 1e-15: the density times x + x^3/3 + x^5/(3 5) + ... (Marsaglia 2004).
+fn normal(x: f64) -> f64 {
+    if x.abs() > 9.0 {
+        return if x > 0.0 { 1.0 } else { 0.0 };
+    }
+    let (mut sum, mut term, mut odd) = (x, x, 1.0);
+    while term.abs() > 1e-17 * sum.abs() {
+        odd += 2.0;
+        term *= x * x / odd;
+        sum += term;
+    }
+    0.5 + sum * density(x)
 }
 
 /// One operation. `x` and the like name earlier values.
@@ -307,5 +338,31 @@ impl Op {
             | Op::Slice { x, .. } => *x = name(*x),
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The integral of `f` from 0 to x by Simpson's rule.
+    fn integral(f: impl Fn(f64) -> f64, x: f64) -> f64 {
+        let (n, mut sum) = (2000, 0.0);
+        for i in 0..=n {
+            let weight = if i == 0 || i == n { 1.0 } else { f64::from(2 + 2 * (i % 2)) };
+            sum += weight * f(x * f64::from(i) / f64::from(n));
+        }
+        sum * x / f64::from(n) / 3.0
+    }
+
+    #[test]
+    fn the_normal_distribution_is_the_integral_of_its_density() {
+        for x in (-90..=90).map(|i| f64::from(i) / 10.0) {
+            assert!((normal(x) - 0.5 - integral(density, x)).abs() < 1e-12, "{x}");
+            let gelu = integral(|x| Function::GeluSlope.of(x), x);
+            assert!((Function::Gelu.of(x) - gelu).abs() < 1e-11, "{x}");
+        }
+        assert_eq!([normal(-1e9), normal(0.0), normal(1e9)], [0.0, 0.5, 1.0]);
+        assert_eq!(Function::Gelu.of(-1e30), 0.0);
     }
 }

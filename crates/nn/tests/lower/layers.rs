@@ -106,6 +106,12 @@ fn activations() {
         Layer::Tanh,
         Layer::LeakyRelu { slope: 0.1 },
         Layer::ClippedRelu { ceiling: 0.5 },
+        Layer::HardSigmoid { slope: 0.2 },
+        Layer::Softplus,
+        Layer::Elu { alpha: 1.0 },
+        Layer::Elu { alpha: 0.5 },
+        Layer::Silu,
+        Layer::Gelu,
         Layer::Softmax,
     ];
     for layer in kinds {

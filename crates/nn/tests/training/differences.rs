@@ -142,6 +142,9 @@ fn functions() {
         (Function::InverseSqrt, 2.5),
         (Function::Log, 2.5),
         (Function::Softplus, 0.0),
+        (Function::Elu, 0.0),
+        (Function::Silu, 0.0),
+        (Function::Gelu, 0.0),
     ];
     for (f, low) in all {
         check(&format!("{f:?}"), &[&[5]], low, |t, p| {

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use trefoil_mpc::program::{Program, Step, WeightSpec};
+use trefoil_nn::lower::RATE_BITS;
 
 use super::{Check, Disclosure, Extraction, Publication, RunSpec};
 
@@ -52,6 +53,12 @@ fn programs(which: &str, here: &Program, there: &Program) -> Option<String> {
         at.map(|i| {
             let (a, b) = (&steps[i], &there.steps[i]);
             let of = |s: &Step| format!("{} of layer {}", s.op.name(), s.layer);
+            if let (Some(here), Some(there)) = (a.op.compare(), b.op.compare())
+                && a.op.comparing(there) == b.op
+            {
+                let at = format!("program of {which}, step {i} ({})", of(a));
+                return format!("{at}: compares by {here} here, by {there} there");
+            }
             match values(format!("program of {which}, step {i}"), of(a), of(b)) {
                 Some(differ) => differ,
                 None => format!("program of {which}, step {i} ({}): differs in its details", of(a)),
@@ -65,6 +72,35 @@ fn programs(which: &str, here: &Program, there: &Program) -> Option<String> {
         .or_else(|| values(format!("public numbers of {which}"), *rates, there.rates))
         .or_else(step)
         .or_else(|| values(format!("steps of the program of {which}"), steps.len(), there.steps.len()))
+}
+
+/// What the public numbers of a step are, in their order.
+const NUMBERS: [&str; 2] = ["learning rate", "weight decay"];
+
+/// Public numbers, in words and as numbers.
+fn rates(here: &RunSpec, there: &RunSpec) -> Option<String> {
+    let given = |s: &RunSpec| match s.rates.len() {
+        0 => "none".to_owned(),
+        1 => "one for all steps".to_owned(),
+        n if n == s.epochs as usize => "one for each epoch".to_owned(),
+        n => format!("{n}, for each step one"),
+    };
+    let (a, b) = (given(here), given(there));
+    if a != b {
+        return Some(format!("learning rates: {a} here, {b} there"));
+    }
+    let (list, (a, b)) = here.rates.iter().zip(&there.rates).enumerate().find(|(_, (a, b))| a != b)?;
+    let of = match here.rates.len() {
+        1 => "every step".to_owned(),
+        n if n == here.epochs as usize => format!("epoch {}", list + 1),
+        _ => format!("step {}", list + 1),
+    };
+    let Some((i, (a, b))) = a.iter().zip(b).enumerate().find(|(_, (a, b))| a != b) else {
+        return values(format!("public numbers of {of}, how many"), a.len(), b.len());
+    };
+    let what = NUMBERS.get(i).map_or_else(|| format!("public number {i}"), |n| (*n).to_owned());
+    let number = |n: i64| n as f64 / f64::from(RATE_BITS).exp2();
+    Some(format!("{what} of {of}, as the step uses it: {:.7} here, {:.7} there", number(*a), number(*b)))
 }
 
 fn reveals(here: &[Disclosure], there: &[Disclosure]) -> Option<String> {
@@ -120,7 +156,7 @@ impl RunSpec {
             .or_else(|| options("a published model", self.publish.as_ref(), there.publish.as_ref(), publications))
             .or_else(|| options("an extraction", self.extraction.as_ref(), there.extraction.as_ref(), extraction_of))
             .or_else(|| programs("a step", &self.step, &there.step))
-            .or_else(|| lists("public numbers of the steps", &self.rates, &there.rates))
+            .or_else(|| rates(self, there))
             .or_else(|| values("metrics", &self.metrics, &there.metrics))
             .or_else(|| options("a check", self.check.as_ref(), there.check.as_ref(), check_of))
             .or_else(|| (self.hash() != there.hash()).then(|| "something that has no name here".into()))

@@ -1,5 +1,6 @@
 //! Runs whose authors are after the rows: what their form gives away, and what it does not.
 
+use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Reveal, Shown, Step, WeightSpec, Window};
 use trefoil_nn::graph::Post;
 
@@ -233,6 +234,25 @@ fn the_first_difference_is_named() {
     assert_eq!(other, "program of a step, step 5 (sum of layer l): differs in its details");
     let other = differs(&|s| s.step.steps[6].op = Op::Open { x: 5 });
     assert_eq!(other, "program of a step, step 6: \"truncate of layer l\" here, \"open of layer l\" there");
-    assert_eq!(differs(&|s| s.rates[0][0] = 2), "public numbers of the steps: number 0 is another");
+    let units = good.rates[0][0];
+    let said = differs(&|s| s.rates[0][0] = units + (1 << 20));
+    let (here, there) = (units as f64 / 1048576.0, units as f64 / 1048576.0 + 1.0);
+    assert_eq!(said, format!("learning rate of every step, as the step uses it: {here:.7} here, {there:.7} there"));
+    let each = |n: usize| RunSpec { rates: vec![good.rates[0].clone(); n], ..good.clone() };
+    let mut second = each(3);
+    second.rates[1][0] += 1;
+    assert!(each(3).difference(&second).unwrap().starts_with("learning rate of epoch 2, as the step uses it: "));
+    assert_eq!(good.difference(&each(3)).unwrap(), "learning rates: one for all steps here, one for each epoch there");
+    assert_eq!(differs(&|s| s.rates.clear()), "learning rates: one for all steps here, none there");
+    assert_eq!(differs(&|s| s.rates[0].push(1)), "public numbers of every step, how many: 1 here, 2 there");
+    let sign = |compare| {
+        let mut s = good.clone();
+        s.step.steps[5].op = Op::Sign { x: 4, window: Window { lo: 0, k: 32 }, compare };
+        s
+    };
+    assert_eq!(
+        sign(Compare::default()).difference(&sign(Compare::Keys)).unwrap(),
+        "program of a step, step 5 (sign of layer l): compares by tree 4x4 here, by keys there"
+    );
     assert_eq!(differs(&|s| s.check = spec().check), "whether there is a check: false here, true there");
 }

@@ -175,7 +175,7 @@ mod tests {
             ("range = \"0..1\"\n", "", "column pixels: give it either classes"),
             ("\"0..1\"", "\"1..0\"", "column pixels"),
             ("\"1/255\"", "\"1/0\"", "column pixels"),
-            ("rows = 10", "rowes = 10", "rowes"),
+            ("rows = 10", "rowes = 10", "rowes: no such key; \"rows\" is the nearest"),
             ("rows = 10", "rows = 10\nmetric_rows = 11", "rows behind a metric: 11, must be 1 to 10"),
         ] {
             let error = said(GOOD.replacen(from, to, 1));

@@ -14,7 +14,7 @@ use crate::model;
 /// Which layers rows go through first.
 #[derive(clap::Args)]
 pub(super) struct Through {
-    /// Share what this model's layers make of the rows, computed here: a Keras HDF5 file
+    /// Share what this model's layers make of the rows, computed here: a Keras file (.keras or .h5)
     #[arg(long, value_name = "MODEL", conflicts_with = "labels")]
     through: Option<PathBuf>,
     /// The last of its layers with weights that is used; those without weights behind it are used too, up to dropout

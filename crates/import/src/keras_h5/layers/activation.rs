@@ -10,6 +10,8 @@ use crate::keras_h5::json::{Settings, brief};
 
 /// Slope of Keras' activation "leaky_relu"; the layer LeakyReLU has another default.
 const NAMED_SLOPE: f32 = 0.2;
+/// Slopes of "hard_sigmoid" in Keras 2 and 3.
+const HARD_SLOPES: [f32; 2] = [0.2, 1.0 / 6.0];
 
 /// The layer Activation.
 pub(super) fn layer(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
@@ -40,6 +42,12 @@ pub(super) fn leaky_relu(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
     call.push(layer)
 }
 
+/// The layer ELU.
+pub(super) fn elu(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
+    let layer = elu_of(&call.settings)?;
+    call.push(layer)
+}
+
 /// The layer Softmax.
 pub(super) fn softmax(call: &mut Call<'_, '_>) -> Result<Flow, ImportError> {
     let input = call.single()?;
@@ -60,6 +68,11 @@ fn named(call: &mut Call<'_, '_>, value: &Value, input: Flow, part: &str) -> Res
             // The last one is left to the client in the end.
             "sigmoid" => Layer::Sigmoid,
             "tanh" => Layer::Tanh,
+            "hard_sigmoid" => Layer::HardSigmoid { slope: HARD_SLOPES[usize::from(!call.builder.keras2)] },
+            "softplus" => Layer::Softplus,
+            "elu" => Layer::Elu { alpha: 1.0 },
+            "silu" | "swish" => Layer::Silu,
+            "gelu" => Layer::Gelu,
             "softmax" => return softmax_last(call, input),
             other => return Err(unknown(call, other)),
         },
@@ -67,6 +80,7 @@ fn named(call: &mut Call<'_, '_>, value: &Value, input: Flow, part: &str) -> Res
         (_, Some("LeakyReLU"), Some(config)) => {
             leaky_relu_of(&Settings::new(call.settings.layer, "LeakyReLU", config))?
         }
+        (_, Some("ELU"), Some(config)) => elu_of(&Settings::new(call.settings.layer, "ELU", config))?,
         (_, Some("Softmax"), Some(config)) => {
             return softmax_of(call, &Settings::new(call.settings.layer, "Softmax", config), input);
         }
@@ -77,8 +91,8 @@ fn named(call: &mut Call<'_, '_>, value: &Value, input: Flow, part: &str) -> Res
 
 fn unknown(call: &Call<'_, '_>, activation: &str) -> ImportError {
     call.settings.fail(format!(
-        "activation {activation:?} cannot be run on shares; those that can: linear, relu, relu6, leaky_relu, sigmoid, \
-         tanh, and as the last softmax"
+        "activation {activation:?} cannot be run on shares; those that can: linear, relu, relu6, leaky_relu, elu, \
+         sigmoid, hard_sigmoid, tanh, softplus, silu, gelu, and as the last softmax"
     ))
 }
 
@@ -100,6 +114,10 @@ fn leaky_relu_of(s: &Settings<'_>) -> Result<Layer, ImportError> {
     // Keras 2 calls it alpha.
     let key = if s.get("alpha").is_some() { "alpha" } else { "negative_slope" };
     Ok(Layer::LeakyRelu { slope: slope(s, key, 0.3)? })
+}
+
+fn elu_of(s: &Settings<'_>) -> Result<Layer, ImportError> {
+    Ok(Layer::Elu { alpha: slope(s, "alpha", 1.0)? })
 }
 
 fn slope(s: &Settings<'_>, key: &str, default: f64) -> Result<f32, ImportError> {
