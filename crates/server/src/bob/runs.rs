@@ -262,8 +262,9 @@ impl Lane<'_> {
             return Ok(None);
         }
         self.burn(epoch)?;
-        self.open_model(epoch, run.spec.owner.clone(), publication.manifest.clone(), shares, &source).map_err(fatal)?;
-        // His word that it is staged is the last that is asked of him.
+        let (owner, manifest) = (run.spec.owner.clone(), publication.manifest.clone());
+        self.open_model(epoch, owner, manifest, shares, &source, Some(run.origin())).map_err(fatal)?;
+        // Alice, who decides next, is to hear it now.
         run.unobstructed(self.core)?;
         Ok(Some(Status::Ok))
     }
