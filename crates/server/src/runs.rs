@@ -288,18 +288,23 @@ impl Run {
     /// Whether `at` may follow `from`: what this party has revealed, or published, is not done again; and only a run that
     /// it was told to stop ends early.
     pub(crate) fn may_follow(&self, core: &Core, from: Position, at: Position) -> bool {
+        self.reach(core, from, |p| *p == at).is_some()
+    }
+
+    /// The place that `is` asks for, if it may follow `from`: it can be epochs later where all between is revealed.
+    pub(crate) fn reach(&self, core: &Core, from: Position, is: impl Fn(&Position) -> bool) -> Option<Position> {
         let notes = lock(&self.notes);
         let mut here = from;
         loop {
             let due = [self.spec.due(here, false), self.spec.due(here, notes.stopped)];
-            if due.contains(&at) {
-                return true;
+            if let Some(found) = due.iter().find(|p| is(p)) {
+                return Some(*found);
             }
             let done =
                 |p: &&Position| revealed_at(&self.spec, &notes.revealed, **p).is_some() || self.is_served(core, **p);
             match due.iter().find(done) {
                 Some(p) => here = self.spec.after(*p, 1),
-                None => return false,
+                None => return None,
             }
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{LIMIT, Trial, eventually, training};
 use training::{agree, contribute, finished, initial, publication, shown, spec};
-use trefoil_client::{Client, ClientError, RunSpec, Stage};
+use trefoil_client::{Client, ClientError, Publication, RunSpec, Stage};
 use trefoil_mpc::program::{Reveal, WeightSpec};
 use trefoil_prg::{Ledger, Party};
 use trefoil_proto::Transport;
@@ -200,6 +200,34 @@ fn halves_of_different_attempts_are_not_put_together() {
     owner.remove("served").unwrap();
     let status = finished(&mut owner, "prices");
     assert_eq!(status.note, "all epochs done");
+    assert_eq!(owner.model("served").unwrap().manifest.program.input_shape, [training::FEATURES]);
+}
+
+#[test]
+fn a_run_that_has_revealed_everything_goes_on_to_its_publication() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let mut run = spec(&mut owner, "prices", 2);
+    // Nothing is left to compute after the last reveal.
+    run.publish = Some(Publication { weights: vec![0], finish: None, ..publication("served") });
+    owner.train(&run, &initial()).unwrap();
+    let compiled = common::compiled(&common::network(1));
+    owner.share(&common::manifest("served", &compiled, vec![]), &compiled.weights).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    let stands = |client: &mut Client| {
+        let note = client.run_status("prices").unwrap().note;
+        note.contains("a model named served exists")
+    };
+    eventually("it is to be served", || stands(&mut owner));
+    drop((owner, ann, bert));
+    Party::ALL.iter().for_each(|p| trial.stop(*p));
+    Party::ALL.iter().for_each(|p| trial.launch(*p));
+    trial.wait();
+    let mut owner = trial.client("owner");
+    eventually("it is to be served again", || stands(&mut owner));
+    owner.remove("served").unwrap();
+    finished(&mut owner, "prices");
     assert_eq!(owner.model("served").unwrap().manifest.program.input_shape, [training::FEATURES]);
 }
 
