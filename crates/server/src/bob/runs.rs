@@ -191,6 +191,10 @@ impl Lane<'_> {
         run.unobstructed(self.core)?;
         let mut guard = lock(&run.live);
         let done = self.stretch_on(run, &mut guard, at, count, lot);
+        if let Err(Fault::Evaluator(reason)) = &done {
+            // Alice only sees that he is gone.
+            run.failed(reason);
+        }
         run.leave(guard, done.is_err());
         done
     }
