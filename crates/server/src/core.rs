@@ -326,8 +326,8 @@ impl Core {
         }
     }
 
-    /// Follows alice's inventory: commits what is staged and exists, if it may, drops what is staged and does not, save what may
-    /// be younger than the inventory (`below`). Gives the epochs that this party lacks.
+    /// Follows alice's inventory: commits what is staged and exists, if it may be kept, drops what is staged and does not,
+    /// save what may be younger than the inventory (`below`). Gives the epochs that this party lacks.
     pub(crate) fn reconcile<W: Parts>(
         &self,
         models: &Registry<W>,
@@ -340,10 +340,9 @@ impl Core {
         let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
         for epoch in staged {
             if epochs.contains(&epoch) {
-                match self.commit_alone(models, epoch) {
+                if let Err(fault) = self.commit_alone(models, epoch) {
                     // Alice hears that it is missing.
-                    Err(Fault::Refused(_, reason)) => tracing::warn!(epoch, reason, "a model is not kept"),
-                    done => done.map_err(|f| f.refusal().1)?,
+                    tracing::warn!(epoch, reason = fault.refusal().1, "a model is not kept");
                 }
             } else if epoch < below && !uploading.contains(&epoch) {
                 self.store.erase(epoch).map_err(|e| e.to_string())?;

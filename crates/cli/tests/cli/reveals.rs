@@ -122,6 +122,7 @@ fn seen(stage: &Stage, status: &RunStatus, spec: &RunSpec) -> Shown {
         ("training", shows(&spec.step, spec.batch), spec.steps()),
         ("validation", shows(&check.program, check.batch), check.rows.rows() / check.batch),
     ];
+    // Lanes take turns: sorted, not in the order of time.
     let mut due = Messages::new();
     for epoch in 0..EPOCHS {
         for (rows, shown, times) in &steps {
@@ -131,6 +132,7 @@ fn seen(stage: &Stage, status: &RunStatus, spec: &RunSpec) -> Shown {
             assert_eq!(all.insert((to.to_string(), rows.to_string(), 0, "each time it is used".into())), epoch == 0);
         }
     }
+    due.values_mut().for_each(|m| m.sort_unstable());
     assert_eq!(messages, due, "servers were shown other things than the programs say");
     all
 }

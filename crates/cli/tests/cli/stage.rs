@@ -78,8 +78,8 @@ impl Stage {
         self.taps.iter().chain([&self.helper]).for_each(Tap::forget_lanes);
     }
 
-    /// Everything that servers have shown each other so far besides what is dealt and what both send alike, and what
-    /// crossed between alice and bob in a shuffle of rows: from whom, and how many bytes.
+    /// Everything that servers have shown each other so far besides what is dealt and what both send alike, sorted; and
+    /// what crossed between alice and bob in a shuffle of rows: from whom, and how many bytes.
     pub(crate) fn shown(&self) -> (Messages, Vec<(&'static str, usize)>) {
         let (mut all, mut shuffled) = (Messages::new(), vec![]);
         for (called, tag, bytes) in self.taps[0].one_way("bob") {
@@ -116,6 +116,7 @@ impl Stage {
             }
             assert!(due.is_empty());
         }
+        all.values_mut().for_each(|m| m.sort_unstable());
         (all, shuffled)
     }
 }
