@@ -129,6 +129,15 @@ impl Opened {
     }
 }
 
+/// What alice says of a run, and bob unless she has said that.
+fn both_say(alice: String, bob: &str) -> String {
+    match alice.contains(bob) {
+        true => alice,
+        false if alice.is_empty() => bob.into(),
+        false => format!("{alice}; bob says: {bob}"),
+    }
+}
+
 impl RunStatus {
     fn new(alice: RunInfo, bob: RunInfo) -> Self {
         let Measured { steps, nanos, .. } = alice.measured;
@@ -152,7 +161,7 @@ impl RunStatus {
             epochs: alice.epochs,
             steps: alice.steps,
             done: alice.done,
-            note: if alice.note.is_empty() { bob.note } else { alice.note },
+            note: both_say(alice.note, &bob.note),
             step_time,
             left: left.filter(|_| alice.stage == Stage::Running && !alice.stopped),
             revealed,

@@ -23,6 +23,7 @@ use crate::jobs::Given;
 use crate::models::{Model, Plan};
 use crate::probe::Point;
 use crate::session::{Session, agree, hear, say};
+use crate::store::Origin;
 
 /// How long alice's command may be ahead of an owner's half of a model.
 const HALF: Duration = Duration::from_secs(4);
@@ -152,7 +153,7 @@ impl Lane<'_> {
             Command::Run { id: None, terms, .. } => self.fill(&terms),
             Command::Upload { id, owner, epoch, manifest_hash, .. } => self.upload(id, &owner, epoch, manifest_hash),
             Command::Commit { epoch } => {
-                self.core.commit(&self.core.models, epoch).map_err(Fault::Own)?;
+                self.core.commit(&self.core.models, epoch)?;
                 self.core.reached(Point::Committed);
                 Ok(Some(Status::Ok))
             }
@@ -398,7 +399,7 @@ impl Lane<'_> {
             return Ok(None);
         }
         self.burn(epoch)?;
-        self.open_model(epoch, owner.into(), *manifest, shares, &source)?;
+        self.open_model(epoch, owner.into(), *manifest, shares, &source, None)?;
         Ok(Some(Status::Ok))
     }
 
@@ -410,11 +411,12 @@ impl Lane<'_> {
         manifest: Manifest,
         shares: Vec<Tensor>,
         source: &Source,
+        origin: Option<Origin>,
     ) -> Result<(), Fault> {
         let weights = open_weights(Role::B, &manifest.program, shares, source, self.alice.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Alice))?;
         self.alice.meter().take();
-        let model = Model::new(epoch, owner, manifest, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, origin, manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.core.reached(Point::Staged);
         Ok(())

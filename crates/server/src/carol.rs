@@ -17,7 +17,7 @@ use crate::models::Model;
 use crate::probe::Point;
 use crate::session::{Session, agree, hear, say};
 use crate::sets::check_part;
-use crate::store::{Record, Share};
+use crate::store::{Origin, Record, Share};
 
 struct Lane<'a> {
     core: &'a Core,
@@ -107,10 +107,10 @@ impl Lane<'_> {
             Command::Upload { owner, epoch, program: Some(program), .. } => {
                 let invalid = |reason: String| refused(Refusal::Invalid, reason);
                 crate::models::plans(&program.0, program.1).map_err(invalid)?;
-                self.draw_model(epoch, owner, *program)
+                self.draw_model(epoch, owner, *program, None)
             }
             Command::Commit { epoch } => {
-                self.core.commit(&self.core.masks, epoch).map_err(Fault::Own)?;
+                self.core.commit(&self.core.masks, epoch)?;
                 self.core.reached(Point::Committed);
                 Ok(Some(Status::Ok))
             }
@@ -157,7 +157,13 @@ impl Lane<'_> {
     }
 
     /// Draws the masks of a model's weights and stages them.
-    fn draw_model(&mut self, epoch: u64, owner: String, program: (Program, Window)) -> Result<Option<Status>, Fault> {
+    fn draw_model(
+        &mut self,
+        epoch: u64,
+        owner: String,
+        program: (Program, Window),
+        origin: Option<Origin>,
+    ) -> Result<Option<Status>, Fault> {
         if !self.agree_and_wait(epoch, epoch)? {
             return Ok(None);
         }
@@ -165,7 +171,7 @@ impl Lane<'_> {
         let alice = session.source(Party::Alice, epoch).map_err(evaluator)?;
         let bob = session.source(Party::Bob, epoch).map_err(evaluator)?;
         let weights = draw_weight_masks(&program.0, &alice, &bob).map_err(|e| Fault::Own(e.to_string()))?;
-        let model = Model::new(epoch, owner, program, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, origin, program, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.core.reached(Point::Staged);
         Ok(Some(Status::Ok))

@@ -319,13 +319,6 @@ impl Core {
         Ok(())
     }
 
-    /// Makes a staged model permanent and known.
-    pub(crate) fn commit<W: Parts>(&self, models: &Registry<W>, epoch: u64) -> Result<(), String> {
-        self.store.commit(epoch).map_err(|e| e.to_string())?;
-        models.insert(Model::restore(self.store.load(epoch).map_err(|e| e.to_string())?)?);
-        Ok(())
-    }
-
     /// Drops material of a model that was removed while the material was being prepared.
     pub(crate) fn forget_removed(&self, epoch: u64) {
         if self.models.get(epoch).is_none() {
@@ -333,8 +326,8 @@ impl Core {
         }
     }
 
-    /// Follows alice's inventory: commits what is staged and exists, drops what is staged and does not, save what may
-    /// be younger than the inventory (`below`). Gives the epochs that this party lacks.
+    /// Follows alice's inventory: commits what is staged and exists, if it may be kept, drops what is staged and does not,
+    /// save what may be younger than the inventory (`below`). Gives the epochs that this party lacks.
     pub(crate) fn reconcile<W: Parts>(
         &self,
         models: &Registry<W>,
@@ -347,7 +340,10 @@ impl Core {
         let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
         for epoch in staged {
             if epochs.contains(&epoch) {
-                self.commit(models, epoch)?;
+                if let Err(fault) = self.commit_alone(models, epoch) {
+                    // Alice hears that it is missing.
+                    tracing::warn!(epoch, reason = fault.refusal().1, "a model is not kept");
+                }
             } else if epoch < below && !uploading.contains(&epoch) {
                 self.store.erase(epoch).map_err(|e| e.to_string())?;
             }

@@ -4,6 +4,7 @@ use thiserror::Error;
 use trefoil_link::LinkError;
 use trefoil_mpc::MpcError;
 use trefoil_prg::Party;
+use trefoil_proto::cluster::HELPER;
 use trefoil_proto::control::{DecodeError, Refusal};
 use trefoil_transport::TransportError;
 
@@ -48,7 +49,8 @@ impl Fault {
         }
     }
 
-    /// A failed evaluation or preparation at an evaluator whose peer is `other`; a link to anyone else is the producer's.
+    /// A failed evaluation or preparation at an evaluator whose peer is `other`; a link to anyone else is the producer's,
+    /// unless it is the helper's, of which the others know nothing.
     /// (On plain TCP a party that called is known by its address.)
     pub(crate) fn of(error: &MpcError, other: Party) -> Self {
         let peer = match error {
@@ -62,7 +64,10 @@ impl Fault {
             MpcError::Dealt(_) => return Fault::Producer(error.to_string()),
             _ => return Fault::Own(error.to_string()),
         };
-        // Alice's one link in these phases is bob's; bob called alice, so he knows her by name.
+        if peer == HELPER {
+            return Fault::Own(error.to_string());
+        }
+        // Alice's one other link in these phases is bob's; bob called alice, so he knows her by name.
         if other == Party::Bob || peer == other.name() {
             Fault::Evaluator(format!("{other}: {error}"))
         } else {

@@ -11,7 +11,7 @@ use trefoil_proto::control::{InputEncoding, MAX_BULK, Manifest, Refusal, decode,
 use trefoil_ring::Tensor;
 
 use crate::error::Fault;
-use crate::store::{StoredModel, StoredTensor};
+use crate::store::{Origin, StoredModel, StoredTensor};
 
 /// A program that ends in a reveal, the hash that all parties compare, and the largest batch it may be run on.
 pub(crate) struct Plan {
@@ -114,6 +114,8 @@ impl Parts for ProducerWeights {
 pub(crate) struct Model<W: Parts> {
     pub(crate) epoch: u64,
     pub(crate) owner: String,
+    /// The run that publishes it, if one does.
+    pub(crate) origin: Option<Origin>,
     pub(crate) public: W::Public,
     pub(crate) weights: W,
     plans: Vec<(Reveal, Arc<Plan>)>,
@@ -183,10 +185,16 @@ pub(crate) fn plans(program: &Program, window: Window) -> Result<Vec<(Reveal, Ar
 
 impl<W: Parts> Model<W> {
     /// A model whose public part was checked by [`plans`].
-    pub(crate) fn new(epoch: u64, owner: String, public: W::Public, weights: W) -> Result<Self, String> {
+    pub(crate) fn new(
+        epoch: u64,
+        owner: String,
+        origin: Option<Origin>,
+        public: W::Public,
+        weights: W,
+    ) -> Result<Self, String> {
         let (program, window) = W::program(&public);
         let plans = plans(program, window)?;
-        Ok(Self { epoch, owner, public, weights, plans })
+        Ok(Self { epoch, owner, origin, public, weights, plans })
     }
 
     pub(crate) fn plan(&self, reveal: Reveal) -> Option<Arc<Plan>> {
@@ -194,8 +202,8 @@ impl<W: Parts> Model<W> {
     }
 
     pub(crate) fn stored(&self) -> StoredModel {
-        let public = W::encode(&self.public);
-        StoredModel { epoch: self.epoch, owner: self.owner.clone(), public, tensors: self.weights.store() }
+        let (owner, public) = (self.owner.clone(), W::encode(&self.public));
+        StoredModel { epoch: self.epoch, owner, origin: self.origin, public, tensors: self.weights.store() }
     }
 
     pub(crate) fn restore(stored: StoredModel) -> Result<Self, String> {
@@ -205,7 +213,7 @@ impl<W: Parts> Model<W> {
             return Err(format!("{} tensors for {} weights", stored.tensors.len(), program.weights.len()));
         }
         let weights = W::restore(program, stored.tensors)?;
-        Self::new(stored.epoch, stored.owner, public, weights)
+        Self::new(stored.epoch, stored.owner, stored.origin, public, weights)
     }
 }
 

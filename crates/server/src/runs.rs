@@ -10,6 +10,7 @@ mod live;
 mod open;
 mod order;
 mod pair;
+mod publish;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use trefoil_mpc::masked::input::alice_share;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::control::{MAX_BULK, Refusal, SecretSeed};
+use trefoil_proto::dataset::SetInfo;
 use trefoil_proto::run::{Phase, Position, Resumed, Revealed, RunInfo, RunSpec, Stage};
 use trefoil_ring::Words;
 
@@ -201,9 +203,14 @@ impl Run {
         Err(Fault::Refused(Refusal::Denied, format!("{}: {reason}", core.party)))
     }
 
+    /// Its data set as its owners know it: not another that alice declared under the same number.
+    fn set(&self, core: &Core) -> Option<SetInfo> {
+        core.sets.info(self.spec.set).filter(|i| i.declaration.hash() == self.spec.declaration)
+    }
+
     /// Whether `client` may know of this run: the owners of its data and model, its coordinator, who is shown something.
     pub(crate) fn concerns(&self, core: &Core, client: &str) -> bool {
-        let owners = core.sets.info(self.spec.set).is_some_and(|i| i.declaration.names(client));
+        let owners = self.set(core).is_some_and(|i| i.declaration.names(client));
         owners || self.spec.owner == client || self.spec.coordinator == client || self.spec.reveals_to(client)
     }
 
@@ -218,7 +225,7 @@ impl Run {
 
     /// Whose agreement the run needs.
     pub(crate) fn parties(&self, core: &Core) -> Vec<String> {
-        match core.sets.info(self.spec.set) {
+        match self.set(core) {
             Some(info) => self.spec.parties(&info.declaration),
             None => vec![self.spec.owner.clone(), self.spec.coordinator.clone()],
         }
@@ -230,7 +237,7 @@ impl Run {
     }
 
     fn obstacle_in(&self, core: &Core, notes: &Notes) -> Option<String> {
-        match core.sets.info(self.spec.set) {
+        match self.set(core) {
             None => return Some(format!("the data set of run {} is gone", self.spec.name)),
             Some(info) if !info.is_complete() => {
                 return Some(format!("parts of data set {} are missing", info.declaration.name));
@@ -281,29 +288,30 @@ impl Run {
     /// Whether `at` may follow `from`: what this party has revealed, or published, is not done again; and only a run that
     /// it was told to stop ends early.
     pub(crate) fn may_follow(&self, core: &Core, from: Position, at: Position) -> bool {
+        self.reach(core, from, |p| *p == at).is_some()
+    }
+
+    /// The place that `is` asks for, if it may follow `from`: it can be epochs later where all between is revealed.
+    pub(crate) fn reach(&self, core: &Core, from: Position, is: impl Fn(&Position) -> bool) -> Option<Position> {
         let notes = lock(&self.notes);
         let mut here = from;
         loop {
             let due = [self.spec.due(here, false), self.spec.due(here, notes.stopped)];
-            if due.contains(&at) {
-                return true;
+            if let Some(found) = due.iter().find(|p| is(p)) {
+                return Some(*found);
             }
             let done =
                 |p: &&Position| revealed_at(&self.spec, &notes.revealed, **p).is_some() || self.is_served(core, **p);
             match due.iter().find(done) {
                 Some(p) => here = self.spec.after(*p, 1),
-                None => return false,
+                None => return None,
             }
         }
     }
 
-    /// Whether the model that is to be published at `at` is there: made by this run, not one that is older than it.
+    /// Whether the model that is to be published at `at` is there.
     pub(crate) fn is_served(&self, core: &Core, at: Position) -> bool {
-        let Some(publish) = &self.spec.publish else { return false };
-        let served = core.models.named(&publish.manifest.name);
-        let own =
-            served.is_some_and(|m| m.epoch > self.number && m.owner == self.spec.owner && m.public == publish.manifest);
-        at.phase == Phase::Publish && own
+        at.phase == Phase::Publish && self.published(core).is_some()
     }
 
     /// What this party says when the run is taken up.

@@ -83,11 +83,20 @@ impl Drop for StoredTensor {
     }
 }
 
+/// The run that a model comes of, by what its owners agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) run: u64,
+    pub(crate) hash: [u8; 32],
+}
+
 /// A model as a party keeps it: `public` is the encoded public part, whose form depends on the party.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct StoredModel {
     pub(crate) epoch: u64,
     pub(crate) owner: String,
+    /// Of a model that a run publishes.
+    pub(crate) origin: Option<Origin>,
     pub(crate) public: Vec<u8>,
     pub(crate) tensors: Vec<StoredTensor>,
 }
@@ -202,6 +211,11 @@ impl Store {
         self.models.epochs()
     }
 
+    /// Reads a staged model; none if there is none.
+    pub(crate) fn load_staged(&self, epoch: u64) -> Result<Option<StoredModel>, StoreError> {
+        self.models.has(epoch, true).then(|| self.models.load(&self.key, epoch, true)).transpose()
+    }
+
     /// Reads a permanent model.
     pub(crate) fn load(&self, epoch: u64) -> Result<StoredModel, StoreError> {
         self.models.load(&self.key, epoch, false)
@@ -284,7 +298,7 @@ mod tests {
 
     fn model(epoch: u64) -> StoredModel {
         let tensors = vec![StoredTensor { share: vec![1, 2, 3], delta: Some(vec![4]) }];
-        StoredModel { epoch, owner: "o".into(), public: vec![9], tensors }
+        StoredModel { epoch, owner: "o".into(), origin: None, public: vec![9], tensors }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use common::{LIMIT, Trial, eventually, training};
 use training::{agree, contribute, finished, initial, publication, shown, spec};
-use trefoil_client::{Client, ClientError, RunSpec, Stage};
-use trefoil_mpc::program::WeightSpec;
+use trefoil_client::{Client, ClientError, Publication, RunSpec, Stage};
+use trefoil_mpc::program::{Reveal, WeightSpec};
 use trefoil_prg::{Ledger, Party};
 use trefoil_proto::Transport;
 use trefoil_proto::control::{MAX_CONTROL, Opening, Reply, Request, decode, encode, tag};
@@ -203,6 +203,34 @@ fn halves_of_different_attempts_are_not_put_together() {
     assert_eq!(owner.model("served").unwrap().manifest.program.input_shape, [training::FEATURES]);
 }
 
+#[test]
+fn a_run_that_has_revealed_everything_goes_on_to_its_publication() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let [mut owner, mut ann, mut bert] = clients(&trial);
+    contribute(&mut owner, &mut ann, &mut bert);
+    let mut run = spec(&mut owner, "prices", 2);
+    // Nothing is left to compute after the last reveal.
+    run.publish = Some(Publication { weights: vec![0], finish: None, ..publication("served") });
+    owner.train(&run, &initial()).unwrap();
+    let compiled = common::compiled(&common::network(1));
+    owner.share(&common::manifest("served", &compiled, vec![]), &compiled.weights).unwrap();
+    agree(&mut [&mut ann, &mut bert], "prices");
+    let stands = |client: &mut Client| {
+        let note = client.run_status("prices").unwrap().note;
+        note.contains("a model named served exists")
+    };
+    eventually("it is to be served", || stands(&mut owner));
+    drop((owner, ann, bert));
+    Party::ALL.iter().for_each(|p| trial.stop(*p));
+    Party::ALL.iter().for_each(|p| trial.launch(*p));
+    trial.wait();
+    let mut owner = trial.client("owner");
+    eventually("it is to be served again", || stands(&mut owner));
+    owner.remove("served").unwrap();
+    finished(&mut owner, "prices");
+    assert_eq!(owner.model("served").unwrap().manifest.program.input_shape, [training::FEATURES]);
+}
+
 /// Holds a server the so manieth time that it passes a point, until it is told to go on.
 struct Gate {
     point: Point,
@@ -298,4 +326,44 @@ fn who_withdraws_waits_for_a_publication_under_way() {
         assert!(waits, "withdrawn while the model was on its way");
     });
     assert_eq!(trial.client("owner").models().unwrap().len(), 1);
+}
+
+/// Alice goes on as if nothing had been: neither her word that the model exists nor her inventory makes bob keep it.
+#[test]
+fn bob_keeps_no_model_that_alice_commits_after_a_withdrawal() {
+    let (mut trial, run, arrived, open) = gated(Party::Alice, Point::Committed, 1);
+    arrived.recv_timeout(LIMIT).unwrap();
+    withdraw_at(&trial, Party::Bob, run);
+    open.send(()).unwrap();
+    let held = |trial: &Trial, party| ["sealed", "staged"].map(|what| files(trial, party, "models", what));
+    let refused = |trial: &Trial| {
+        assert_eq!([Party::Alice, Party::Bob].map(|p| held(trial, p)), [[1, 0], [0, 1]]);
+        let mut bert = trial.client("bert");
+        let info = bert.model("served");
+        let asked = info.and_then(|m| bert.predict(&m, Reveal::Logits, &[0.5; training::FEATURES], 1));
+        assert!(asked.is_err());
+    };
+    // One command after the other: when bob answers about another model, he has answered about this one.
+    let compiled = common::compiled(&common::network(1));
+    let mut owner = trial.client("owner");
+    eventually("the lane is up again", || {
+        owner.share(&common::manifest("m", &compiled, vec![]), &compiled.weights).is_ok()
+    });
+    owner.remove("m").unwrap();
+    refused(&trial);
+    drop(owner);
+    for party in [Party::Bob, Party::Alice] {
+        trial.stop(party);
+        trial.launch(party);
+        trial.wait();
+        refused(&trial);
+    }
+    // Once ann agrees again, the model is there and the run over.
+    let mut ann = trial.client("ann");
+    agree(&mut [&mut ann], "prices");
+    finished(&mut ann, "prices");
+    assert_eq!([Party::Alice, Party::Bob, Party::Carol].map(|p| held(&trial, p)), [[1, 0]; 3]);
+    let mut bert = trial.client("bert");
+    let model = bert.model("served").unwrap();
+    bert.predict(&model, Reveal::Logits, &[0.5; training::FEATURES], 1).unwrap();
 }

@@ -9,11 +9,12 @@
 mod run;
 
 use run::{Plan, Sessions, checked};
+use trefoil_mpc::Compare;
 use trefoil_prg::Pair;
 use trefoil_testkit::uniform::Report;
 
-/// Tests that share the 1e-6: three here.
-const SHARES: f64 = 3.0;
+/// Tests that share the 1e-6: five here.
+const SHARES: f64 = 5.0;
 
 fn clean(report: &Report) {
     let named: Vec<String> = report.findings.iter().take(5).map(ToString::to_string).collect();
@@ -24,7 +25,29 @@ fn clean(report: &Report) {
 
 #[test]
 fn every_view_of_a_run_is_uniform() {
-    let s = Sessions::fresh(192, &Plan::default());
+    all_views(192, vec![]);
+}
+
+/// All other sizes of blocks, a step or check each, with nodes of every size.
+#[test]
+fn every_view_of_a_run_by_other_trees_is_uniform() {
+    let sizes = [(1, 2), (2, 3), (3, 5), (5, 6), (6, 4), (7, 2), (8, 3)];
+    all_views(96, sizes.map(|(block, arity)| Compare::Tree { block, arity }).into());
+}
+
+#[test]
+fn every_view_of_a_run_by_keys_is_uniform() {
+    all_views(96, keyed().ways);
+}
+
+/// Keys in a step and in both checks.
+fn keyed() -> Plan {
+    Plan { ways: vec![Compare::Keys, Compare::default(), Compare::default()], ..Plan::default() }
+}
+
+/// Every view and everything that is handed out, where steps and checks compare by `ways` in turn.
+fn all_views(sessions: u64, ways: Vec<Compare>) {
+    let s = Sessions::fresh(sessions, &Plan { ways, ..Plan::default() });
     let mut report = Report::default();
     for samples in [s.view(false, true), s.view(true, true)].iter().chain(&s.opened()) {
         println!("{} positions", samples.positions());
@@ -46,9 +69,11 @@ fn every_view_of_a_run_is_uniform() {
 fn views_of_a_run_are_uniform_given_the_partys_own_randomness() {
     let mut report = Report::default();
     for (bob, pair) in [(false, Pair::BobCarol), (true, Pair::AliceCarol)] {
-        let s = Sessions::given(128, pair, &Plan::default());
-        report.add(checked(&s.view(bob, false)));
-        s.opened().iter().for_each(|o| report.add(checked(o)));
+        for (sessions, plan) in [(128, Plan::default()), (96, keyed())] {
+            let s = Sessions::given(sessions, pair, &plan);
+            report.add(checked(&s.view(bob, false)));
+            s.opened().iter().for_each(|o| report.add(checked(o)));
+        }
     }
     clean(&report);
 }

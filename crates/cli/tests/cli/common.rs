@@ -50,7 +50,7 @@ pub(crate) fn fails(args: &[&str], said: &str) {
 }
 
 /// The first of three free ports in a row, below those that outgoing connections get: a restart finds them free.
-fn three_ports() -> u16 {
+pub(crate) fn three_ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let free = |base: &u16| (0..3).all(|i| TcpListener::bind(("127.0.0.1", base + i)).is_ok());
     let start = (std::process::id() * 97 % 6_000) as u16;
@@ -105,19 +105,13 @@ impl Servers {
     pub(crate) fn launch_with(&mut self, party: &str, config: &str) {
         let at = |suffix: &str| self.dir.path().join(format!("{party}{suffix}"));
         let log = std::fs::OpenOptions::new().append(true).create(true).open(at(".log")).unwrap();
-        let mut child = trefoil(&["server", "--party", party, "--log", "debug", "--silence", "3600"])
-            .arg("--config")
-            .arg(self.dir.path().join(config))
-            .arg("--identity")
-            .arg(at(""))
-            .arg("--store")
-            .arg(at(".store"))
-            .arg("--store-key")
-            .arg(at(".storekey"))
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut server = trefoil(&["server", "--party", party, "--log", "debug", "--silence", "3600"]);
+        server.arg("--config").arg(self.dir.path().join(config));
+        if party != "helper" {
+            server.arg("--identity").arg(at("")).arg("--store").arg(at(".store"));
+            server.arg("--store-key").arg(at(".storekey"));
+        }
+        let mut child = server.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with(&format!("trefoil: {party} ready on 127.0.0.1:")), "{line:?}: {}", self.log(party));

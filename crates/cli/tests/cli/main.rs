@@ -9,5 +9,6 @@ mod reveals;
 mod served;
 mod sets;
 mod shown;
+mod stage;
 mod tapped;
 mod training;

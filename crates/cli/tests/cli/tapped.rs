@@ -73,29 +73,33 @@ impl Tap {
         out
     }
 
-    /// Tags and lengths of what the other server showed this one, which it did not in turn show the other: of steps of
-    /// programs alone, dealt values and control aside.
-    pub(crate) fn one_way(&self, caller: &str) -> Vec<(u32, usize)> {
+    /// From now on nothing counts that travelled on servers' lanes before.
+    pub(crate) fn forget_lanes(&self) {
+        self.opened(|o| matches!(o, Opening::Lane { .. })).iter().for_each(|c| c.lock().unwrap().truncate(1));
+    }
+
+    /// Data that travelled on a server's lanes to this one, control aside: whether the caller sent it, tag, payload.
+    pub(crate) fn between(&self, caller: &str) -> Vec<(bool, u32, Vec<u8>)> {
         let mut out = vec![];
         for c in self.opened(|o| matches!(o, Opening::Lane { party, .. } if party == caller)) {
             let frames = c.lock().unwrap();
-            // Tags below are those of rows on their way to be shuffled; each step's last is that of what is dealt and passed
-            // on.
-            let steps = |called| {
-                let of_steps = |f: &&Frame| {
-                    let step = (0x1000..tag::OPENING).contains(&f.tag) && f.tag & 0xfff != 0xfff;
-                    f.called == called && step && !f.payload.is_empty()
-                };
-                frames.iter().filter(of_steps).map(|f| (f.tag, f.payload.len())).collect::<Vec<_>>()
-            };
-            let mut own = steps(false);
-            for theirs in steps(true) {
-                match own.iter().position(|o| *o == theirs) {
-                    Some(at) => drop(own.remove(at)),
-                    None => out.push(theirs),
-                }
+            let data = frames.iter().filter(|f| f.tag < tag::OPENING && !f.payload.is_empty());
+            out.extend(data.map(|f| (f.called, f.tag, f.payload.clone())));
+        }
+        out
+    }
+
+    /// The same, but for what the two showed each other in turn, and for what is dealt and passed on, which has the last
+    /// tag of each step.
+    pub(crate) fn one_way(&self, caller: &str) -> Vec<(bool, u32, usize)> {
+        let all = self.between(caller).into_iter().filter(|(_, tag, _)| tag & 0xfff != 0xfff);
+        let mut out: Vec<(bool, u32, usize)> = vec![];
+        for (called, tag, payload) in all {
+            let len = payload.len();
+            match out.iter().position(|o| *o == (!called, tag, len)) {
+                Some(at) => drop(out.remove(at)),
+                None => out.push((called, tag, len)),
             }
-            assert!(own.is_empty(), "shown to {caller}: {own:?}");
         }
         out
     }

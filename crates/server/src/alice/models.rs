@@ -88,7 +88,7 @@ impl Lane<'_> {
         let weights = open_weights(Role::A, &manifest.program, shares, &source, self.bob.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Bob))?;
         self.bob.meter().take();
-        let model = Model::new(epoch, owner, manifest, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, of.map(Run::origin), manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.everyone("stage")?;
         self.core.reached(Point::Staged);

@@ -125,6 +125,10 @@ impl Lane<'_> {
             self.core.finish_run(run, &note)?;
             return Ok(None);
         }
+        if let Some(model) = run.published(self.core) {
+            // Bob may have been told at a moment when an agreement was missing.
+            self.tell_everyone(&Command::Commit { epoch: model.epoch })?;
+        }
         let own = self.core.store.checkpoints(run.number)?;
         let saved: Vec<Saved> = own.iter().map(Checkpoint::saved).collect();
         let both = pair(&saved, &bob.checkpoints).map_err(|e| Fault::Refused(Refusal::Mismatch, e))?;

@@ -61,8 +61,8 @@ impl Lane<'_> {
             Training::Finish { run, note } => {
                 let run = self.core.run_of(run)?;
                 let at = lock(&run.live).as_ref().map(|l| l.at);
-                let over = |at| run.may_follow(self.core, at, Position { phase: Part::Done, index: 0, ..at });
-                if run.notes().done.is_none() && !at.is_some_and(over) {
+                let over = at.and_then(|at| run.reach(self.core, at, |p| p.phase == Part::Done));
+                if run.notes().done.is_none() && over.is_none() {
                     return Err(refused(Refusal::Mismatch, "the run is not over at bob"));
                 }
                 self.core.finish_run(&run, &note)?;
@@ -191,6 +191,10 @@ impl Lane<'_> {
         run.unobstructed(self.core)?;
         let mut guard = lock(&run.live);
         let done = self.stretch_on(run, &mut guard, at, count, lot);
+        if let Err(Fault::Evaluator(reason)) = &done {
+            // Alice only sees that he is gone.
+            run.failed(reason);
+        }
         run.leave(guard, done.is_err());
         done
     }
@@ -247,7 +251,8 @@ impl Lane<'_> {
 
     fn publish_of(&mut self, run: &Run, live: Option<&Live>, epoch: u64) -> Result<Option<Status>, Fault> {
         let live = live.ok_or_else(|| refused(Refusal::Mismatch, "bob has not taken up the run"))?;
-        self.follows(run, live, run.spec.opening(live.at.epoch))?;
+        let due = run.reach(self.core, live.at, |p| *p == run.spec.opening(p.epoch));
+        self.follows(run, live, due.unwrap_or_else(|| run.spec.opening(live.at.epoch)))?;
         self.increases(epoch)?;
         let Some(publication) = &run.spec.publish else {
             return Err(refused(Refusal::Denied, "the run publishes no model"));
@@ -262,8 +267,9 @@ impl Lane<'_> {
             return Ok(None);
         }
         self.burn(epoch)?;
-        self.open_model(epoch, run.spec.owner.clone(), publication.manifest.clone(), shares, &source).map_err(fatal)?;
-        // His word that it is staged is the last that is asked of him.
+        let (owner, manifest) = (run.spec.owner.clone(), publication.manifest.clone());
+        self.open_model(epoch, owner, manifest, shares, &source, Some(run.origin())).map_err(fatal)?;
+        // Alice, who decides next, is to hear it now.
         run.unobstructed(self.core)?;
         Ok(Some(Status::Ok))
     }

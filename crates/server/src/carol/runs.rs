@@ -64,7 +64,7 @@ impl Lane<'_> {
                 };
                 let manifest = &publication.manifest;
                 let program = (manifest.program.clone(), manifest.window);
-                self.draw_model(epoch, run.spec.owner.clone(), program)
+                self.draw_model(epoch, run.spec.owner.clone(), program, Some(run.origin()))
             }
             Training::Finish { run, note } => {
                 let run = self.core.run_of(run)?;

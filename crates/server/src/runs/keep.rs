@@ -179,7 +179,7 @@ impl Core {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::budget::Budget;
     use crate::runs::{Live, OpenRows};
@@ -189,7 +189,7 @@ mod tests {
     use trefoil_mpc::program::Program;
     use trefoil_proto::run::{Order, RowRange};
 
-    fn stored() -> StoredRun {
+    pub(in crate::runs) fn stored() -> StoredRun {
         let step = Program {
             fraction_bits: 16,
             input_shape: vec![1],

@@ -57,15 +57,20 @@ impl Trial {
     /// Four servers: the helper is up as well.
     pub fn with_helper(transport: Transport, settings: &str) -> Self {
         let mut trial = Self::new(transport, settings);
-        let identity = Identity::generate("helper", 100).unwrap();
-        identity.write(trial.dir.path(), false).unwrap();
-        let address = format!("127.0.0.1:{}", free_port()).parse().unwrap();
-        let certificate = (transport == Transport::Tls).then(|| identity.fingerprint());
-        trial.cluster.helper = Some(cluster::Server { address, certificate });
+        trial.name_helper();
         Party::ALL.iter().for_each(|p| trial.launch(*p));
         trial.launch_helper();
         trial.wait();
         trial
+    }
+
+    /// A helper has a place in the cluster.
+    pub fn name_helper(&mut self) {
+        let identity = Identity::generate("helper", 100).unwrap();
+        identity.write(self.dir.path(), false).unwrap();
+        let address = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+        let certificate = (self.cluster.transport == Transport::Tls).then(|| identity.fingerprint());
+        self.cluster.helper = Some(cluster::Server { address, certificate });
     }
 
     pub fn launch_helper(&mut self) {

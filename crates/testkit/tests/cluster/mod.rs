@@ -3,7 +3,9 @@
 
 #[path = "../../../server/tests/common/mod.rs"]
 mod common;
+pub mod fourth;
 pub mod party;
+pub mod run;
 pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +28,7 @@ pub const PATIENT: Duration = Duration::from_secs(3600);
 pub struct Processes {
     pub trial: Trial,
     children: BTreeMap<Party, Child>,
+    helper: Option<Child>,
     silence: Duration,
 }
 
@@ -53,21 +56,15 @@ impl Processes {
     pub fn new(transport: Transport, settings: &str, silence: Duration) -> Self {
         let trial = Trial::new(transport, settings);
         fs::write(trial.dir.path().join("cluster.toml"), trial.cluster.to_toml()).unwrap();
-        Self { trial, children: BTreeMap::new(), silence }
+        Self { trial, children: BTreeMap::new(), helper: None, silence }
     }
 
     /// Starts a party, which dies at `crash` (a point and how often it must be reached) if that is given.
     pub fn launch(&mut self, party: Party, crash: Option<&str>) {
-        let log = OpenOptions::new().create(true).append(true).open(self.path(party, "log")).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "party_process", "--ignored", "--nocapture"]);
-        command.env(party::PARTY, party.name()).env(party::FOLDER, self.trial.dir.path());
-        command.env(party::SILENCE, self.silence.as_millis().to_string()).env_remove(party::CRASH);
+        let mut command = self.server(party.name());
         if let Some(crash) = crash {
             command.env(party::CRASH, crash);
         }
-        // It ends when this process does, however that comes about: its standard input closes then.
-        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
         self.children.insert(party, command.spawn().unwrap());
         let address = self.trial.cluster.party(party).address.as_str().to_owned();
         // One that is to die may have done so before it is called.
@@ -75,6 +72,19 @@ impl Processes {
         eventually("a server listens", || {
             std::net::TcpStream::connect(&address).is_ok() || child.try_wait().unwrap().is_some()
         });
+    }
+
+    /// A server of this name, as a process that ends when this one does, however that comes about: its standard input
+    /// closes then.
+    fn server(&self, name: &str) -> Command {
+        let log = self.trial.dir.path().join(format!("{name}.log"));
+        let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "party_process", "--ignored", "--nocapture"]);
+        command.env(party::PARTY, name).env(party::FOLDER, self.trial.dir.path());
+        command.env(party::SILENCE, self.silence.as_millis().to_string()).env_remove(party::CRASH);
+        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
     }
 
     fn path(&self, party: Party, what: &str) -> std::path::PathBuf {
@@ -161,7 +171,8 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for (party, child) in &mut self.children {
+        let parties = self.children.iter_mut().map(|(party, child)| (party.name(), child));
+        for (party, child) in parties.chain(self.helper.iter_mut().map(|child| ("helper", child))) {
             // One that has ended needs no killing.
             let _ = child.kill();
             let _ = child.wait();

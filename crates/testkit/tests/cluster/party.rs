@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use trefoil_prg::{DrawId, Ledger, Party, Seed};
+use trefoil_proto::cluster::HELPER;
 use trefoil_proto::{Cluster, Identity};
 use trefoil_server::probe::{Point, Probe};
-use trefoil_server::{Server, ServerConfig, StoreKey};
+use trefoil_server::{Helper, HelperConfig, Server, ServerConfig, StoreKey};
 
 /// Which party the process is; without it, it is none.
 pub const PARTY: &str = "TREFOIL_TEST_PARTY";
@@ -61,10 +62,16 @@ pub fn run() {
         println!("skipped: this is the body of the other tests' servers");
         return;
     };
-    let party: Party = party.parse().unwrap();
     let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
     let log = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::INFO);
     log.with_writer(std::io::stderr).init();
+    if party == HELPER {
+        let cluster = Cluster::load(&folder.join("helper.toml")).unwrap();
+        let identity = Some(Identity::load(&folder, HELPER).unwrap());
+        let _helper = Helper::start(HelperConfig { cluster, identity, network: None }).unwrap();
+        return until_alone();
+    }
+    let party: Party = party.parse().unwrap();
     let draws = OpenOptions::new().create(true).append(true).open(folder.join(format!("{party}.draws"))).unwrap();
     let crash = std::env::var(CRASH).ok().map(|c| {
         let (at, nth) = c.split_once(':').unwrap();
@@ -83,6 +90,11 @@ pub fn run() {
         probe: Some(Arc::new(fate)),
     });
     let _server = server.unwrap();
+    until_alone();
+}
+
+/// Lives as long as whoever started it.
+fn until_alone() {
     tracing::info!("up");
     let mut rest = [0; 64];
     while matches!(std::io::stdin().read(&mut rest), Ok(n) if n > 0) {}

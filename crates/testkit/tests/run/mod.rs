@@ -11,7 +11,8 @@ mod programs;
 
 use std::sync::Arc;
 
-use programs::{SERVED, TRAINING, WIDTH, check, finish, initial, reveal, served, step, table};
+use programs::{HIDDEN, SERVED, TRAINING, WIDTH, WINDOW, check, finish, initial, reveal, served, step, table};
+use trefoil_mpc::Compare;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::open_values;
 use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
@@ -33,6 +34,8 @@ pub(crate) const ALARM: f64 = 2e-9;
 /// How a session departs from an honest one.
 #[derive(Default)]
 pub(crate) struct Plan {
+    /// How steps and checks compare, in turn; none: as they do by default.
+    pub(crate) ways: Vec<Compare>,
     pub(crate) interceptor: Option<Arc<dyn Interceptor>>,
     /// The step that is computed again uses the lot that it had.
     pub(crate) same_lot: bool,
@@ -60,7 +63,21 @@ pub(crate) struct Session {
     pub(crate) carol: usize,
 }
 
-pub(crate) struct Sessions(pub(crate) Vec<Session>);
+/// Many runs, and the bits that fill up what carol deals in each.
+pub(crate) struct Sessions(pub(crate) Vec<Session>, u32);
+
+/// Times that a run compares: in five steps and two checks.
+const COMPARING: usize = 7;
+
+/// Bits of a compared number for which a leaf of a key's tree stands.
+const LEAF: u32 = 7;
+
+/// Bits of all frames of keys that are never set: at each level above the leaves, two planes of control bits and one of
+/// values, a bit for each of two rows' hidden units.
+fn padding(plan: &Plan) -> u32 {
+    let keyed = plan.ways.iter().cycle().take(COMPARING).filter(|w| **w == Compare::Keys).count() as u32;
+    keyed * 3 * (WINDOW.k - 1 - LEAF) * (64 - 2 * HIDDEN as u32)
+}
 
 /// A run under way.
 struct Run {
@@ -73,6 +90,10 @@ impl Run {
     fn note(&mut self, phase: impl Into<String>, t: &Transcripts, kept: [Vec<u64>; 2], payloads: [Vec<u8>; 2]) {
         let mut bob = frames(&t.dealt);
         bob.extend(frames(&t.bob));
+        // What he passes on as he received it is in his view once.
+        let dealt: Vec<Vec<u8>> = bob.iter().filter(|f| !f.sent).map(|f| f.bytes.clone()).collect();
+        let was_dealt = |bytes: &[u8]| dealt.iter().any(|d| d.windows(bytes.len()).step_by(8).any(|w| w == bytes));
+        bob.retain(|f| !(f.sent && f.tag & 0xfff == 0xfff && was_dealt(&f.bytes)));
         self.carol += frames(&t.carol).iter().filter(|f| !f.sent).count();
         let lot = self.world.lot();
         self.seen.push(Seen { phase: phase.into(), lot, alice: frames(&t.alice), bob, kept, payloads });
@@ -129,6 +150,8 @@ fn session(mut world: World, group: u64, plan: &Plan) -> Session {
         world.intercept(i.clone());
     }
     let honest = plan.interceptor.is_none() && !plan.same_lot;
+    let mut ways = plan.ways.iter().copied().cycle();
+    let mut way = || ways.next().unwrap_or_default();
     let mut run = Run { world, seen: vec![], carol: 0 };
     let nothing = || Links::memory().recorded();
     let clear = table(group & 1);
@@ -149,19 +172,21 @@ fn session(mut world: World, group: u64, plan: &Plan) -> Session {
         states.bob[LOSS].fill(0);
         for (n, batch) in [[0, 1], [2, 3]].into_iter().enumerate() {
             let before = SharedStates { alice: states.alice.clone(), bob: states.bob.clone() };
-            run.program((&format!("epoch {epoch} step {n}"), &step()), &rows, &batch, &mut states);
+            let due = step(way());
+            run.program((&format!("epoch {epoch} step {n}"), &due), &rows, &batch, &mut states);
             if (epoch, n) == (0, 1) {
                 // A crash before the checkpoint: the step begins anew where the last one ended.
                 states = before;
                 if plan.same_lot {
                     run.world.repeat_lot();
                 }
-                run.program(("step again", &step()), &rows, &batch, &mut states);
+                run.program(("step again", &step(way())), &rows, &batch, &mut states);
             }
-            ideally(&step(), &shuffled, &batch, &mut own, &run.world);
+            ideally(&due, &shuffled, &batch, &mut own, &run.world);
         }
-        run.program((&format!("epoch {epoch} check"), &check()), &rows, &[4, 5], &mut states);
-        ideally(&check(), &shuffled, &[4, 5], &mut own, &run.world);
+        let due = check(way());
+        run.program((&format!("epoch {epoch} check"), &due), &rows, &[4, 5], &mut states);
+        ideally(&due, &shuffled, &[4, 5], &mut own, &run.world);
         let at = format!("epoch {epoch} checkpoint");
         let mut kept = held(&states, &[W, LOSS]);
         if plan.whole && epoch == 1 {
@@ -199,12 +224,14 @@ fn near(answer: &Answer, want: &[u64], units: i64) -> bool {
 impl Sessions {
     /// Runs with fresh seeds for everybody: two tables and two models in turn.
     pub(crate) fn fresh(sessions: u64, plan: &Plan) -> Self {
-        Self((0..sessions).map(|s| session(World::new(0x7261_0000 + s), s % 4, plan)).collect())
+        let all = (0..sessions).map(|s| session(World::new(0x7261_0000 + s), s % 4, plan));
+        Self(all.collect(), padding(plan))
     }
 
     /// Runs in which only the seed of `pair` is fresh; everything else stays, rows and first weights too.
     pub(crate) fn given(sessions: u64, pair: Pair, plan: &Plan) -> Self {
-        Self((0..sessions).map(|s| session(World::new(5).reseeded(pair, s), 0, plan)).collect())
+        let all = (0..sessions).map(|s| session(World::new(5).reseeded(pair, s), 0, plan));
+        Self(all.collect(), padding(plan))
     }
 
     /// Everything that a party sees, phase by phase, with what it sent and keeps or without.
@@ -219,7 +246,10 @@ impl Sessions {
             places.iter_mut().for_each(|p| p.name = format!("{}: {}", s.phase, p.name));
             (places, all)
         };
-        self.samples(of)
+        match self.1 {
+            0 => self.samples(of),
+            bits => self.samples(of).unpadded(bits),
+        }
     }
 
     /// Sums (0) and XORs (1) of the frames that the evaluators exchanged.

@@ -7,7 +7,9 @@ use trefoil_testkit::Random;
 
 const F: u32 = 16;
 const FEATURES: usize = 2;
-const HIDDEN: usize = 4;
+pub(crate) const HIDDEN: usize = 4;
+/// Of the compared sums.
+pub(crate) const WINDOW: Window = Window { lo: 16, k: 24 };
 /// Features and a label.
 pub(crate) const WIDTH: usize = FEATURES + 1;
 /// Rows; the first of them are to train on.
@@ -64,7 +66,7 @@ struct Forward {
     error: usize,
 }
 
-fn forward(w: &mut Writer) -> Forward {
+fn forward(w: &mut Writer, compare: Compare) -> Forward {
     let rows = w.push(Op::Rows);
     let features = w.push(Op::Slice { x: rows, axis: 0, start: 0, len: FEATURES });
     let label = w.push(Op::Slice { x: rows, axis: 0, start: FEATURES, len: 1 });
@@ -76,7 +78,7 @@ fn forward(w: &mut Writer) -> Forward {
     let second = w.push(Op::Reshape { x: second, shape: vec![HIDDEN, 1] });
     let sum = w.push(Op::Product { x: features, y: first, map: Bilinear::Dense });
     let sum = w.open(sum);
-    let bit = w.push(Op::Sign { x: sum, window: Window { lo: 16, k: 24 }, compare: Compare::default() });
+    let bit = w.push(Op::Sign { x: sum, window: WINDOW, compare });
     let hidden = w.push(Op::Select { bit, x: sum, shift: F });
     let hidden = w.open(hidden);
     let out = w.push(Op::Product { x: hidden, y: second, map: Bilinear::Dense });
@@ -95,9 +97,9 @@ fn forward(w: &mut Writer) -> Forward {
 }
 
 /// One step on a batch.
-pub(crate) fn step() -> Program {
+pub(crate) fn step(compare: Compare) -> Program {
     let mut w = Writer::default();
-    let f = forward(&mut w);
+    let f = forward(&mut w, compare);
     let last = w.push(Op::Product { x: f.hidden, y: f.error, map: Bilinear::DenseWeights });
     let last = w.scaled(last, HIDDEN);
     let back = w.push(Op::Product { x: f.error, y: f.second, map: Bilinear::DenseInput });
@@ -113,9 +115,9 @@ pub(crate) fn step() -> Program {
 }
 
 /// The loss of a batch of validation rows, added up with the epoch's.
-pub(crate) fn check() -> Program {
+pub(crate) fn check(compare: Compare) -> Program {
     let mut w = Writer::default();
-    forward(&mut w);
+    forward(&mut w, compare);
     program(0, w.0)
 }
 
