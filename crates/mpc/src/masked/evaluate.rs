@@ -345,8 +345,10 @@ pub(crate) fn online_payloads(
             (vec![together.map(|i| 8 * infos[i].count(batch)).sum()], 0)
         }
         Op::Sign { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
-        Op::Piecewise { knots, .. } if knots.is_empty() => (vec![], 0),
-        Op::Piecewise { knots, window, compare, .. } => (compared(&Layout::new(*window, *compare), knots.len() * n), 0),
+        Op::Piecewise { knots, pieces, window, compare, .. } => {
+            let words = Pieces::new(knots, pieces).opened_by_round(n, &Layout::new(*window, *compare));
+            (words.into_iter().map(|w| 8 * w).collect(), 0)
+        }
         Op::Relu { compare: Compare::Keys, .. } => (vec![], 0),
         Op::Relu { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
         Op::MaxPool { pool, window, compare, .. } => {
