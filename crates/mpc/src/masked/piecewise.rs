@@ -22,7 +22,7 @@
 //!
 //! is a sum of these with public coefficients: q(delta - lambda) expands into
 //! sum_m lambda^m (-1)^m sum_{i >= m} binomial(i, m) q_i delta^(i - m). Local; Grotto (Storrier et al. 2023) finds a
-//! spline's piece by keys, too. 130 r + 64 (d + 1) bits dealt, which bob passes on to alice.
+//! spline's piece by keys, too. 128 r + 64 (d + 1) bits dealt, which bob passes on to alice.
 //!
 //! **Few knots.** Where it sends fewer bits in all, the bits are opened each as b_j = bhat_j + (1 - 2 bhat_j) beta_j (a masked
 //! bit times a value: Patra et al. 2021, ABY2.0), and

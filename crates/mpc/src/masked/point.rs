@@ -2,13 +2,16 @@
 //!
 //! The producer knows the place alpha, of r bits, and the payload v of a few ring elements. A key (Boyle et al. 2016, fig.
 //! 1) is a tree of r levels over two secret root seeds, one of each evaluator, with correction words that are published to
-//! both: a block and two bits a level, and the payload's correction at the end. Each evaluator grows its whole tree and has,
+//! both: a block a level, and the payload's correction at the end. Each evaluator grows its whole tree and has,
 //! for every p of the 2^r points, an additive share of [p = alpha] v.
 //!
-//! 130 r + 64 |v| bits a key dealt, where the vector itself would be 64 |v| 2^r; as many pass from bob to alice.
+//! 128 r + 64 |v| bits a key dealt, where the vector itself would be 64 |v| 2^r; as many pass from bob to alice.
 //!
-//! A block's lowest bit is its control bit and cleared in the seed; a left child comes of the seed, a right child of the
-//! seed with that bit set (see `dcf::tree` for the generator, and for what is needed of it). Seeds have 127 secret bits.
+//! A child's lowest bit is its control bit. The lowest bits of both halves of a seed are cleared: a left child comes of
+//! the seed itself, a right child of the seed with the first of them set (see `dcf::tree` for the generator, and for what
+//! is needed of it), and in a correction word they are the children's control bits. Seeds have 126 secret bits; a key
+//! grows fewer than 2^8 of each evaluator's. [`Expansion`] grows each key once, and what is opened later is masked by
+//! draws that no key knows.
 //! Correction words tell neither evaluator anything without the other's root seed.
 
 use rayon::prelude::*;
@@ -36,7 +39,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Words of the correction words of up to [`SIDE`] keys.
     fn piece_words(self, n: usize) -> usize {
-        self.bits as usize * (2 * n + 2) + self.terms * n
+        (2 * self.bits as usize + self.terms) * n
     }
 
     fn words(self, n: usize) -> usize {
@@ -46,7 +49,7 @@ impl Shape {
 
     /// Bits of a key, which are sent twice: to bob, and on to alice.
     pub(crate) fn dealt_bits(self) -> usize {
-        130 * self.bits as usize + 64 * self.terms
+        128 * self.bits as usize + 64 * self.terms
     }
 }
 
@@ -107,7 +110,7 @@ pub(crate) fn deal_points<D: Dealing>(
 
 /// A block as control bit and seed.
 fn split(block: Block) -> (u64, Block) {
-    (block[0] & 1, [block[0] & !1, block[1]])
+    (block[0] & 1, block.map(|half| half & !1))
 }
 
 /// The children on one side.
@@ -120,7 +123,7 @@ fn grow(ciphers: &Ciphers, seeds: &Blocks, side: u64, turned: &mut Blocks, out: 
 fn seeds(roots: &[u64]) -> Blocks {
     let mut seeds = Blocks::zeros(SIDE);
     seeds.set(roots);
-    seeds.get_mut().iter_mut().for_each(|s| s[0] &= !1);
+    seeds.get_mut().iter_mut().for_each(|s| *s = split(*s).1);
     seeds
 }
 
@@ -142,24 +145,21 @@ fn correct(ciphers: &Ciphers, shape: Shape, roots: [&[u64]; 2], alpha: &[u64], v
     let mut on = [0, u64::MAX];
     let mut turned = blocks();
     let mut children = [[blocks(), blocks()], [blocks(), blocks()]];
-    let (levels, leaves) = out.split_at_mut(shape.bits as usize * (2 * n + 2));
-    for (i, level) in (0..shape.bits).rev().zip(levels.chunks_exact_mut(2 * n + 2)) {
+    let (levels, leaves) = out.split_at_mut(2 * shape.bits as usize * n);
+    for (i, level) in (0..shape.bits).rev().zip(levels.chunks_exact_mut(2 * n)) {
         for (own, children) in own.iter().zip(&mut children) {
             for (side, child) in (0..).zip(children) {
                 grow(ciphers, own, side, &mut turned, child);
             }
         }
-        let (words, bits) = level.split_at_mut(2 * n);
         let mut next = [0, 0];
-        for (e, word) in words.chunks_exact_mut(2).enumerate() {
+        for (e, word) in level.chunks_exact_mut(2).enumerate() {
             let a = alpha[e] >> i & 1;
             let to = a.wrapping_neg();
             let child = |party: usize, side: usize| split(children[party][side].get()[e]);
             let [left, right] = [0, 1].map(|side| child(0, side).0 ^ child(1, side).0 ^ a ^ 1 ^ side as u64);
             let lost = xor(pick_block(to, child(0, 0).1, child(0, 1).1), pick_block(to, child(1, 0).1, child(1, 1).1));
-            word.copy_from_slice(&lost);
-            bits[0] |= left << e;
-            bits[1] |= right << e;
+            word.copy_from_slice(&[lost[0] | left, lost[1] | right]);
             let kept = pick(to, right, left);
             for party in 0..2 {
                 let (l, r) = (child(party, 0), child(party, 1));
@@ -215,22 +215,22 @@ impl Expansion {
         let roots = &keys.roots[2 * SIDE * piece..];
         let n = SIDE.min(roots.len() / 2);
         let corrections = &keys.corrections[piece * shape.piece_words(SIDE)..][..shape.piece_words(n)];
-        let (levels, leaves) = corrections.split_at(shape.bits as usize * (2 * n + 2));
+        let (levels, leaves) = corrections.split_at(2 * shape.bits as usize * n);
         self.nodes.clear();
         self.nodes.push((seeds(&roots[..2 * n]), !role.ones()));
-        for level in levels.chunks_exact(2 * n + 2) {
-            let (words, bits) = level.split_at(2 * n);
+        for level in levels.chunks_exact(2 * n) {
+            let words: &[Block] = level.as_chunks().0;
             let nodes = std::mem::take(&mut self.nodes);
             for (node, on) in nodes {
                 for side in 0..2 {
                     let mut child = Blocks::zeros(SIDE);
                     grow(ciphers, &node, side, &mut self.turned, &mut child);
-                    let mut control = on & bits[side as usize];
-                    for (e, (block, word)) in child.get_mut().iter_mut().zip(words.as_chunks().0).enumerate() {
-                        let (bit, seed) = split(*block);
+                    let mut control = 0;
+                    for (e, (block, word)) in child.get_mut().iter_mut().zip(words).enumerate() {
                         let mask = (on >> e & 1).wrapping_neg();
-                        *block = xor(seed, word.map(|w: u64| w & mask));
-                        control ^= bit << e;
+                        let (bit, seed) = split(*block);
+                        *block = xor(seed, split(*word).1.map(|half| half & mask));
+                        control |= (bit ^ word[side as usize] & mask & 1) << e;
                     }
                     self.nodes.push((child, control));
                 }
@@ -325,8 +325,7 @@ mod tests {
         for alpha in [0, 15] {
             let (keys, _) = keys(shape, &vec![alpha; n], 9);
             let ones: u64 = keys[0].corrections.iter().map(|w| u64::from(w.count_ones())).sum();
-            // Of each block one bit is no part of the seed.
-            let all = (64 * keys[0].corrections.len() - 4 * n) as f64;
+            let all = 64.0 * keys[0].corrections.len() as f64;
             assert!((ones as f64 - all / 2.0).abs() < 5.0 * all.sqrt() / 2.0, "{ones} of {all}");
         }
     }
