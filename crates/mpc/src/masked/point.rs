@@ -127,14 +127,6 @@ fn seeds(roots: &[u64]) -> Blocks {
     seeds
 }
 
-/// What leaf seeds stand for, as two blocks of two ring elements.
-fn convert(ciphers: &Ciphers, seeds: &Blocks, terms: usize, out: &mut [Blocks; 2]) {
-    ciphers.generate(WIDE, seeds.get(), out[0].get_mut());
-    if terms > 2 {
-        ciphers.generate(REST, seeds.get(), out[1].get_mut());
-    }
-}
-
 /// Writes the correction words of up to [`SIDE`] keys into `out`, which is all zeros: `values` has the payloads' first
 /// elements, then the second ones .. It branches on nothing secret.
 fn correct(ciphers: &Ciphers, shape: Shape, roots: [&[u64]; 2], alpha: &[u64], values: &[u64], out: &mut [u64]) {
@@ -172,7 +164,10 @@ fn correct(ciphers: &Ciphers, shape: Shape, roots: [&[u64]; 2], alpha: &[u64], v
         on = next;
     }
     let mut ends = [[blocks(), blocks()], [blocks(), blocks()]];
-    own.iter().zip(&mut ends).for_each(|(own, ends)| convert(ciphers, own, shape.terms, ends));
+    for (own, [first, second]) in own.iter().zip(&mut ends) {
+        ciphers.generate(WIDE, own.get(), first.get_mut());
+        ciphers.generate(REST, own.get(), second.get_mut());
+    }
     for (t, (out, value)) in leaves.chunks_exact_mut(n).zip(values.chunks_exact(n)).enumerate() {
         for (e, (o, v)) in out.iter_mut().zip(value).enumerate() {
             let [a, b] = [0, 1].map(|party: usize| ends[party][t / 2].get()[e][t % 2]);
@@ -184,19 +179,22 @@ fn correct(ciphers: &Ciphers, shape: Shape, roots: [&[u64]; 2], alpha: &[u64], v
 
 /// Room to expand up to [`SIDE`] keys.
 pub(crate) struct Expansion {
-    /// A level's nodes, in order; after the last one the leaves.
-    nodes: Vec<(Blocks, u64)>,
+    /// Seeds of a level's nodes, node by node; after the last level those of the leaves.
+    seeds: Blocks,
     turned: Blocks,
+    /// Control bits of each node's keys.
+    on: Words,
     ends: [Blocks; 2],
     values: Words,
 }
 
 impl Expansion {
     pub(crate) fn new(shape: Shape) -> Self {
-        let blocks = || Blocks::zeros(SIDE);
+        let blocks = || Blocks::zeros(SIDE << shape.bits);
         Self {
-            nodes: Vec::new(),
+            seeds: blocks(),
             turned: blocks(),
+            on: Words::zeros(1 << shape.bits),
             ends: [blocks(), blocks()],
             values: Words::zeros(size_of::<Value>() / 8 * SIDE << shape.bits),
         }
@@ -216,40 +214,51 @@ impl Expansion {
         let n = SIDE.min(roots.len() / 2);
         let corrections = &keys.corrections[piece * shape.piece_words(SIDE)..][..shape.piece_words(n)];
         let (levels, leaves) = corrections.split_at(2 * shape.bits as usize * n);
-        self.nodes.clear();
-        self.nodes.push((seeds(&roots[..2 * n]), !role.ones()));
-        for level in levels.chunks_exact(2 * n) {
-            let words: &[Block] = level.as_chunks().0;
-            let nodes = std::mem::take(&mut self.nodes);
-            for (node, on) in nodes {
-                for side in 0..2 {
-                    let mut child = Blocks::zeros(SIDE);
-                    grow(ciphers, &node, side, &mut self.turned, &mut child);
-                    let mut control = 0;
-                    for (e, (block, word)) in child.get_mut().iter_mut().zip(words).enumerate() {
-                        let mask = (on >> e & 1).wrapping_neg();
-                        let (bit, seed) = split(*block);
-                        *block = xor(seed, split(*word).1.map(|half| half & mask));
-                        control |= (bit ^ word[side as usize] & mask & 1) << e;
-                    }
-                    self.nodes.push((child, control));
-                }
-            }
+        self.seeds.get_mut()[..SIDE].copy_from_slice(&seeds(&roots[..2 * n]).get()[..SIDE]);
+        self.on[0] = !role.ones();
+        for (i, level) in levels.chunks_exact(2 * n).enumerate() {
+            self.grow(ciphers, 1 << i, level.as_chunks().0);
+        }
+        let all = SIDE << shape.bits;
+        ciphers.generate(WIDE, self.seeds.get(), &mut self.ends[0].get_mut()[..all]);
+        if shape.terms > 2 {
+            ciphers.generate(REST, self.seeds.get(), &mut self.ends[1].get_mut()[..all]);
         }
         let sign = !role.ones();
-        let points = self.values.as_chunks_mut().0.as_chunks_mut::<SIDE>().0;
-        for ((node, on), values) in self.nodes.iter().zip(points) {
-            convert(ciphers, node, shape.terms, &mut self.ends);
+        let values: &mut [Value] = self.values.as_chunks_mut().0;
+        for ((node, on), values) in self.on.iter().enumerate().zip(values.chunks_exact_mut(SIDE)) {
             for (t, words) in leaves.chunks_exact(n).enumerate() {
-                let ends = self.ends[t / 2].get().iter().zip(words).enumerate();
-                for (value, (e, (end, word))) in values.iter_mut().zip(ends) {
-                    let value: &mut Value = value;
+                let ends = &self.ends[t / 2].get()[SIDE * node..];
+                for (e, ((value, end), word)) in values.iter_mut().zip(ends).zip(words).enumerate() {
                     let share = end[t % 2].wrapping_add(word & (on >> e & 1).wrapping_neg());
                     value[t] = (share ^ sign).wrapping_sub(sign);
                 }
             }
         }
         self.values.as_chunks().0.as_chunks().0
+    }
+
+    /// From a level of so many nodes to the next.
+    fn grow(&mut self, ciphers: &Ciphers, nodes: usize, words: &[Block]) {
+        let children = self.turned.get_mut().chunks_exact_mut(2 * SIDE);
+        for (node, children) in self.seeds.get().chunks_exact(SIDE).zip(children).take(nodes) {
+            let (left, right) = children.split_at_mut(SIDE);
+            left.copy_from_slice(node);
+            right.iter_mut().zip(node).for_each(|(r, s)| *r = [s[0] | 1, s[1]]);
+        }
+        let grown = &mut self.seeds.get_mut()[..2 * nodes * SIDE];
+        ciphers.generate(SEED, self.turned.get(), grown);
+        for child in (0..2 * nodes).rev() {
+            let (on, side) = (self.on[child / 2], child % 2);
+            let mut control = 0;
+            for (e, (block, word)) in grown[child * SIDE..].iter_mut().zip(words).enumerate() {
+                let mask = (on >> e & 1).wrapping_neg();
+                let (bit, seed) = split(*block);
+                *block = xor(seed, split(*word).1.map(|half| half & mask));
+                control |= (bit ^ word[side] & mask & 1) << e;
+            }
+            self.on[child] = control;
+        }
     }
 }
 
