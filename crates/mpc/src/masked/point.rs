@@ -1,18 +1,19 @@
 //! Distributed point functions on few points, expanded whole: shares of a vector that is zero but for one place.
 //!
-//! The producer knows the place alpha, of r bits, and the payload v of a few ring elements. A key (Boyle et al. 2016, fig.
-//! 1) is a tree of r levels over two secret root seeds, one of each evaluator, with correction words that are published to
-//! both: a block a level, and the payload's correction at the end. Each evaluator grows its whole tree and has,
-//! for every p of the 2^r points, an additive share of [p = alpha] v.
+//! The producer knows the place alpha, of r bits, and the payload v of a few ring elements. A key (Boyle et al. 2016,
+//! figure 1) is a tree of r levels over two secret root seeds, one of each evaluator, with correction words that are
+//! published to both: a block a level, and the payload's correction at the end. Each evaluator grows its whole tree and
+//! has, for every p of the 2^r points, an additive share of [p = alpha] v.
 //!
 //! 128 r + 64 |v| bits a key dealt, where the vector itself would be 64 |v| 2^r; as many pass from bob to alice.
 //!
 //! A child's lowest bit is its control bit. The lowest bits of both halves of a seed are cleared: a left child comes of
 //! the seed itself, a right child of the seed with the first of them set (see `dcf::tree` for the generator, and for what
-//! is needed of it), and in a correction word they are the children's control bits. Seeds have 126 secret bits; a key
-//! grows fewer than 2^8 of each evaluator's. [`Expansion`] grows each key once, and what is opened later is masked by
-//! draws that no key knows.
-//! Correction words tell neither evaluator anything without the other's root seed.
+//! is needed of it), and in a correction word they are the children's control bits. Seeds have 126 secret bits, so the
+//! bound of `dcf::tree` holds with 2^126 for 2^128.
+//!
+//! A key grows the same tree wherever the payload lies, and what is opened later is masked by draws that no key knows:
+//! correction words tell neither evaluator anything without the other's root seed.
 
 use rayon::prelude::*;
 use trefoil_prg::Purpose;
@@ -196,7 +197,7 @@ impl Expansion {
             turned: blocks(),
             on: Words::zeros(1 << shape.bits),
             ends: [blocks(), blocks()],
-            values: Words::zeros(size_of::<Value>() / 8 * SIDE << shape.bits),
+            values: Words::zeros((size_of::<Value>() / 8 * SIDE) << shape.bits),
         }
     }
 
