@@ -20,11 +20,10 @@ const ALARM: f64 = 2.5e-9;
 const ELEMENTS: usize = 64;
 const KNOTS: [i64; 7] = [-300, -90, -7, 0, 12, 100, 290];
 
-fn program() -> Program {
+fn program(compare: Compare) -> Program {
     let window = Window { lo: 0, k: 12 };
     let pieces = (0..8).map(|i| vec![i << 40, 3 << 30, 1 - i, 5]).collect();
-    let piecewise =
-        Op::Piecewise { x: 1, knots: KNOTS.to_vec(), pieces, scale: 60, window, compare: Compare::default() };
+    let piecewise = Op::Piecewise { x: 1, knots: KNOTS.to_vec(), pieces, scale: 60, window, compare };
     let ops = [Op::Input, Op::Open { x: 0 }, piecewise, Op::Reveal { x: 2, shift: 44 }];
     Program {
         fraction_bits: 16,
@@ -37,8 +36,12 @@ fn program() -> Program {
 }
 
 /// What alice and bob saw of a request in each session, and whether its input was the other one.
-fn sessions(world: impl Fn(u64) -> World, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
-    let program = program();
+fn sessions(
+    world: impl Fn(u64) -> World,
+    planted: Option<Arc<dyn Interceptor>>,
+    compare: Compare,
+) -> Vec<(u64, [Vec<Frame>; 2])> {
+    let program = program(compare);
     let session = |s: u64| {
         let mut world = world(s);
         planted.iter().for_each(|p| world.intercept(p.clone()));
@@ -52,13 +55,13 @@ fn sessions(world: impl Fn(u64) -> World, planted: Option<Arc<dyn Interceptor>>)
     (0..SESSIONS).map(session).collect()
 }
 
-fn fresh(planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
-    sessions(|s| World::new(0x5e56_0000 + s), planted)
+fn fresh(compare: Compare, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
+    sessions(|s| World::new(0x5e56_0000 + s), planted, compare)
 }
 
 /// Sessions in which only the seed of `pair` is fresh: one input for all.
-fn given(pair: Pair, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
-    sessions(|s| World::new(5).reseeded(pair, 2 * s), planted).into_iter().step_by(2).collect()
+fn given(compare: Compare, pair: Pair, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
+    sessions(|s| World::new(5).reseeded(pair, 2 * s), planted, compare).into_iter().step_by(2).collect()
 }
 
 /// The words that one party received, and sent where `sent`.
@@ -106,25 +109,32 @@ fn caught(report: &Report, test: &str, place: &str) {
     println!("caught: {}", hit.unwrap_or_else(|| panic!("no {test:?} at {place:?}: {some:#?}")));
 }
 
+/// A tree, whose bits are selected by products of masks, and keys that compare and select.
+const WAYS: [Compare; 2] = [Compare::Tree { block: 4, arity: 4 }, Compare::Keys];
+
 #[test]
 fn every_view_is_uniform() {
-    let all = fresh(None);
-    let mut report = check_opened(&all);
-    report.add(check(&view(&all, 0, true)));
-    // What bob sends alice receives, and what he passes on he has received.
-    report.add(check(&view(&all, 1, false)));
-    clean(&report);
+    for compare in WAYS {
+        let all = fresh(compare, None);
+        let mut report = check_opened(&all);
+        report.add(check(&view(&all, 0, true)));
+        // What bob sends alice receives, and what he passes on he has received.
+        report.add(check(&view(&all, 1, false)));
+        clean(&report);
+    }
 }
 
 #[test]
 fn views_are_uniform_given_the_partys_own_randomness() {
-    let mut report = Report::default();
-    for (pair, party) in [(Pair::BobCarol, 0), (Pair::AliceCarol, 1)] {
-        let all = given(pair, None);
-        report.add(check(&view(&all, party, false)));
-        report.add(check_opened(&all));
+    for compare in WAYS {
+        let mut report = Report::default();
+        for (pair, party) in [(Pair::BobCarol, 0), (Pair::AliceCarol, 1)] {
+            let all = given(compare, pair, None);
+            report.add(check(&view(&all, party, false)));
+            report.add(check_opened(&all));
+        }
+        clean(&report);
     }
-    clean(&report);
 }
 
 /// Every knot's nodes get the masks of the first knot's: 64 elements of a knot fill one word of each plane.
@@ -140,7 +150,7 @@ impl Interceptor for OneMaskForAllKnots {
 
 #[test]
 fn masks_that_knots_share() {
-    let report = check_opened(&fresh(Some(Arc::new(OneMaskForAllKnots))));
+    let report = check_opened(&fresh(WAYS[0], Some(Arc::new(OneMaskForAllKnots))));
     caught(&report, "xor of two words", "opened with tag 0x2000");
 }
 
@@ -156,16 +166,18 @@ impl Interceptor for Bare {
 }
 
 #[test]
-fn numbers_of_pieces_opened_without_a_mask() {
-    let planted = Bare(Purpose::SignMask, &[Pair::AliceCarol, Pair::BobCarol]);
-    caught(&check_opened(&fresh(Some(Arc::new(planted)))), "bit balance", "opened with tag 0x2001");
+fn bits_and_numbers_of_pieces_opened_without_a_mask() {
+    for (compare, place) in WAYS.into_iter().zip(["opened with tag 0x2001", "opened with tag 0x2000"]) {
+        let planted = Bare(Purpose::SignMask, &[Pair::AliceCarol, Pair::BobCarol]);
+        caught(&check_opened(&fresh(compare, Some(Arc::new(planted)))), "bit balance", place);
+    }
 }
 
-/// Root seeds of the point functions' keys that bob could guess: given his own, the correction words follow from the
+/// Root seeds of keys that bob could guess: given his own, the correction words follow from the
 /// masks alone.
 #[test]
 fn roots_of_alices_keys_that_bob_knows() {
     let planted = Bare(Purpose::KeyRoot, &[Pair::AliceCarol]);
-    let all = given(Pair::AliceCarol, Some(Arc::new(planted)));
+    let all = given(WAYS[1], Pair::AliceCarol, Some(Arc::new(planted)));
     caught(&check(&view(&all, 1, false)), "repeated word", "received with tag 0x2");
 }

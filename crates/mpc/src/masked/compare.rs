@@ -19,7 +19,7 @@ use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::to_planes;
 
 use super::dcf::{self, Group, KEYS, Keys, Shape};
-use super::dealing::{At, Dealing};
+use super::dealing::{At, Dealing, Draw};
 use super::layout::{Layout, Level, Node, chunks, plane_g, plane_p};
 use super::online::{Online, Role};
 use super::repeat::{copy_bits, repeat, repeat_plane};
@@ -115,6 +115,9 @@ pub(crate) fn deal_signs<D: Dealing>(
             to_planes(&wires, lo, k, bits);
             leaf_monomials(layout, words, bits, out);
         })?;
+        if copies == 1 {
+            deal_nodes(d, layout, words, &mut levels, &mut m.levels)?;
+        }
         if let Some(roots) = &mut roots {
             let mut wires = Words::zeros(if D::COMPUTES && !D::KEEPS { len } else { 0 });
             if !wires.is_empty() {
@@ -126,17 +129,29 @@ pub(crate) fn deal_signs<D: Dealing>(
         let bits = &planes;
         d.deal_bits(&mut top, words, &mut m.top, |out| out.copy_from_slice(&bits[(k as usize - 1) * words..]))?;
     }
-    for (_, _, words) in chunks(copies * n) {
-        for ((level, (masks, monomials)), material) in layout.levels.iter().zip(&mut levels).zip(&mut m.levels) {
-            let first = material.masks.len();
-            d.mask_bits(masks, level.opened() * words, &mut material.masks);
-            let mu = &material.masks[first..];
-            d.deal_bits(monomials, level.dealt() * words, &mut material.monomials, |out| {
-                node_monomials(level, words, mu, out);
-            })?;
-        }
+    if copies > 1 {
+        chunks(copies * n).try_for_each(|(_, _, words)| deal_nodes(d, layout, words, &mut levels, &mut m.levels))?;
     }
     Ok(m)
+}
+
+/// Deals one chunk of all levels above the leaves, of `words` words a plane.
+fn deal_nodes<D: Dealing>(
+    d: &mut D,
+    layout: &Layout,
+    words: usize,
+    draws: &mut [(Draw, Draw)],
+    out: &mut [LevelMaterial],
+) -> Result<(), MpcError> {
+    for ((level, (masks, monomials)), material) in layout.levels.iter().zip(draws).zip(out) {
+        let first = material.masks.len();
+        d.mask_bits(masks, level.opened() * words, &mut material.masks);
+        let mu = &material.masks[first..];
+        d.deal_bits(monomials, level.dealt() * words, &mut material.monomials, |out| {
+            node_monomials(level, words, mu, out);
+        })?;
+    }
+    Ok(())
 }
 
 fn leaf_monomials(layout: &Layout, words: usize, bits: &[u64], out: &mut [u64]) {

@@ -24,8 +24,9 @@
 //! sum_m lambda^m (-1)^m sum_{i >= m} binomial(i, m) q_i delta^(i - m). Local; Grotto (Storrier et al. 2023) finds a
 //! spline's piece by keys, too. 128 r + 64 (d + 1) bits dealt, which bob passes on to alice.
 //!
-//! **Few knots.** Where it sends fewer bits in all, the bits are opened each as b_j = bhat_j + (1 - 2 bhat_j) beta_j (a masked
-//! bit times a value: Patra et al. 2021, ABY2.0), and
+//! **Few knots, few values.** Keys take the evaluators' link before anything is evaluated, and few knots cost fewer bits
+//! without (`Op::selects_by_keys`). There the bits are opened each as b_j = bhat_j + (1 - 2 bhat_j) beta_j (a masked bit
+//! times a value: Patra et al. 2021, ABY2.0), and
 //!
 //! ```text
 //! f(x) = (p_0 + sum_j bhat_j q_j)(delta - lambda) + sum_j (1 - 2 bhat_j) beta_j q_j(delta - lambda)
@@ -60,25 +61,26 @@ pub(crate) struct Pieces {
     pieces: Vec<[u64; TERMS]>,
     /// Coefficients that a piece has.
     terms: usize,
+    /// Whether keys select.
+    keys: bool,
 }
 
 impl Pieces {
-    /// The numbers were checked: ascending knots, one piece more, two to four coefficients each.
-    pub(crate) fn new(knots: &[i64], pieces: &[Vec<i64>]) -> Self {
+    /// The numbers were checked: ascending knots, one piece more, two to four coefficients each. `keys` select, or not.
+    pub(crate) fn new(knots: &[i64], pieces: &[Vec<i64>], keys: bool) -> Self {
         let coefficients =
             |p: &Vec<i64>| -> [u64; TERMS] { std::array::from_fn(|m| p.get(m).map_or(0, |c| *c as u64)) };
         Self {
             knots: knots.iter().map(|k| *k as u64).collect(),
             pieces: pieces.iter().map(coefficients).collect(),
             terms: pieces.first().map_or(0, Vec::len).min(TERMS),
+            keys,
         }
     }
 
-    /// The keys that select a piece; none where the bits' masks times the powers are fewer bits.
+    /// The keys that select a piece, if keys do.
     fn keys(&self) -> Option<point::Shape> {
-        let shape = point::Shape { bits: usize::BITS - self.knots.len().leading_zeros(), terms: self.terms };
-        let products = 64 * (self.terms * self.knots.len() + self.terms.saturating_sub(2));
-        (2 * shape.dealt_bits() < products).then_some(shape)
+        self.keys.then(|| key_shape(self.knots.len(), self.terms))
     }
 
     /// Words of what is opened last for `n` wires: numbers of pieces, bit by bit, or all bits.
@@ -97,6 +99,16 @@ impl Pieces {
         let compared = (self.knots.len() * n).div_ceil(64);
         layout.levels.iter().map(|l| l.opened() * compared).chain([self.opened(n)]).collect()
     }
+}
+
+fn key_shape(knots: usize, terms: usize) -> point::Shape {
+    point::Shape { bits: usize::BITS - knots.leading_zeros(), terms }
+}
+
+/// Whether keys that find the piece of a function of so many knots and coefficients are, both evaluators' together, shorter
+/// than the bits' masks times the powers.
+pub(crate) fn shorter_by_keys(knots: usize, terms: usize) -> bool {
+    2 * key_shape(knots, terms).dealt_bits() < 64 * (terms * knots + terms.saturating_sub(2))
 }
 
 /// Coefficients of the powers of lambda in p(delta - lambda).

@@ -10,6 +10,11 @@ use super::layout::CHUNK;
 /// Copies `len` bits of `from`, from bit `at` on, over the zeros of `to` at bit `start`.
 pub(super) fn copy_bits(from: &[u64], at: usize, to: &mut [u64], start: usize, len: usize) {
     let mut done = 0;
+    if at.is_multiple_of(64) && start.is_multiple_of(64) {
+        let whole = len / 64;
+        to[start / 64..][..whole].copy_from_slice(&from[at / 64..][..whole]);
+        done = 64 * whole;
+    }
     while done < len {
         let (source, target) = (at + done, start + done);
         let count = (64 - target % 64).min(64 - source % 64).min(len - done);

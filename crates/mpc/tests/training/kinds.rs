@@ -152,6 +152,23 @@ fn piecewise_polynomials_of_small_windows_are_exact_everywhere() {
     }
 }
 
+/// So many values that keys find the pieces whatever compares, beside those of few knots that need none.
+#[test]
+fn piecewise_polynomials_of_many_values_are_exact() {
+    let mut r = Random::new(16);
+    let window = Window { lo: 0, k: 33 };
+    for compare in [Compare::default(), Compare::Tree { block: 8, arity: 8 }] {
+        for (knots, terms) in [(2, 4), (7, 3), (10, 4), (17, 2)] {
+            let knots: Vec<i64> = (1..=knots).map(|i| (i - 8) << 24).collect();
+            let pieces: Vec<Vec<i64>> =
+                (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
+            let x: Vec<u64> = edgy(&mut r, 2 * 4100, 1 << 30);
+            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
+            run(16, &program(vec![4100], &[], vec![op]), 2, &x, &[]).exact();
+        }
+    }
+}
+
 #[test]
 fn openings_side_by_side_take_one_round() {
     let ops = vec![
