@@ -164,7 +164,14 @@ fn piecewise_polynomials_of_many_values_are_exact() {
                 (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
             let x: Vec<u64> = edgy(&mut r, 2 * 4100, 1 << 30);
             let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
-            run(16, &program(vec![4100], &[], vec![op]), 2, &x, &[]).exact();
+            let p = program(vec![4100], &[], vec![op]);
+            run(16, &p, 2, &x, &[]).exact();
+            let [ahead, in_step] = [World::new(17), World::new(17).in_step()].map(|mut world| {
+                let (model, rows) = (world.share(&p, &[]).unwrap(), world.share_rows(&x).unwrap());
+                let mut none = world.split_states(&[]);
+                world.step(&model, &rows, &[0, 1], &mut none, &[]).unwrap().value()
+            });
+            assert!(ahead == in_step);
         }
     }
 }
