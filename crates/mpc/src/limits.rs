@@ -104,9 +104,15 @@ fn row(op: &Op, values: &[ValueInfo], n: u64) -> (u64, u64) {
         Op::Select { .. } | Op::Bit { .. } => (8 * n, 2 * n),
         Op::Sign { window, compare, .. } => compared(n, *window, *compare),
         Op::Piecewise { knots, pieces, window, compare, .. } => {
-            let (words, work) = compared(times(n, &[knots.len()]), *window, *compare);
-            let sums = times(n, &[pieces.len(), 8]);
-            (words.saturating_add(sums), work.saturating_add(sums))
+            let all = times(n, &[knots.len()]);
+            let (mut words, work) = compared(all, *window, *compare);
+            if *compare == Compare::Keys {
+                // A wire's key serves all knots.
+                words = compared(n, *window, *compare).0.saturating_add(all);
+            }
+            // Powers times masks, or what point functions' keys grow to.
+            let sums = |each: usize| times(n, &[pieces.len(), each]);
+            (words.saturating_add(sums(8)), work.saturating_add(sums(32)))
         }
         Op::Pattern { .. } => (n, n),
         Op::Likelihoods { .. } => (4 * n, 16 * n),

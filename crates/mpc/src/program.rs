@@ -24,7 +24,7 @@ pub use prediction::Prediction;
 pub use shown::Shown;
 
 /// Version of the protocol and of this format: part of the hash that all parties compare.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
@@ -223,10 +223,13 @@ pub struct ProgramError {
 }
 
 impl Program {
-    /// Whether it compares by keys, whose correction words take the evaluators' own link: all of its material is prepared
-    /// before anything is evaluated.
-    pub(crate) fn is_prepared_first(&self) -> bool {
-        self.steps.iter().any(|s| s.op.compare() == Some(Compare::Keys))
+    /// Whether it takes keys, whose correction words take the evaluators' own link: all of its material is prepared before
+    /// anything is evaluated. `infos` are those of its values.
+    pub(crate) fn is_prepared_first(&self, infos: &[ValueInfo]) -> bool {
+        self.steps
+            .iter()
+            .zip(infos)
+            .any(|(s, info)| s.op.compare() == Some(Compare::Keys) || s.op.selects_by_keys(info))
     }
 
     /// The program that ends by revealing `what` of the last value, which must be additive.

@@ -11,6 +11,12 @@ mod functions;
 mod pieces;
 
 use thiserror::Error;
+use trefoil_mpc::Compare;
+use trefoil_mpc::cost::cost;
+use trefoil_mpc::program::{Op, Program, Step, Window};
+
+/// Elements for which approximations are compared.
+const SAMPLE: usize = 1 << 12;
 
 /// Fraction bits of the argument of a sigmoid or the like: fewer allow higher degrees, so fewer knots.
 pub const ARGUMENT_BITS: u32 = 13;
@@ -82,15 +88,29 @@ impl Fit {
         let fits = (1..=3).map(|degree| pieces::fit(target, degree)).collect::<Result<Vec<_>, _>>()?;
         fits.into_iter()
             .flatten()
-            .min_by_key(Fit::dealt_bits)
+            .min_by_key(Fit::sent_bytes)
             .ok_or(FitError::Tolerance { tolerance: target.tolerance, pieces: pieces::MOST })
     }
 
-    /// Bits dealt for one element: the comparison with each knot, its bit times every power, and the powers.
-    pub fn dealt_bits(&self) -> usize {
-        const COMPARISON: usize = 170;
-        let degree = self.pieces[0].len() - 1;
-        self.knots.len() * (COMPARISON + 64 * (degree + 1)) + 64 * degree
+    /// Bytes sent for [`SAMPLE`] elements by all parties together.
+    fn sent_bytes(&self) -> u64 {
+        let window = Window { lo: 0, k: 32 };
+        let Fit { x_scale, scale, knots, pieces } = self.clone();
+        let ops = [
+            Op::Input,
+            Op::Open { x: 0 },
+            Op::Piecewise { x: 1, knots, pieces, scale, window, compare: Compare::default() },
+        ];
+        let program = Program {
+            fraction_bits: x_scale,
+            input_shape: vec![SAMPLE],
+            weights: vec![],
+            states: vec![],
+            rates: 0,
+            steps: ops.map(|op| Step { layer: String::new(), op }).into(),
+        };
+        let cost = cost(&program, 1).ok().and_then(|c| c.last().copied());
+        cost.map_or(u64::MAX, |c| c.online + c.offline + c.forwarded)
     }
 
     /// The value at `x`, both in units.

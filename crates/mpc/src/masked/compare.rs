@@ -11,15 +11,18 @@
 //!
 //! Before: delta at A and B, lambda at the producer. After: a masked bit, public bhat = b XOR beta, beta XOR-shared.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 use trefoil_prg::Purpose;
 use trefoil_ring::Words;
 use trefoil_ring::kernels::bits::to_planes;
 
 use super::dcf::{self, Group, KEYS, Keys, Shape};
-use super::dealing::{At, Dealing};
+use super::dealing::{At, Dealing, Draw};
 use super::layout::{Layout, Level, Node, chunks, plane_g, plane_p};
 use super::online::{Online, Role};
+use super::repeat::{copy_bits, repeat, repeat_plane};
 use crate::error::MpcError;
 
 /// What an evaluator holds of one comparison of many elements, chunk by chunk.
@@ -60,25 +63,46 @@ pub(crate) fn deal_compare<D: Dealing>(
     layout: &Layout,
     lambda: impl Fn(usize, &mut [u64]),
 ) -> Result<CompareMaterial, MpcError> {
+    let mut m = deal_signs(d, at, n, 1, layout, lambda)?;
+    m.sign = deal_sign_masks(d, at, n.div_ceil(64))?;
+    Ok(m)
+}
+
+/// The masks of `words` words of comparisons' results.
+pub(crate) fn deal_sign_masks<D: Dealing>(d: &mut D, at: At, words: usize) -> Result<Words, MpcError> {
+    let mut sign = d.open_mask(at, Purpose::SignMask)?;
+    let mut out = Words::with_capacity(if D::COMPUTES { words } else { 0 });
+    d.mask_bits(&mut sign, words, &mut out);
+    Ok(out)
+}
+
+/// Deals `copies` comparisons of `n` wires under the same masks, but not what masks their results.
+pub(crate) fn deal_signs<D: Dealing>(
+    d: &mut D,
+    at: At,
+    n: usize,
+    copies: usize,
+    layout: &Layout,
+    lambda: impl Fn(usize, &mut [u64]),
+) -> Result<CompareMaterial, MpcError> {
     let (lo, k) = (layout.window.lo, layout.window.k);
     let mut leaf = d.open_shares(at, Purpose::Leaf)?;
     let mut top = d.open_shares(at, Purpose::WindowTop)?;
-    let mut sign = d.open_mask(at, Purpose::SignMask)?;
     let mut levels = Vec::with_capacity(layout.levels.len());
     for l in 0..layout.levels.len() {
         let at = at.level(l)?;
         levels.push((d.open_mask(at, Purpose::NodeMask)?, d.open_shares(at, Purpose::NodeMonomial)?));
     }
     let mut roots = if layout.keys { Some(dcf::open_keys(d, at)?) } else { None };
-    let all = n.div_ceil(64);
+    let (own, all) = (n.div_ceil(64), (copies * n).div_ceil(64));
     let level_room =
         |l: &Level| LevelMaterial { masks: D::room(l.opened() * all), monomials: D::room(l.dealt() * all) };
     let mut m = CompareMaterial {
-        leaf: D::room(layout.leaf_planes() * all),
+        leaf: D::room(layout.leaf_planes() * own),
         levels: layout.levels.iter().map(level_room).collect(),
         keys: if layout.keys { dcf::room::<D>(n, shape(layout)) } else { Keys::default() },
-        top: D::room(all),
-        sign: D::room(all),
+        top: D::room(own),
+        sign: Words::default(),
     };
     let mut planes = Words::default();
     for (start, len, words) in chunks(n) {
@@ -91,13 +115,8 @@ pub(crate) fn deal_compare<D: Dealing>(
             to_planes(&wires, lo, k, bits);
             leaf_monomials(layout, words, bits, out);
         })?;
-        for ((level, (masks, monomials)), material) in layout.levels.iter().zip(&mut levels).zip(&mut m.levels) {
-            let first = material.masks.len();
-            d.mask_bits(masks, level.opened() * words, &mut material.masks);
-            let mu = &material.masks[first..];
-            d.deal_bits(monomials, level.dealt() * words, &mut material.monomials, |out| {
-                node_monomials(level, words, mu, out);
-            })?;
+        if copies == 1 {
+            deal_nodes(d, layout, words, &mut levels, &mut m.levels)?;
         }
         if let Some(roots) = &mut roots {
             let mut wires = Words::zeros(if D::COMPUTES && !D::KEEPS { len } else { 0 });
@@ -109,9 +128,30 @@ pub(crate) fn deal_compare<D: Dealing>(
         }
         let bits = &planes;
         d.deal_bits(&mut top, words, &mut m.top, |out| out.copy_from_slice(&bits[(k as usize - 1) * words..]))?;
-        d.mask_bits(&mut sign, words, &mut m.sign);
+    }
+    if copies > 1 {
+        chunks(copies * n).try_for_each(|(_, _, words)| deal_nodes(d, layout, words, &mut levels, &mut m.levels))?;
     }
     Ok(m)
+}
+
+/// Deals one chunk of all levels above the leaves, of `words` words a plane.
+fn deal_nodes<D: Dealing>(
+    d: &mut D,
+    layout: &Layout,
+    words: usize,
+    draws: &mut [(Draw, Draw)],
+    out: &mut [LevelMaterial],
+) -> Result<(), MpcError> {
+    for ((level, (masks, monomials)), material) in layout.levels.iter().zip(draws).zip(out) {
+        let first = material.masks.len();
+        d.mask_bits(masks, level.opened() * words, &mut material.masks);
+        let mu = &material.masks[first..];
+        d.deal_bits(monomials, level.dealt() * words, &mut material.monomials, |out| {
+            node_monomials(level, words, mu, out);
+        })?;
+    }
+    Ok(())
 }
 
 fn leaf_monomials(layout: &Layout, words: usize, bits: &[u64], out: &mut [u64]) {
@@ -163,33 +203,55 @@ pub(crate) fn compare(
     material: &CompareMaterial,
     delta: impl Fn(usize, &mut [u64]),
 ) -> Result<Words, MpcError> {
+    let shares = signs(net, n, 1, layout, material, delta)?;
+    net.open_bits(shares, &material.sign)
+}
+
+/// XOR shares of `copies` comparisons of `n` wires under the same masks: one plane, copy after copy. `delta` writes the
+/// deltas of its elements from its first argument on.
+pub(crate) fn signs(
+    net: &mut Online<'_>,
+    n: usize,
+    copies: usize,
+    layout: &Layout,
+    material: &CompareMaterial,
+    delta: impl Fn(usize, &mut [u64]),
+) -> Result<Words, MpcError> {
     let role = net.role;
     let (lo, k) = (layout.window.lo, layout.window.k as usize);
-    let mut sign = Words::with_capacity(n.div_ceil(64));
+    let all = copies * n;
+    let mut sign = Words::with_capacity(all.div_ceil(64));
     // XOR shares of this level's pairs, chunk by chunk: as many planes as its level opens (the lowest P left out).
-    let mut shares = Words::with_capacity(layout.pair_planes().max(1) * n.div_ceil(64));
-    let mut leaf = 0;
+    let mut shares = Words::with_capacity(layout.pair_planes().max(1) * all.div_ceil(64));
     let mut scratch = Scratch::default();
-    for (start, len, words) in chunks(n) {
+    let (mut leaf, mut repeated) = (0, Words::default());
+    for (start, len, words) in chunks(all) {
         let mut wires = Words::zeros(len);
         delta(start, &mut wires);
         let mut bits = Words::zeros(k * words);
         to_planes(&wires, lo, k as u32, &mut bits);
         let size = layout.leaf_planes() * words;
+        let dealt = if copies == 1 {
+            &material.leaf[leaf..leaf + size]
+        } else {
+            repeated = repeat(&material.leaf, layout.leaf_planes(), n, start, len);
+            &repeated
+        };
         let out = shares.grow(layout.pair_planes() * words);
-        leaf_pairs(role, layout, words, &bits, &material.leaf[leaf..leaf + size], &mut scratch, out);
+        leaf_pairs(role, layout, words, &bits, dealt, &mut scratch, out);
         leaf += size;
         sign.extend(&bits[(k - 1) * words..]);
     }
+    drop(repeated);
     if layout.keys {
-        carries(role, n, layout, material, delta, shares.grow(n.div_ceil(64)));
+        carries(role, (n, copies), layout, material, delta, shares.grow(all.div_ceil(64)));
     }
     for (level, held) in layout.levels.iter().zip(&material.levels) {
         let public = net.open_bits(shares, &held.masks)?;
         let next = 2 * level.nodes.len() - 1;
         let (mut at, mut dealt) = (0, 0);
-        shares = Words::with_capacity(next * n.div_ceil(64));
-        for (_, _, words) in chunks(n) {
+        shares = Words::with_capacity(next * all.div_ceil(64));
+        for (_, _, words) in chunks(all) {
             let (opened, monomials) = (level.opened() * words, level.dealt() * words);
             let held = Held {
                 words,
@@ -204,33 +266,40 @@ pub(crate) fn compare(
     }
     // b = NOT (carry XOR top bit of delta XOR top bit of NOT lambda); the public part is A's.
     let ones = role.ones();
-    for ((s, d), t) in shares.iter_mut().zip(sign.iter()).zip(material.top.iter()) {
+    let top =
+        if copies == 1 { Cow::Borrowed(&material.top) } else { Cow::Owned(repeat_plane(&material.top, n, copies)) };
+    for ((s, d), t) in shares.iter_mut().zip(sign.iter()).zip(top.iter()) {
         *s ^= t ^ (!d & ones);
     }
-    net.open_bits(shares, &material.sign)
+    Ok(shares)
 }
 
-/// XOR shares of the carries by keys: there is a carry unless the lower bits of delta are less than lambda's.
+/// XOR shares of the carries by keys: there is a carry unless the lower bits of delta are less than lambda's. A wire's
+/// key serves every copy of it.
 fn carries(
     role: Role,
-    n: usize,
+    (n, copies): (usize, usize),
     layout: &Layout,
     material: &CompareMaterial,
     delta: impl Fn(usize, &mut [u64]),
     out: &mut [u64],
 ) {
     let (lo, shape) = (layout.window.lo, shape(layout));
-    let mut wires = Words::zeros(n);
-    delta(0, &mut wires);
     let body = (1 << shape.bits) - 1;
-    let point = |e: usize| wires[e] >> lo & body;
-    let pieces = out.par_chunks_mut(KEYS / 64);
-    dcf::evaluate(role, &material.keys, n, shape, point, pieces, |_, values, out| {
-        for (o, chunk) in out.iter_mut().zip(values.chunks(64)) {
-            *o = role.ones();
-            chunk.iter().enumerate().for_each(|(i, v)| *o ^= (v[2] & 1) << i);
-        }
-    });
+    for copy in 0..copies {
+        let mut wires = Words::zeros(n);
+        delta(copy * n, &mut wires);
+        let point = |e: usize| wires[e] >> lo & body;
+        let mut plane = Words::zeros(n.div_ceil(64));
+        let pieces = plane.par_chunks_mut(KEYS / 64);
+        dcf::evaluate(role, &material.keys, n, shape, point, pieces, |_, values, out| {
+            for (o, chunk) in out.iter_mut().zip(values.chunks(64)) {
+                *o = role.ones();
+                chunk.iter().enumerate().for_each(|(i, v)| *o ^= (v[2] & 1) << i);
+            }
+        });
+        copy_bits(&plane, 0, out, copy * n, n);
+    }
 }
 
 /// Room for the tables of one block or node.

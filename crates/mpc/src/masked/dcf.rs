@@ -19,7 +19,7 @@ use super::online::Role;
 use crate::error::MpcError;
 
 mod correct;
-mod tree;
+pub(in crate::masked) mod tree;
 mod walk;
 
 use correct::correct;

@@ -280,7 +280,8 @@ impl<'a> Run<'a> {
             }
             (Op::Bit { bit }, StepMaterial::Bit(beta)) => Ok(number(role, self.read(*bit), beta)),
             (Op::Piecewise { x, knots, pieces, window, compare, .. }, StepMaterial::Piecewise(m)) => {
-                let (pieces, layout) = (Pieces::new(knots, pieces), Layout::of(*window, *compare));
+                let keys = op.selects_by_keys(&infos[i]);
+                let (pieces, layout) = (Pieces::new(knots, pieces, keys), Layout::of(*window, *compare));
                 piecewise(&mut self.net, &pieces, &layout, &self.values[*x], &m)
             }
             (Op::Likelihoods { x, shift, .. }, StepMaterial::Likelihoods(m)) => {
@@ -345,8 +346,11 @@ pub(crate) fn online_payloads(
             (vec![together.map(|i| 8 * infos[i].count(batch)).sum()], 0)
         }
         Op::Sign { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
-        Op::Piecewise { knots, .. } if knots.is_empty() => (vec![], 0),
-        Op::Piecewise { knots, window, compare, .. } => (compared(&Layout::new(*window, *compare), knots.len() * n), 0),
+        Op::Piecewise { knots, pieces, window, compare, .. } => {
+            let pieces = Pieces::new(knots, pieces, steps[index].op.selects_by_keys(&infos[index]));
+            let words = pieces.opened_by_round(n, &Layout::new(*window, *compare));
+            (words.into_iter().map(|w| 8 * w).collect(), 0)
+        }
         Op::Relu { compare: Compare::Keys, .. } => (vec![], 0),
         Op::Relu { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
         Op::MaxPool { pool, window, compare, .. } => {

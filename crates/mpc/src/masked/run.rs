@@ -47,7 +47,7 @@ impl<'a> Seat<'a> {
 /// At an evaluator: prepares one lot and evaluates `program` on `input`, step by step. The parties' sources and links
 /// are those of [`prepare`](super::prepare()).
 ///
-/// Where the program compares by keys, whose correction words take the evaluators' own link, everything is prepared
+/// Where the program takes keys, whose correction words take the evaluators' own link, everything is prepared
 /// first.
 #[expect(clippy::too_many_arguments, reason = "both phases' parties, and what they work on")]
 pub fn run(
@@ -79,7 +79,7 @@ pub(crate) fn run_given(
     mut helper: Option<&mut dyn Link>,
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
     let Checked { program, values: infos } = checked;
-    if program.is_prepared_first() {
+    if program.is_prepared_first(infos) {
         let dealt: Option<&mut dyn Link> = match &mut seat {
             Seat::Alice(_) => None,
             Seat::Bob(dealt) => Some(&mut **dealt),

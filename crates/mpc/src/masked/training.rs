@@ -76,8 +76,8 @@ pub fn serve_step(
     links: [&mut dyn Link; 2],
     first: bool,
 ) -> Result<(), MpcError> {
-    let first = first || program.is_prepared_first();
     let values = &check(program, batch.size)?;
+    let first = first || program.is_prepared_first(values);
     serve_given(Checked { program, values }, batch.given(program, values)?, weights, [alice, bob], links, first)
 }
 

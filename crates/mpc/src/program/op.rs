@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use trefoil_ring::geometry::{Pads, Pool2d};
 
-use super::{Bilinear, Linear, Shown, ValueId, Window};
+use super::{Bilinear, Linear, Shown, ValueId, ValueInfo, Window};
 use crate::compare::Compare;
+use crate::masked::shorter_by_keys;
 
 /// One operation. `x` and the like name earlier steps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -382,6 +383,20 @@ impl Op {
             | Op::Piecewise { compare, .. }
             | Op::Argmax { compare, .. } => Some(*compare),
             _ => None,
+        }
+    }
+
+    /// Whether the piece of a function of value `info` is found by keys of point functions. They must be shorter than
+    /// products of masks; and keys must compare anyway, or a sample have so many values that their bytes outweigh that a
+    /// program with keys is prepared before it is evaluated.
+    pub(crate) fn selects_by_keys(&self, info: &ValueInfo) -> bool {
+        const MANY: usize = 1 << 12;
+        match self {
+            Op::Piecewise { knots, pieces, compare, .. } => {
+                let many = *compare == Compare::Keys || info.elements() >= MANY;
+                many && shorter_by_keys(knots.len(), pieces.first().map_or(0, Vec::len))
+            }
+            _ => false,
         }
     }
 

@@ -114,7 +114,9 @@ fn piecewise_polynomials_are_exact() {
     let mut r = Random::new(13);
     let window = Window { lo: 0, k: 33 };
     for compare in WAYS {
-        for (knots, terms) in [(0, 2), (0, 3), (0, 4), (1, 2), (2, 2), (3, 4), (5, 3)] {
+        for (knots, terms) in
+            [(0, 2), (0, 3), (0, 4), (1, 2), (2, 2), (3, 4), (5, 3), (10, 4), (13, 3), (17, 2), (64, 4)]
+        {
             let mut knots: Vec<i64> = (0..knots).map(|_| r.between(-(1 << 30), 1 << 30)).collect();
             knots.sort_unstable();
             let pieces: Vec<Vec<i64>> =
@@ -126,6 +128,50 @@ fn piecewise_polynomials_are_exact() {
                 .for_each(|(i, k)| (-1..2).for_each(|d| x[3 * i + (d + 1) as usize] = (k + d) as u64));
             let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
             run(14, &program(vec![500], &[], vec![op]), 2, &x, &[]).exact();
+        }
+    }
+}
+
+/// Every number of a small window against every number of knots that it has room for, at both ends of the window.
+#[test]
+fn piecewise_polynomials_of_small_windows_are_exact_everywhere() {
+    let mut r = Random::new(14);
+    let window = Window { lo: 0, k: 7 };
+    let x: Vec<u64> = (-32i64..32).map(|x| x as u64).collect();
+    let ways = WAYS.into_iter().chain([Compare::Tree { block: 1, arity: 2 }, Compare::Tree { block: 3, arity: 3 }]);
+    for compare in ways {
+        for count in [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64] {
+            // -31 to 32: the difference of -32 and 32 is the least that a window of seven bits holds.
+            let knots: Vec<i64> = (1..=count).map(|i| -32 + (64 * i) / count).collect();
+            let terms = 2 + r.below(3);
+            let pieces: Vec<Vec<i64>> =
+                (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
+            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
+            run(15, &program(vec![64], &[], vec![op]), 1, &x, &[]).exact();
+        }
+    }
+}
+
+/// So many values that keys find the pieces whatever compares, beside those of few knots that need none.
+#[test]
+fn piecewise_polynomials_of_many_values_are_exact() {
+    let mut r = Random::new(16);
+    let window = Window { lo: 0, k: 33 };
+    for compare in [Compare::default(), Compare::Tree { block: 8, arity: 8 }] {
+        for (knots, terms) in [(2, 4), (7, 3), (10, 4), (17, 2)] {
+            let knots: Vec<i64> = (1..=knots).map(|i| (i - 8) << 24).collect();
+            let pieces: Vec<Vec<i64>> =
+                (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
+            let x: Vec<u64> = edgy(&mut r, 2 * 4100, 1 << 30);
+            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
+            let p = program(vec![4100], &[], vec![op]);
+            run(16, &p, 2, &x, &[]).exact();
+            let [ahead, in_step] = [World::new(17), World::new(17).in_step()].map(|mut world| {
+                let (model, rows) = (world.share(&p, &[]).unwrap(), world.share_rows(&x).unwrap());
+                let mut none = world.split_states(&[]);
+                world.step(&model, &rows, &[0, 1], &mut none, &[]).unwrap().value()
+            });
+            assert!(ahead == in_step);
         }
     }
 }

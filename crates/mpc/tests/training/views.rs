@@ -156,3 +156,23 @@ fn a_piecewise_polynomial_looks_uniform() {
     assert!(worst(&p, &[3; 40], &[], Some(Arc::new(Bare(Purpose::BetaPower)))) > LIMIT);
     assert!(worst(&p, &[3; 40], &[], Some(Arc::new(Bare(Purpose::Power)))) > LIMIT);
 }
+
+/// Seven knots: one set of leaves for all, and a key that selects the piece.
+#[test]
+fn a_piecewise_polynomial_by_point_keys_looks_uniform() {
+    let window = Window { lo: 0, k: 12 };
+    let pieces: Vec<Vec<i64>> = (0..8).map(|i| vec![i, 3, 1 - i, 2]).collect();
+    let tree = [Purpose::Leaf, Purpose::WindowTop, Purpose::NodeMonomial];
+    for (compare, elements, all) in [(Compare::default(), 20, &tree[..]), (Compare::Keys, 64, &tree[1..2])] {
+        let knots = vec![-9, -4, 0, 2, 4, 8, 9];
+        let op = Op::Piecewise { x: 0, knots, pieces: pieces.clone(), scale: 60, window, compare };
+        let p = program(vec![elements], &[], vec![op]);
+        let x = vec![3; 2 * elements];
+        let clean = worst(&p, &x, &[], None);
+        assert!(clean < LIMIT, "{compare}: {clean}");
+        for planted in all {
+            let found = worst(&p, &x, &[], Some(Arc::new(Bare(*planted))));
+            assert!(found > LIMIT, "{compare}: {planted:?}");
+        }
+    }
+}

@@ -23,22 +23,22 @@ use trefoil_ring::Words;
 /// Two ring values and a narrow one: an element of a group is these numbers reduced; what the group lacks is zero.
 pub(crate) type Value = [u64; 3];
 
-pub(super) type Block = [u64; 2];
+pub(in crate::masked) type Block = [u64; 2];
 
 /// Blocks that the widest cipher instructions take side by side: buffers are rounded up to them, for what is left over
 /// would be enciphered block by block.
 const SIDE_BY_SIDE: usize = 64;
 
 /// The ciphers of one draw of keys: a child's seed, a side's ring values, the rest of both sides.
-pub(super) struct Ciphers([Aes128; 3]);
+pub(in crate::masked) struct Ciphers([Aes128; 3]);
 
-pub(super) const SEED: usize = 0;
-pub(super) const WIDE: usize = 1;
-pub(super) const REST: usize = 2;
+pub(in crate::masked) const SEED: usize = 0;
+pub(in crate::masked) const WIDE: usize = 1;
+pub(in crate::masked) const REST: usize = 2;
 
 impl Ciphers {
     /// Those that the draw's public number chooses.
-    pub(super) fn new(number: &[u8; 32]) -> Self {
+    pub(in crate::masked) fn new(number: &[u8; 32]) -> Self {
         Self([SEED, WIDE, REST].map(|i| {
             let mut key = [0; 16];
             key.copy_from_slice(&number[..16]);
@@ -48,7 +48,7 @@ impl Ciphers {
     }
 
     /// `out = AES(seeds) XOR seeds`, for as many keys as `out` is long.
-    pub(super) fn generate(&self, cipher: usize, seeds: &[Block], out: &mut [Block]) {
+    pub(in crate::masked) fn generate(&self, cipher: usize, seeds: &[Block], out: &mut [Block]) {
         let seeds = &seeds[..out.len()];
         out.copy_from_slice(seeds);
         let blocks: &mut [[u8; 16]] = bytemuck::cast_slice_mut(out);
@@ -58,72 +58,72 @@ impl Ciphers {
 }
 
 /// How many blocks to compute for `n` keys.
-pub(super) fn rounded(n: usize) -> usize {
+pub(in crate::masked) fn rounded(n: usize) -> usize {
     n.next_multiple_of(SIDE_BY_SIDE)
 }
 
 /// Secret blocks, erased on drop.
-pub(super) struct Blocks(Words);
+pub(in crate::masked) struct Blocks(Words);
 
 impl Blocks {
     /// Zeros for `n` keys, and what it takes to compute them side by side.
-    pub(super) fn zeros(n: usize) -> Self {
+    pub(in crate::masked) fn zeros(n: usize) -> Self {
         Self(Words::zeros(2 * rounded(n)))
     }
 
-    pub(super) fn get(&self) -> &[Block] {
+    pub(in crate::masked) fn get(&self) -> &[Block] {
         self.0.as_chunks().0
     }
 
-    pub(super) fn get_mut(&mut self) -> &mut [Block] {
+    pub(in crate::masked) fn get_mut(&mut self) -> &mut [Block] {
         self.0.as_chunks_mut().0
     }
 
     /// Overwrites the first blocks.
-    pub(super) fn set(&mut self, words: &[u64]) {
+    pub(in crate::masked) fn set(&mut self, words: &[u64]) {
         self.0[..words.len()].copy_from_slice(words);
     }
 }
 
 /// Secret values, erased on drop.
-pub(super) struct Values(Words);
+pub(in crate::masked) struct Values(Words);
 
 impl Values {
-    pub(super) fn zeros(n: usize) -> Self {
+    pub(in crate::masked) fn zeros(n: usize) -> Self {
         Self(Words::zeros(3 * n))
     }
 
-    pub(super) fn get(&self) -> &[Value] {
+    pub(in crate::masked) fn get(&self) -> &[Value] {
         self.0.as_chunks().0
     }
 
-    pub(super) fn get_mut(&mut self) -> &mut [Value] {
+    pub(in crate::masked) fn get_mut(&mut self) -> &mut [Value] {
         self.0.as_chunks_mut().0
     }
 }
 
 /// `one` where the mask is all ones, `zero` where it is none.
-pub(super) fn pick(mask: u64, one: u64, zero: u64) -> u64 {
+pub(in crate::masked) fn pick(mask: u64, one: u64, zero: u64) -> u64 {
     zero ^ (mask & (one ^ zero))
 }
 
-pub(super) fn pick_block(mask: u64, one: Block, zero: Block) -> Block {
+pub(in crate::masked) fn pick_block(mask: u64, one: Block, zero: Block) -> Block {
     [pick(mask, one[0], zero[0]), pick(mask, one[1], zero[1])]
 }
 
-pub(super) fn xor(a: Block, b: Block) -> Block {
+pub(in crate::masked) fn xor(a: Block, b: Block) -> Block {
     [a[0] ^ b[0], a[1] ^ b[1]]
 }
 
 /// `-v` where the mask is all ones, `v` where it is none.
-pub(super) fn negate(mask: u64, v: Value) -> Value {
+pub(in crate::masked) fn negate(mask: u64, v: Value) -> Value {
     v.map(|v| (v ^ mask).wrapping_sub(mask))
 }
 
-pub(super) fn add(a: Value, b: Value) -> Value {
+pub(in crate::masked) fn add(a: Value, b: Value) -> Value {
     [a[0].wrapping_add(b[0]), a[1].wrapping_add(b[1]), a[2].wrapping_add(b[2])]
 }
 
-pub(super) fn sub(a: Value, b: Value) -> Value {
+pub(in crate::masked) fn sub(a: Value, b: Value) -> Value {
     [a[0].wrapping_sub(b[0]), a[1].wrapping_sub(b[1]), a[2].wrapping_sub(b[2])]
 }
