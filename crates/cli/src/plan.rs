@@ -94,7 +94,8 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
             l.bytes_online = l.cost.online + l.cost.revealed;
             l.bytes_offline = l.cost.offline;
             l.bytes_forwarded = l.cost.forwarded;
-            l.compares.extend(step.op.compare().map(|c| c.to_string()));
+            let keys = if step.op.selects_by_keys() { " + keys" } else { "" };
+            l.compares.extend(step.op.compare().map(|c| format!("{c}{keys}")));
         }
     }
     Ok(layers)

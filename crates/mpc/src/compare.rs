@@ -18,6 +18,17 @@ pub enum Compare {
     Keys,
 }
 
+/// How the piece of a piecewise polynomial is selected. Either way gives the same result; they differ in bytes and
+/// instructions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Selecting {
+    /// Products of masks with the knots' bits: many dealt bytes.
+    #[default]
+    Products,
+    /// A key of a point function for each value: a fifth of the bytes for many knots, more instructions.
+    Keys,
+}
+
 impl Default for Compare {
     /// Blocks and nodes of four: few bits dealt, few rounds.
     fn default() -> Self {

@@ -11,6 +11,6 @@ pub mod masked;
 pub mod plan;
 pub mod program;
 
-pub use compare::Compare;
+pub use compare::{Compare, Selecting};
 pub use error::MpcError;
 pub use program::{Prediction, Program, Reveal};

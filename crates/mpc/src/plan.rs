@@ -6,11 +6,11 @@
 
 use trefoil_link::Network;
 
-use crate::compare::Compare;
+use crate::compare::{Compare, Selecting};
 use crate::cost::{StepCost, step_cost};
 use crate::error::MpcError;
 use crate::masked::{check, count_step};
-use crate::program::Program;
+use crate::program::{Op, Program};
 
 /// Seconds that producer and evaluators take for each byte dealt for a tree, and for keys: as the bench `planner`
 /// measures them.
@@ -21,6 +21,9 @@ pub const EVALUATING: [f64; 2] = [4e-10, 3e-9];
 const AHEAD: f64 = 1.0 / 32.0;
 /// Another way than the default must be better by this factor: estimates are no better than that.
 const MARGIN: f64 = 0.95;
+/// With keys a program is prepared before it is evaluated: a function of fewer values does not take them for its pieces,
+/// unless keys compare anyway.
+const MANY: usize = 1 << 12;
 
 /// Seconds that a link needs for a step, online and offline, arithmetic left out.
 pub fn predict(network: &Network, cost: &StepCost) -> (f64, f64) {
@@ -43,11 +46,13 @@ pub fn choose(program: &Program, batch: usize, network: &Network, ahead: bool) -
         }
         let mut ways = Vec::new();
         let before = chosen.steps[i].op.clone();
-        for way in Compare::all() {
-            chosen.steps[i].op = before.comparing(way);
+        for op in Compare::all().flat_map(|way| selections(before.comparing(way), infos[i].elements())) {
+            chosen.steps[i].op = op;
             let cost = step_cost(&chosen, &infos, i, batch, count_step(&chosen, &infos, i, batch)?);
-            let margin = if way == Compare::default() { MARGIN } else { 1.0 };
-            ways.push((margin * time(&cost, way, network, ahead), chosen.steps[i].op.clone()));
+            let op = chosen.steps[i].op.clone();
+            let usual = op.compare() == Some(Compare::default()) && !op.selects_by_keys();
+            let margin = if usual { MARGIN } else { 1.0 };
+            ways.push((margin * time(&cost, network, ahead), op));
         }
         ways.sort_by(|a, b| a.0.total_cmp(&b.0));
         // Keys take memory: the fastest way with which a server may still run the batch.
@@ -62,19 +67,30 @@ pub fn choose(program: &Program, batch: usize, network: &Network, ahead: bool) -
     Ok(chosen)
 }
 
-/// What a comparing step costs in seconds online, dealing weighed.
-fn time(cost: &StepCost, way: Compare, network: &Network, ahead: bool) -> f64 {
+/// An operation on so many values of a sample with each way of selecting pieces that it may take.
+fn selections(op: Op, elements: usize) -> Vec<Op> {
+    let keys = match &op {
+        Op::Piecewise { knots, compare, .. } => !knots.is_empty() && (*compare == Compare::Keys || elements >= MANY),
+        _ => false,
+    };
+    let by = |way| op.selecting(way);
+    if keys { vec![by(Selecting::Products), by(Selecting::Keys)] } else { vec![by(Selecting::Products)] }
+}
+
+/// What a comparing step costs in seconds online, dealing weighed. What is passed on is keys.
+fn time(cost: &StepCost, network: &Network, ahead: bool) -> f64 {
     let (online, offline) = predict(network, cost);
-    let dealt = cost.offline as f64;
-    let kind = usize::from(way == Compare::Keys);
-    online + dealt * EVALUATING[kind] + (offline + dealt * DEALING[kind]) * if ahead { AHEAD } else { 1.0 }
+    let keys = cost.forwarded.min(cost.offline);
+    let dealt = [(cost.offline - keys) as f64, keys as f64];
+    let sum = |rates: [f64; 2]| dealt[0] * rates[0] + dealt[1] * rates[1];
+    online + sum(EVALUATING) + (offline + sum(DEALING)) * if ahead { AHEAD } else { 1.0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cost::cost;
-    use crate::program::{Op, Step, Window};
+    use crate::program::{Step, Window};
 
     fn relu(n: usize) -> Program {
         let window = Window { lo: 16, k: 32 };
@@ -100,14 +116,30 @@ mod tests {
     }
 
     #[test]
+    fn pieces_are_selected_by_keys_where_bytes_are_dear() {
+        let window = Window { lo: 16, k: 32 };
+        let knots: Vec<i64> = (-5..5).map(|i| i << 16).collect();
+        let pieces = vec![vec![1, 2, 3, 4]; 11];
+        let (compare, select) = (Compare::default(), Selecting::default());
+        let function = Op::Piecewise { x: 1, knots, pieces, scale: 48, window, compare, select };
+        let by_keys = |n: usize, network: &Network| {
+            let mut program = relu(n);
+            program.steps[2].op = function.clone();
+            choose(&program, 1, network, false).unwrap().steps[2].op.selects_by_keys()
+        };
+        assert!(!by_keys(MANY, &Network::LOOPBACK));
+        assert!(by_keys(MANY, &Network::WAN));
+        let slow = Network { bits_per_s: 1e6, round_trip_s: 0.0 };
+        assert!(by_keys(MANY, &slow));
+        assert!(!by_keys(64, &slow), "no keys for few values that a tree compares");
+    }
+
+    #[test]
     fn a_choice_is_never_predicted_slower_than_the_default() {
         for network in [Network::LOOPBACK, Network::LAN, Network::WAN] {
             for (n, ahead) in [(1, false), (1000, false), (100_000, true)] {
                 let chosen = choose(&relu(n), 1, &network, ahead).unwrap();
-                let total = |p: &Program| {
-                    let way = p.steps[2].op.compare().unwrap();
-                    time(&cost(p, 1).unwrap()[2], way, &network, ahead)
-                };
+                let total = |p: &Program| time(&cost(p, 1).unwrap()[2], &network, ahead);
                 assert!(total(&chosen) <= total(&relu(n)));
             }
         }

@@ -224,12 +224,9 @@ pub struct ProgramError {
 
 impl Program {
     /// Whether it takes keys, whose correction words take the evaluators' own link: all of its material is prepared before
-    /// anything is evaluated. `infos` are those of its values.
-    pub(crate) fn is_prepared_first(&self, infos: &[ValueInfo]) -> bool {
-        self.steps
-            .iter()
-            .zip(infos)
-            .any(|(s, info)| s.op.compare() == Some(Compare::Keys) || s.op.selects_by_keys(info))
+    /// anything is evaluated.
+    pub(crate) fn is_prepared_first(&self) -> bool {
+        self.steps.iter().any(|s| s.op.compare() == Some(Compare::Keys) || s.op.selects_by_keys())
     }
 
     /// The program that ends by revealing `what` of the last value, which must be additive.

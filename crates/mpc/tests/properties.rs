@@ -3,11 +3,11 @@
 
 use proptest::prelude::*;
 use trefoil_link::Phase;
-use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::ideal;
 use trefoil_mpc::masked::output::{open_labels, open_values};
 use trefoil_mpc::program::{Form, Linear, Op, Program, Reveal, Step, WeightSpec, Window};
+use trefoil_mpc::{Compare, Selecting};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 use trefoil_ring::{Tensor, Words};
 use trefoil_testkit::{Answer, Random, World};
@@ -156,7 +156,9 @@ impl Chain {
                 let pieces = (0..=knots.len()).map(|_| piece(&mut self.random)).collect();
                 let (window, compare) = (self.window(0, 2), self.compare());
                 let scale = info.scale * degree;
-                self.push(Op::Piecewise { x, knots, pieces, scale, window, compare });
+                let keys = !knots.is_empty() && pick % 2 == 0;
+                let select = if keys { Selecting::Keys } else { Selecting::Products };
+                self.push(Op::Piecewise { x, knots, pieces, scale, window, compare, select });
                 self.size = 8 * (0..=degree).map(|m| self.size.pow(m)).sum::<i64>();
             }
             (14, _, Some(_)) => self.push(Op::Reshape { x, shape: vec![info.elements()] }),

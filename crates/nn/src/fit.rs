@@ -11,9 +11,9 @@ mod functions;
 mod pieces;
 
 use thiserror::Error;
-use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::program::{Op, Program, Step, Window};
+use trefoil_mpc::{Compare, Selecting};
 
 /// Elements for which approximations are compared.
 const SAMPLE: usize = 1 << 12;
@@ -99,7 +99,15 @@ impl Fit {
         let ops = [
             Op::Input,
             Op::Open { x: 0 },
-            Op::Piecewise { x: 1, knots, pieces, scale, window, compare: Compare::default() },
+            Op::Piecewise {
+                x: 1,
+                knots,
+                pieces,
+                scale,
+                window,
+                compare: Compare::default(),
+                select: Selecting::default(),
+            },
         ];
         let program = Program {
             fraction_bits: x_scale,

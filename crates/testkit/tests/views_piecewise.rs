@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Op, Program, Step, Window};
+use trefoil_mpc::{Compare, Selecting};
 use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_testkit::record::{Frame, frames};
@@ -20,10 +20,13 @@ const ALARM: f64 = 2.5e-9;
 const ELEMENTS: usize = 64;
 const KNOTS: [i64; 7] = [-300, -90, -7, 0, 12, 100, 290];
 
-fn program(compare: Compare) -> Program {
+/// How the knots are compared, and how the piece is selected.
+type Way = (Compare, Selecting);
+
+fn program((compare, select): Way) -> Program {
     let window = Window { lo: 0, k: 12 };
     let pieces = (0..8).map(|i| vec![i << 40, 3 << 30, 1 - i, 5]).collect();
-    let piecewise = Op::Piecewise { x: 1, knots: KNOTS.to_vec(), pieces, scale: 60, window, compare };
+    let piecewise = Op::Piecewise { x: 1, knots: KNOTS.to_vec(), pieces, scale: 60, window, compare, select };
     let ops = [Op::Input, Op::Open { x: 0 }, piecewise, Op::Reveal { x: 2, shift: 44 }];
     Program {
         fraction_bits: 16,
@@ -39,9 +42,9 @@ fn program(compare: Compare) -> Program {
 fn sessions(
     world: impl Fn(u64) -> World,
     planted: Option<Arc<dyn Interceptor>>,
-    compare: Compare,
+    way: Way,
 ) -> Vec<(u64, [Vec<Frame>; 2])> {
-    let program = program(compare);
+    let program = program(way);
     let session = |s: u64| {
         let mut world = world(s);
         planted.iter().for_each(|p| world.intercept(p.clone()));
@@ -55,13 +58,13 @@ fn sessions(
     (0..SESSIONS).map(session).collect()
 }
 
-fn fresh(compare: Compare, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
-    sessions(|s| World::new(0x5e56_0000 + s), planted, compare)
+fn fresh(way: Way, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
+    sessions(|s| World::new(0x5e56_0000 + s), planted, way)
 }
 
 /// Sessions in which only the seed of `pair` is fresh: one input for all.
-fn given(compare: Compare, pair: Pair, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
-    sessions(|s| World::new(5).reseeded(pair, 2 * s), planted, compare).into_iter().step_by(2).collect()
+fn given(way: Way, pair: Pair, planted: Option<Arc<dyn Interceptor>>) -> Vec<(u64, [Vec<Frame>; 2])> {
+    sessions(|s| World::new(5).reseeded(pair, 2 * s), planted, way).into_iter().step_by(2).collect()
 }
 
 /// The words that one party received, and sent where `sent`.
@@ -109,13 +112,14 @@ fn caught(report: &Report, test: &str, place: &str) {
     println!("caught: {}", hit.unwrap_or_else(|| panic!("no {test:?} at {place:?}: {some:#?}")));
 }
 
-/// A tree, whose bits are selected by products of masks, and keys that compare and select.
-const WAYS: [Compare; 2] = [Compare::Tree { block: 4, arity: 4 }, Compare::Keys];
+const TREE: Compare = Compare::Tree { block: 4, arity: 4 };
+/// A tree, with each way of selecting pieces, and keys that compare and select.
+const WAYS: [Way; 3] = [(TREE, Selecting::Products), (TREE, Selecting::Keys), (Compare::Keys, Selecting::Keys)];
 
 #[test]
 fn every_view_is_uniform() {
-    for compare in WAYS {
-        let all = fresh(compare, None);
+    for way in WAYS {
+        let all = fresh(way, None);
         let mut report = check_opened(&all);
         report.add(check(&view(&all, 0, true)));
         // What bob sends alice receives, and what he passes on he has received.
@@ -126,10 +130,10 @@ fn every_view_is_uniform() {
 
 #[test]
 fn views_are_uniform_given_the_partys_own_randomness() {
-    for compare in WAYS {
+    for way in WAYS {
         let mut report = Report::default();
         for (pair, party) in [(Pair::BobCarol, 0), (Pair::AliceCarol, 1)] {
-            let all = given(compare, pair, None);
+            let all = given(way, pair, None);
             report.add(check(&view(&all, party, false)));
             report.add(check_opened(&all));
         }
@@ -167,9 +171,10 @@ impl Interceptor for Bare {
 
 #[test]
 fn bits_and_numbers_of_pieces_opened_without_a_mask() {
-    for (compare, place) in WAYS.into_iter().zip(["opened with tag 0x2001", "opened with tag 0x2000"]) {
+    for way in WAYS {
+        let place = if way.0 == TREE { "opened with tag 0x2001" } else { "opened with tag 0x2000" };
         let planted = Bare(Purpose::SignMask, &[Pair::AliceCarol, Pair::BobCarol]);
-        caught(&check_opened(&fresh(compare, Some(Arc::new(planted)))), "bit balance", place);
+        caught(&check_opened(&fresh(way, Some(Arc::new(planted)))), "bit balance", place);
     }
 }
 
@@ -178,6 +183,9 @@ fn bits_and_numbers_of_pieces_opened_without_a_mask() {
 #[test]
 fn roots_of_alices_keys_that_bob_knows() {
     let planted = Bare(Purpose::KeyRoot, &[Pair::AliceCarol]);
-    let all = given(WAYS[1], Pair::AliceCarol, Some(Arc::new(planted)));
-    caught(&check(&view(&all, 1, false)), "repeated word", "received with tag 0x2");
+    let planted = Arc::new(planted);
+    for way in &WAYS[1..] {
+        let all = given(*way, Pair::AliceCarol, Some(planted.clone()));
+        caught(&check(&view(&all, 1, false)), "repeated word", "received with tag 0x2");
+    }
 }

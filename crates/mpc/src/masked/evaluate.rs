@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
             }
             (Op::Bit { bit }, StepMaterial::Bit(beta)) => Ok(number(role, self.read(*bit), beta)),
             (Op::Piecewise { x, knots, pieces, window, compare, .. }, StepMaterial::Piecewise(m)) => {
-                let keys = op.selects_by_keys(&infos[i]);
+                let keys = op.selects_by_keys();
                 let (pieces, layout) = (Pieces::new(knots, pieces, keys), Layout::of(*window, *compare));
                 piecewise(&mut self.net, &pieces, &layout, &self.values[*x], &m)
             }
@@ -347,7 +347,7 @@ pub(crate) fn online_payloads(
         }
         Op::Sign { window, compare, .. } => (compared(&Layout::new(*window, *compare), n), 0),
         Op::Piecewise { knots, pieces, window, compare, .. } => {
-            let pieces = Pieces::new(knots, pieces, steps[index].op.selects_by_keys(&infos[index]));
+            let pieces = Pieces::new(knots, pieces, steps[index].op.selects_by_keys());
             let words = pieces.opened_by_round(n, &Layout::new(*window, *compare));
             (words.into_iter().map(|w| 8 * w).collect(), 0)
         }

@@ -56,6 +56,5 @@ pub(crate) use dealing::At;
 pub(crate) use evaluate::online_payloads;
 pub(crate) use likelihood::{TABLE, softmax};
 pub(crate) use pattern::pattern;
-pub(crate) use piecewise::shorter_by_keys;
 pub(crate) use prepare::{check, count_offline, count_step, linear_step};
 pub(crate) use product::ProductStep;

@@ -24,8 +24,8 @@
 //! sum_m lambda^m (-1)^m sum_{i >= m} binomial(i, m) q_i delta^(i - m). Local; Grotto (Storrier et al. 2023) finds a
 //! spline's piece by keys, too. 128 r + 64 (d + 1) bits dealt, which bob passes on to alice.
 //!
-//! **Few knots, few values.** Keys take the evaluators' link before anything is evaluated, and few knots cost fewer bits
-//! without (`Op::selects_by_keys`). There the bits are opened each as b_j = bhat_j + (1 - 2 bhat_j) beta_j (a masked bit
+//! **Products of masks.** Keys take the evaluators' link before anything is evaluated, and more instructions; few knots cost
+//! fewer bits without. `Op::Piecewise` says which way, the planner chooses. There the bits are opened each as b_j = bhat_j + (1 - 2 bhat_j) beta_j (a masked bit
 //! times a value: Patra et al. 2021, ABY2.0), and
 //!
 //! ```text
@@ -103,12 +103,6 @@ impl Pieces {
 
 fn key_shape(knots: usize, terms: usize) -> point::Shape {
     point::Shape { bits: usize::BITS - knots.leading_zeros(), terms }
-}
-
-/// Whether keys that find the piece of a function of so many knots and coefficients are, both evaluators' together, shorter
-/// than the bits' masks times the powers.
-pub(crate) fn shorter_by_keys(knots: usize, terms: usize) -> bool {
-    2 * key_shape(knots, terms).dealt_bits() < 64 * (terms * knots + terms.saturating_sub(2))
 }
 
 /// Coefficients of the powers of lambda in p(delta - lambda).

@@ -47,11 +47,6 @@ impl Shape {
         let rest = if n.is_multiple_of(SIDE) { 0 } else { self.piece_words(n % SIDE) };
         n / SIDE * self.piece_words(SIDE) + rest
     }
-
-    /// Bits of a key, which are sent twice: to bob, and on to alice.
-    pub(crate) fn dealt_bits(self) -> usize {
-        128 * self.bits as usize + 64 * self.terms
-    }
 }
 
 /// Own root seeds and the correction words of many keys.
@@ -371,6 +366,6 @@ mod tests {
     #[test]
     fn a_key_has_as_many_bits_as_stated() {
         let shape = Shape { bits: 4, terms: 4 };
-        assert_eq!(64 * shape.words(4 * SIDE) / (4 * SIDE), shape.dealt_bits());
+        assert_eq!(64 * shape.words(4 * SIDE) / (4 * SIDE), 128 * shape.bits as usize + 64 * shape.terms);
     }
 }

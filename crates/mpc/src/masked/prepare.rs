@@ -180,7 +180,7 @@ impl<W: OfflineWeights> Offline<'_, W> {
             Op::Bit { bit } => unmasked(StepMaterial::Bit(deal_bit(d, at, n, masks.read(*bit))?)),
             Op::Piecewise { x, knots, pieces, window, compare, .. } => {
                 let (pieces, layout) =
-                    (Pieces::new(knots, pieces, op.selects_by_keys(&infos[index])), Layout::of(*window, *compare));
+                    (Pieces::new(knots, pieces, op.selects_by_keys()), Layout::of(*window, *compare));
                 let m = deal_piecewise(d, at, n, &pieces, &layout, masks.held[*x].clone())?;
                 unmasked(StepMaterial::Piecewise(Box::new(m)))
             }

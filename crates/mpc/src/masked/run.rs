@@ -79,7 +79,7 @@ pub(crate) fn run_given(
     mut helper: Option<&mut dyn Link>,
 ) -> Result<(Outcome, Vec<Option<Words>>), MpcError> {
     let Checked { program, values: infos } = checked;
-    if program.is_prepared_first(infos) {
+    if program.is_prepared_first() {
         let dealt: Option<&mut dyn Link> = match &mut seat {
             Seat::Alice(_) => None,
             Seat::Bob(dealt) => Some(&mut **dealt),

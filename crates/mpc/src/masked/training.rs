@@ -77,7 +77,7 @@ pub fn serve_step(
     first: bool,
 ) -> Result<(), MpcError> {
     let values = &check(program, batch.size)?;
-    let first = first || program.is_prepared_first(values);
+    let first = first || program.is_prepared_first();
     serve_given(Checked { program, values }, batch.given(program, values)?, weights, [alice, bob], links, first)
 }
 

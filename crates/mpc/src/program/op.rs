@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 use trefoil_ring::geometry::{Pads, Pool2d};
 
-use super::{Bilinear, Linear, Shown, ValueId, ValueInfo, Window};
-use crate::compare::Compare;
-use crate::masked::shorter_by_keys;
+use super::{Bilinear, Linear, Shown, ValueId, Window};
+use crate::compare::{Compare, Selecting};
 
 /// One operation. `x` and the like name earlier steps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +124,8 @@ pub enum Op {
         window: Window,
         /// How they are compared.
         compare: Compare,
+        /// How the piece is selected.
+        select: Selecting,
     },
     /// Sum over all dimensions but the last `keep`, and over the batch if `batch`: local, form kept.
     Sum {
@@ -386,18 +387,18 @@ impl Op {
         }
     }
 
-    /// Whether the piece of a function of value `info` is found by keys of point functions. They must be shorter than
-    /// products of masks; and keys must compare anyway, or a sample have so many values that their bytes outweigh that a
-    /// program with keys is prepared before it is evaluated.
-    pub(crate) fn selects_by_keys(&self, info: &ValueInfo) -> bool {
-        const MANY: usize = 1 << 12;
-        match self {
-            Op::Piecewise { knots, pieces, compare, .. } => {
-                let many = *compare == Compare::Keys || info.elements() >= MANY;
-                many && shorter_by_keys(knots.len(), pieces.first().map_or(0, Vec::len))
-            }
-            _ => false,
+    /// Whether the piece of a function is selected by keys of point functions.
+    pub fn selects_by_keys(&self) -> bool {
+        matches!(self, Op::Piecewise { select: Selecting::Keys, .. })
+    }
+
+    /// The same operation, selecting in this way if it selects pieces.
+    pub fn selecting(&self, way: Selecting) -> Op {
+        let mut op = self.clone();
+        if let Op::Piecewise { select, .. } = &mut op {
+            *select = way;
         }
+        op
     }
 
     /// The same operation, comparing in this way if it compares.

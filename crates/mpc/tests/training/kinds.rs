@@ -1,9 +1,9 @@
 //! Every operation that talks or is dealt: products, signs, selections, bits, piecewise polynomials, openings.
 
-use trefoil_mpc::Compare;
 use trefoil_mpc::cost::cost;
 use trefoil_mpc::masked::output::open_values;
 use trefoil_mpc::program::{Bilinear, Op, Step, Window};
+use trefoil_mpc::{Compare, Selecting};
 use trefoil_ring::geometry::{Conv2d, Pads};
 use trefoil_testkit::{Random, World};
 
@@ -126,10 +126,19 @@ fn piecewise_polynomials_are_exact() {
                 .iter()
                 .enumerate()
                 .for_each(|(i, k)| (-1..2).for_each(|d| x[3 * i + (d + 1) as usize] = (k + d) as u64));
-            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
-            run(14, &program(vec![500], &[], vec![op]), 2, &x, &[]).exact();
+            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare, select: Selecting::default() };
+            for op in selections(&op) {
+                run(14, &program(vec![500], &[], vec![op]), 2, &x, &[]).exact();
+            }
         }
     }
+}
+
+/// The same with each way of selecting pieces.
+fn selections(op: &Op) -> Vec<Op> {
+    let keys = matches!(op, Op::Piecewise { knots, .. } if !knots.is_empty());
+    let ways = [Selecting::Products, Selecting::Keys];
+    ways[..1 + usize::from(keys)].iter().map(|way| op.selecting(*way)).collect()
 }
 
 /// Every number of a small window against every number of knots that it has room for, at both ends of the window.
@@ -146,13 +155,15 @@ fn piecewise_polynomials_of_small_windows_are_exact_everywhere() {
             let terms = 2 + r.below(3);
             let pieces: Vec<Vec<i64>> =
                 (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
-            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
-            run(15, &program(vec![64], &[], vec![op]), 1, &x, &[]).exact();
+            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare, select: Selecting::default() };
+            for op in selections(&op) {
+                run(15, &program(vec![64], &[], vec![op]), 1, &x, &[]).exact();
+            }
         }
     }
 }
 
-/// So many values that keys find the pieces whatever compares, beside those of few knots that need none.
+/// More values than a planner leaves to products of masks.
 #[test]
 fn piecewise_polynomials_of_many_values_are_exact() {
     let mut r = Random::new(16);
@@ -163,15 +174,17 @@ fn piecewise_polynomials_of_many_values_are_exact() {
             let pieces: Vec<Vec<i64>> =
                 (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
             let x: Vec<u64> = edgy(&mut r, 2 * 4100, 1 << 30);
-            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare };
-            let p = program(vec![4100], &[], vec![op]);
-            run(16, &p, 2, &x, &[]).exact();
-            let [ahead, in_step] = [World::new(17), World::new(17).in_step()].map(|mut world| {
-                let (model, rows) = (world.share(&p, &[]).unwrap(), world.share_rows(&x).unwrap());
-                let mut none = world.split_states(&[]);
-                world.step(&model, &rows, &[0, 1], &mut none, &[]).unwrap().value()
-            });
-            assert!(ahead == in_step);
+            let op = Op::Piecewise { x: 0, knots, pieces, scale: 60, window, compare, select: Selecting::default() };
+            for op in selections(&op) {
+                let p = program(vec![4100], &[], vec![op]);
+                run(16, &p, 2, &x, &[]).exact();
+                let [ahead, in_step] = [World::new(17), World::new(17).in_step()].map(|mut world| {
+                    let (model, rows) = (world.share(&p, &[]).unwrap(), world.share_rows(&x).unwrap());
+                    let mut none = world.split_states(&[]);
+                    world.step(&model, &rows, &[0, 1], &mut none, &[]).unwrap().value()
+                });
+                assert!(ahead == in_step);
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Random programs of exact operations on any ring values: bit for bit what the ideal functionality gives.
 
 use proptest::prelude::*;
-use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Bilinear, Form, Op, Program, Step, ValueInfo, Window};
+use trefoil_mpc::{Compare, Selecting};
 use trefoil_ring::Words;
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 use trefoil_testkit::Random;
@@ -58,7 +58,9 @@ fn any_op(r: &mut Random, values: &[ValueInfo]) -> Op {
             let knots: Vec<i64> = (0..r.below(2)).map(|_| r.word() as i64).collect();
             let terms = 2 + r.below(3);
             let pieces = (0..=knots.len()).map(|_| (0..terms).map(|_| r.word() as i64).collect()).collect();
-            Op::Piecewise { x, knots, pieces, scale: 60, window: WINDOW, compare }
+            let keys = !knots.is_empty() && r.below(2) == 0;
+            let select = if keys { Selecting::Keys } else { Selecting::Products };
+            Op::Piecewise { x, knots, pieces, scale: 60, window: WINDOW, compare, select }
         }
         13 => Op::Sum { x, keep: index, batch: r.below(2) == 0 },
         14 => Op::Broadcast { x, shape: [vec![small(r)], shape].concat(), batch: r.below(2) == 0 },

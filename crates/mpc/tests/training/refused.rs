@@ -1,7 +1,7 @@
 //! Programs that must be refused, each naming why; and steps given what does not fit them.
 
-use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Bilinear, Op, Program, Window};
+use trefoil_mpc::{Compare, Selecting};
 use trefoil_ring::geometry::{Conv2d, Pads, Pool2d};
 use trefoil_testkit::World;
 
@@ -140,9 +140,11 @@ fn pools_and_pieces_that_do_not_fit() {
         scale,
         window: WINDOW,
         compare: TREE,
+        select: Selecting::default(),
     };
     for (op, why) in [
         (piecewise(vec![0], vec![vec![1, 2]], 32), "pieces"),
+        (piecewise(vec![], vec![vec![1, 2]], 32).selecting(Selecting::Keys), "one piece"),
         (piecewise(vec![], vec![], 32), "pieces"),
         (piecewise(vec![1, 1], vec![vec![1, 2]; 3], 32), "ascend"),
         (piecewise(vec![1], vec![vec![1, 2], vec![1]], 32), "coefficients"),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use trefoil_mpc::Compare;
 use trefoil_mpc::masked::Role;
 use trefoil_mpc::masked::rows::open_rows;
 use trefoil_mpc::program::{Bilinear, Op, Program, WeightSpec, Window};
+use trefoil_mpc::{Compare, Selecting};
 use trefoil_prg::replay::Interceptor;
 use trefoil_prg::{DrawId, Pair, Purpose};
 use trefoil_ring::Tensor;
@@ -73,7 +73,7 @@ fn an_extraction_looks_uniform() {
         Op::Weight { index: 0 },
         Op::Product { x: 1, y: 2, map: Bilinear::Dense },
         Op::Open { x: 3 },
-        Op::Piecewise { x: 4, knots: vec![-9, 4], pieces, scale: 60, window, compare },
+        Op::Piecewise { x: 4, knots: vec![-9, 4], pieces, scale: 60, window, compare, select: Selecting::default() },
         Op::Open { x: 5 },
         Op::Truncate { x: 6, shift: 44 },
         // As many as fill the byte in which single bits are dealt.
@@ -149,8 +149,19 @@ fn a_piecewise_polynomial_looks_uniform() {
     let window = Window { lo: 0, k: 40 };
     let pieces = vec![vec![5, 3, 1], vec![2, 1, 0], vec![0, 7, 9]];
     let compare = Compare::default();
-    let p =
-        program(vec![20], &[], vec![Op::Piecewise { x: 0, knots: vec![-9, 4], pieces, scale: 60, window, compare }]);
+    let p = program(
+        vec![20],
+        &[],
+        vec![Op::Piecewise {
+            x: 0,
+            knots: vec![-9, 4],
+            pieces,
+            scale: 60,
+            window,
+            compare,
+            select: Selecting::default(),
+        }],
+    );
     let deviation = worst(&p, &[3; 40], &[], None);
     assert!(deviation < LIMIT, "{deviation}");
     assert!(worst(&p, &[3; 40], &[], Some(Arc::new(Bare(Purpose::BetaPower)))) > LIMIT);
@@ -163,9 +174,10 @@ fn a_piecewise_polynomial_by_point_keys_looks_uniform() {
     let window = Window { lo: 0, k: 12 };
     let pieces: Vec<Vec<i64>> = (0..8).map(|i| vec![i, 3, 1 - i, 2]).collect();
     let tree = [Purpose::Leaf, Purpose::WindowTop, Purpose::NodeMonomial];
-    for (compare, elements, all) in [(Compare::default(), 20, &tree[..]), (Compare::Keys, 64, &tree[1..2])] {
+    for (compare, elements, all) in [(Compare::default(), 64, &tree[..]), (Compare::Keys, 64, &tree[1..2])] {
         let knots = vec![-9, -4, 0, 2, 4, 8, 9];
-        let op = Op::Piecewise { x: 0, knots, pieces: pieces.clone(), scale: 60, window, compare };
+        let op =
+            Op::Piecewise { x: 0, knots, pieces: pieces.clone(), scale: 60, window, compare, select: Selecting::Keys };
         let p = program(vec![elements], &[], vec![op]);
         let x = vec![3; 2 * elements];
         let clean = worst(&p, &x, &[], None);

@@ -3,8 +3,8 @@
 //! The argument is brought to [`ARGUMENT_BITS`] fraction bits, all knots are compared at once, and the result has as many
 //! fraction bits as a value within -1 and 1 may have; the product behind it truncates.
 
-use trefoil_mpc::Compare;
 use trefoil_mpc::program::{Op, Window};
+use trefoil_mpc::{Compare, Selecting};
 
 use super::CompileError;
 use super::layers::{Lowering, fault};
@@ -83,7 +83,15 @@ impl Lowering {
         // As wide as any comparison's, and a bit for the difference.
         let k = (self.options.window_bits + x_scale + 1).saturating_sub(self.options.fraction_bits);
         let window = Window { lo: 0, k: k.clamp(x_scale + KNOT_BITS, WIDEST) };
-        let op = Op::Piecewise { x, knots, pieces, scale, window, compare: Compare::default() };
+        let op = Op::Piecewise {
+            x,
+            knots,
+            pieces,
+            scale,
+            window,
+            compare: Compare::default(),
+            select: Selecting::default(),
+        };
         self.wires.emit(layer, op, scale, 1.0)
     }
 

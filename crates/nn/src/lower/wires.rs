@@ -7,7 +7,7 @@ mod local;
 
 use std::collections::{BTreeMap, HashMap};
 
-use trefoil_mpc::compare::Compare;
+use trefoil_mpc::compare::{Compare, Selecting};
 use trefoil_mpc::program::{Bilinear, Op, Rows, Step, ValueId, Window};
 
 use crate::fit::Fit;
@@ -209,7 +209,19 @@ impl Wires {
         let x = self.masked(x);
         let Fit { knots, pieces, scale, .. } = fit;
         let window = Window { lo: 0, k: WINDOW_BITS };
-        self.emit(Op::Piecewise { x, knots, pieces, scale, window, compare: Compare::default() }, dims, scale)
+        self.emit(
+            Op::Piecewise {
+                x,
+                knots,
+                pieces,
+                scale,
+                window,
+                compare: Compare::default(),
+                select: Selecting::default(),
+            },
+            dims,
+            scale,
+        )
     }
 
     /// The wire as an additive value.

@@ -1,6 +1,7 @@
 //! The checks of the operations that training needs.
 
 use super::*;
+use crate::compare::Selecting;
 use crate::masked::TABLE;
 use crate::program::MAX_CLASSES;
 
@@ -64,11 +65,14 @@ impl Known<'_> {
                 Ok(ValueInfo { scale: v.scale - shift, form: Form::Additive, ..v.clone() })
             }
             Op::Bit { bit } => Ok(ValueInfo { form: Form::Additive, ..self.of_form(*bit, Form::Choice)?.clone() }),
-            Op::Piecewise { x, knots, pieces, scale, window, compare } => {
+            Op::Piecewise { x, knots, pieces, scale, window, compare, select } => {
                 let v = self.of_form(*x, Form::Masked)?;
                 check_window(*window)?;
                 compare.check()?;
                 check_pieces(v.scale, knots, pieces, *scale)?;
+                if *select == Selecting::Keys && knots.is_empty() {
+                    return Err("keys to select from one piece".into());
+                }
                 Ok(ValueInfo { scale: *scale, form: Form::Additive, ..v.clone() })
             }
             Op::Sum { x, keep, batch } => {
