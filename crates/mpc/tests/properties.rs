@@ -156,7 +156,7 @@ impl Chain {
                 let pieces = (0..=knots.len()).map(|_| piece(&mut self.random)).collect();
                 let (window, compare) = (self.window(0, 2), self.compare());
                 let scale = info.scale * degree;
-                let keys = !knots.is_empty() && pick % 2 == 0;
+                let keys = !knots.is_empty() && pick.is_multiple_of(2);
                 let select = if keys { Selecting::Keys } else { Selecting::Products };
                 self.push(Op::Piecewise { x, knots, pieces, scale, window, compare, select });
                 self.size = 8 * (0..=degree).map(|m| self.size.pow(m)).sum::<i64>();
