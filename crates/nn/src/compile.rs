@@ -21,8 +21,8 @@ use crate::tape::TapeError;
 use layers::Lowering;
 pub use trained::{Trained, compile_trained};
 
-/// Window of a value that is judged: compared with zero it takes a bit more, and all that the ring holds, below 2^62, fits.
-const VERDICT: Window = Window { lo: 0, k: 62 };
+/// Window of a value that is judged: compared with zero it takes a bit more, and so every bit of the ring.
+const VERDICT: Window = Window { lo: 0, k: 63 };
 
 /// Choices of the model owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

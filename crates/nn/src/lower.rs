@@ -17,6 +17,7 @@ mod functions;
 pub mod ranges;
 mod schedule;
 mod softmax;
+mod summands;
 mod visit;
 mod wires;
 

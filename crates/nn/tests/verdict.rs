@@ -72,7 +72,7 @@ fn however_far_apart_a_pair_is_dissimilar() {
     assert!(check(&c, Reveal::Label, &(-65536.0..=65536.0), None).is_err());
     let p = c.ending_in(Reveal::Label).unwrap();
     let windows = p.steps.iter().filter_map(|s| if let Op::Argmax { window, .. } = s.op { Some(window) } else { None });
-    assert_eq!(windows.collect::<Vec<_>>(), [Window { lo: 0, k: 63 }]);
+    assert_eq!(windows.collect::<Vec<_>>(), [Window { lo: 0, k: 64 }]);
 }
 
 #[test]

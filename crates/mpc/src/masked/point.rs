@@ -12,8 +12,9 @@
 //! is needed of it), and in a correction word they are the children's control bits. Seeds have 126 secret bits, so the
 //! bound of `dcf::tree` holds with 2^126 for 2^128.
 //!
-//! A key grows the same tree wherever the payload lies, and what is opened later is masked by draws that no key knows:
-//! correction words tell neither evaluator anything without the other's root seed.
+//! A key grows the same tree wherever the payload lies, and its correction words hide place and payload, which are made of
+//! masks of what is opened, from an evaluator that lacks the other's root seed, as far as the generator is pseudorandom. So
+//! each number that is opened still looks uniform to both: a key has two halves, of which none ever has both.
 
 use rayon::prelude::*;
 use trefoil_prg::Purpose;

@@ -168,9 +168,9 @@ fn a_piecewise_polynomial_looks_uniform() {
     assert!(worst(&p, &[3; 40], &[], Some(Arc::new(Bare(Purpose::Power)))) > LIMIT);
 }
 
-/// Seven knots: one set of leaves for all, and a key that selects the piece.
+/// Seven knots: one set of leaves for all, and the piece is selected by powers of masks or by a key.
 #[test]
-fn a_piecewise_polynomial_by_point_keys_looks_uniform() {
+fn a_piecewise_polynomial_of_many_knots_looks_uniform() {
     let window = Window { lo: 0, k: 12 };
     let pieces: Vec<Vec<i64>> = (0..8).map(|i| vec![i, 3, 1 - i, 2]).collect();
     let tree = [Purpose::Leaf, Purpose::WindowTop, Purpose::NodeMonomial];

@@ -7,9 +7,13 @@ use super::visit::Visitor;
 use super::{FRACTION_BITS, LowerError};
 use crate::tape::Tape;
 
-/// Fraction bits of what enters a product: a weight loses nothing beside its own last bit. All that is computed is assumed
-/// to stay below 2^10.
+/// Fraction bits of what enters a product of factors and kernels: a weight loses nothing beside its own last bit. These are
+/// assumed to stay below 2^10.
 pub(super) const WEIGHT_BITS: u32 = 26;
+/// Fraction bits of what enters a product of a bias, a mean times a factor for one. A bias and what it is the sum of are
+/// assumed to stay below 2^18: for a column that is constant the factor is large, whatever its mean. By each product a bias
+/// is off by 2^-22 of its two operands.
+pub(super) const BIAS_BITS: u32 = 22;
 /// Fraction bits of what is left of a wide range.
 pub(super) const UNIT_ARGUMENT_BITS: u32 = 22;
 

@@ -6,8 +6,9 @@ use trefoil_mpc::program::{Bilinear, Op as Step, Rows as StepRows, Step as Progr
 use trefoil_ring::geometry::Pool2d;
 
 use super::early::truncating_selections;
-use super::folding::WEIGHT_BITS;
+use super::folding::{BIAS_BITS, WEIGHT_BITS};
 use super::softmax::Softmaxes;
+use super::summands::summands;
 use super::wires::{Bits, Dims, Local, WireId, Wires};
 use super::{FRACTION_BITS, LowerError};
 use crate::fit::ARGUMENT_BITS;
@@ -48,6 +49,8 @@ pub(super) struct Visitor<'a> {
     fixed: bool,
     /// Whether what is computed is more precise than in training.
     pub(super) fine: bool,
+    /// What is added up, where that is the case.
+    summands: Vec<bool>,
 }
 
 impl<'a> Visitor<'a> {
@@ -66,6 +69,7 @@ impl<'a> Visitor<'a> {
             places,
             fixed: false,
             fine: false,
+            summands: Vec::new(),
         }
     }
 
@@ -77,6 +81,7 @@ impl<'a> Visitor<'a> {
     /// Computes weights: few numbers, once, which everything that comes after is made of.
     pub(super) fn refine(&mut self) {
         (self.wires, self.fine) = (Wires::new(WEIGHT_BITS), true);
+        self.summands = summands(self.tape);
     }
 
     /// The steps of a tape that stores nothing: the last gives all outputs, joined and additive, at `scale`.
@@ -190,11 +195,18 @@ impl<'a> Visitor<'a> {
                 x
             }
             Op::Product { x, y, map } => {
-                let (x, y) = (self.number(*x)?, self.number(*y)?);
+                let (mut x, mut y) = (self.number(*x)?, self.number(*y)?);
+                if self.fine && self.summands[id] {
+                    (x, y) = (self.wires.at_most(x, BIAS_BITS), self.wires.at_most(y, BIAS_BITS));
+                }
                 self.product(x, y, map, dims)
             }
             Op::Add { x, y } => {
-                let xs = [self.number(*x)?, self.number(*y)?];
+                let mut xs = [self.number(*x)?, self.number(*y)?];
+                if self.fine {
+                    // A bias may be as large as its products.
+                    xs = xs.map(|x| self.wires.at_most(x, 2 * BIAS_BITS));
+                }
                 let xs = self.wires.level(&xs, dims.rows);
                 self.wires.local(Local::Add, xs, dims)
             }

@@ -19,7 +19,7 @@ use crate::common::{array, chain, dense, numbers};
 use crate::layers::{conv, pool};
 
 /// How far a weight may be off: a unit by its truncation, half a unit by the encoding of the other, and what products of
-/// 26 fraction bits and an inverse square root within 1e-6 lose of its size.
+/// 26 fraction bits and an inverse square root within 1e-6 lose of its size. Biases lose more by products of large numbers.
 const UNITS: f64 = 1.5 / 65536.0;
 const PART: f64 = 1e-5;
 
@@ -213,6 +213,64 @@ fn weights_on_shares_are_those_of_the_compiled_network() {
         ideal::step(&program, 1, &[0, 0], &[], &mut states, &[], &common).unwrap();
         let weights: Vec<Vec<f64>> = stored.iter().map(|s| decode(&states[*s], program.states[*s].scale)).collect();
         assert!(off(&compiled, &weights) < 1.0, "{what}, ideally");
+    }
+}
+
+/// Sets every number of the tensors that have this name in their layer.
+fn set(values: &mut [Vec<f64>], graph: &Graph, what: &str, to: f64) {
+    let named = trefoil_nn::layers::named(graph).zip(values);
+    named.filter(|((name, _), _)| name.ends_with(what)).for_each(|(_, v)| v.fill(to));
+}
+
+/// A column that is constant has a factor of 1/sqrt(0.001): its bias is far beyond what a product of kernels may be.
+#[test]
+fn biases_may_be_large() {
+    let behind = || chain(vec![input(&[64]), norm(64), dense(1, 64, 4)]);
+    let before = || chain(vec![input(&[6, 6, 2]), conv(1, (6, 6), (2, 3), true), norm(3)]);
+    // The largest bias to expect, and the sum of the largest operands of its products.
+    for (what, graph, tensors, (least, most), operands) in [
+        ("a mean of 100, constant", before(), [100.0, 0.0, 1.0], (3e3, 3.3e3), 135.0),
+        ("of 2000", before(), [-2000.0, 0.0, 4.0], (2.5e5, 2.6e5), 2200.0),
+        ("into the layer behind", behind(), [100.0, 0.0, 1.0], (9e4, 1.1e5), 64.0 * 3200.0),
+        ("large, and not constant", before(), [1500.0, 2000.0, 0.01], (0.1, 1.0), 1501.0),
+    ] {
+        let t = compile_trained(&graph, &CompileOptions::default(), |_| true).unwrap();
+        let (mut values, [mean, variance, gamma]) = (initial(&graph), tensors);
+        set(&mut values, &graph, "/mean", mean);
+        set(&mut values, &graph, "/variance", variance);
+        set(&mut values, &graph, "/gamma", gamma);
+        if what == "into the layer behind" {
+            set(&mut values, &graph, "/kernel", 0.5);
+        }
+        let mut trained = graph.clone();
+        restore(&mut trained, &values);
+        let compiled = compile(&trained, &CompileOptions::default()).unwrap();
+        assert_eq!(t.compiled.program, compiled.program, "{what}");
+
+        let (program, mut states, stored) = program(&t, &values);
+        let mut world = World::new(9);
+        let model = world.share(&program, &[]).unwrap();
+        let rows = world.share_rows(&[0, 0]).unwrap();
+        let mut shared = world.split_states(&states);
+        world.step(&model, &rows, &[0], &mut shared, &[]).unwrap();
+        let common = world.last_common();
+        ideal::step(&program, 1, &[0, 0], &[], &mut states, &[], &common).unwrap();
+        let ideally = states.iter().map(|s| s.to_vec()).collect();
+        for after in [shared.values(), ideally] {
+            let mut seen = 0_f64;
+            for ((spec, tensor), slot) in compiled.program.weights.iter().zip(&compiled.weights).zip(&stored) {
+                let (want, got) = (decode(tensor.data(), spec.scale), decode(&after[*slot], spec.scale));
+                let largest = want.iter().fold(1.0, |m: f64, w| m.max(w.abs()));
+                let bias = spec.name.ends_with("/bias");
+                let products = if bias { operands * (-22_f64).exp2() } else { 0.0 };
+                let bound = UNITS + PART * largest + products;
+                for (w, g) in want.iter().zip(&got) {
+                    assert!((w - g).abs() < bound, "{what}: {} is {g}, not {w}", spec.name);
+                    seen = if bias { seen.max(w.abs()) } else { seen };
+                }
+            }
+            assert!((least..most).contains(&seen), "{what}: {seen}");
+        }
     }
 }
 
