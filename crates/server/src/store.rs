@@ -48,6 +48,12 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// A file is of another form than this version's.
+    #[error("{path}: written by another version of Trefoil; what it holds has to be shared anew")]
+    Version {
+        /// The file.
+        path: String,
+    },
     /// Another server uses the store.
     #[error("{0}: in use by another server")]
     InUse(String),
@@ -211,9 +217,11 @@ impl Store {
         self.models.epochs()
     }
 
-    /// Reads a staged model; none if there is none.
-    pub(crate) fn load_staged(&self, epoch: u64) -> Result<Option<StoredModel>, StoreError> {
-        self.models.has(epoch, true).then(|| self.models.load(&self.key, epoch, true)).transpose()
+    /// Reads a model that is staged, or permanent already: its last commit may have failed after it took effect. None if
+    /// there is none.
+    pub(crate) fn find(&self, epoch: u64) -> Result<Option<StoredModel>, StoreError> {
+        let staged = [true, false].into_iter().find(|staged| self.models.has(epoch, *staged));
+        staged.map(|staged| self.models.load(&self.key, epoch, staged)).transpose()
     }
 
     /// Reads a permanent model.
@@ -351,6 +359,10 @@ mod tests {
         bytes[last] ^= 1;
         fs::write(&path, bytes).unwrap();
         assert!(matches!(store.load(3), Err(StoreError::Seal(SealError::Opened { .. }))));
+        // A record of before records had a form.
+        let old = store.key.seal("bob/3", &postcard::to_stdvec(&model(3)).unwrap()).unwrap();
+        fs::write(&path, old).unwrap();
+        assert!(matches!(store.load(3), Err(StoreError::Version { .. })));
         store.erase(3).unwrap();
         assert_eq!(store.epochs().unwrap(), (vec![], vec![]));
         assert!(matches!(store.commit(4), Err(StoreError::Io { .. })));

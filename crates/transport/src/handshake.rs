@@ -159,7 +159,7 @@ pub(crate) enum Wanted {
 
 /// After the failure `e`: waits if it was only that the socket could not do it now.
 pub(crate) fn wait(e: io::Error, socket: &TcpStream, wanted: Wanted, until: Instant) -> io::Result<()> {
-    if e.kind() != ErrorKind::WouldBlock {
+    if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
         return Err(e);
     }
     let left = until.saturating_duration_since(Instant::now());

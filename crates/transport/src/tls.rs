@@ -38,6 +38,7 @@ pub(crate) struct TlsStream {
     inbox: Zeroizing<Vec<u8>>,
     data: Range<usize>,
     sealed: Range<usize>,
+    /// Nothing more is read: the peer said farewell, or sent what it should not have.
     ended: bool,
     moved: u64,
 }
@@ -123,6 +124,7 @@ impl TlsStream {
         match self.try_open() {
             Ok(opened) => Ok(opened),
             Err(e) => {
+                self.ended = true;
                 // The peer learns why, if it still listens.
                 let why = match e {
                     Error::DecryptError => AlertDescription::BadRecordMac,
@@ -206,6 +208,8 @@ impl Stream for TlsStream {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                // What was sealed is taken: a failure here would have it sent twice.
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),
             };
             self.moved += n as u64;

@@ -39,7 +39,7 @@ impl Core {
             return Ok(());
         }
         let refused = |why, reason: String| Fault::Refused(why, format!("{}: {reason}", self.party));
-        let staged = self.store.load_staged(epoch)?;
+        let staged = self.store.find(epoch)?;
         let staged = staged.ok_or_else(|| refused(Refusal::UnknownModel, format!("no model {epoch} is staged")))?;
         let origin = staged.origin;
         let model = Model::restore(staged).map_err(Fault::Own)?;
@@ -182,8 +182,16 @@ mod tests {
         bob.commit(&bob.models, 20).unwrap();
         stage(&bob, 21, Some(run.origin()));
         is_refused(&bob, &bob.models, 21, "has published its model");
+        // A commit that failed behind its renaming is taken up where it was, if it still may be.
+        bob.store.erase(20).unwrap();
+        bob.models.remove(20);
+        bob.store.commit(21).unwrap();
+        run.note_agreement(&bob, "ann", false).unwrap();
+        assert!(matches!(bob.commit(&bob.models, 21), Err(Fault::Refused(Refusal::Denied, _))));
+        run.note_agreement(&bob, "ann", true).unwrap();
+        bob.commit(&bob.models, 21).unwrap();
+        assert_eq!(run.published(&bob).unwrap().epoch, 21);
         // What an owner shares is nobody else's.
-        bob.store.erase(21).unwrap();
         stage(&bob, 22, None);
         bob.commit(&bob.models, 22).unwrap();
         assert!(matches!(bob.commit(&bob.models, 23), Err(Fault::Refused(Refusal::UnknownModel, _))));

@@ -11,6 +11,9 @@ use zeroize::Zeroize;
 use super::{StoreError, erase_file, io_error, sync_folder, write_durably};
 use crate::seal::StoreKey;
 
+/// What every sealed record begins with. Its last byte counts the forms that records have had.
+const FORM: &[u8; 4] = b"trf\x02";
+
 /// A folder of files that are sealed under a label of their own.
 pub(super) struct Shelf {
     pub(super) dir: PathBuf,
@@ -43,10 +46,10 @@ impl Shelf {
         let (from, to) = (self.path(epoch, true), self.path(epoch, false));
         match fs::rename(&from, &to) {
             // Another lane was faster.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && to.exists() => Ok(()),
-            Err(e) => Err(io_error(&from)(e)),
-            Ok(()) => sync_folder(&to),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && to.exists() => {}
+            other => other.map_err(io_error(&from))?,
         }
+        sync_folder(&to)
     }
 
     pub(super) fn erase(&self, epoch: u64) -> Result<(), StoreError> {
@@ -88,7 +91,7 @@ pub(super) fn write_sealed<T: Serialize>(
     value: &T,
 ) -> Result<(), StoreError> {
     let damaged = |e: postcard::Error| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() };
-    let mut plain = postcard::to_stdvec(value).map_err(damaged)?;
+    let mut plain = postcard::to_extend(value, FORM.to_vec()).map_err(damaged)?;
     let sealed = key.seal(label, &plain);
     plain.zeroize();
     write_durably(path, &sealed?)
@@ -98,8 +101,13 @@ pub(super) fn write_sealed<T: Serialize>(
 pub(super) fn read_sealed<T: DeserializeOwned>(key: &StoreKey, label: &str, path: &Path) -> Result<T, StoreError> {
     let sealed = fs::read(path).map_err(io_error(path))?;
     let mut plain = key.open(label, path, &sealed)?;
-    let value = postcard::from_bytes(&plain)
-        .map_err(|e| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() });
+    let name = || path.display().to_string();
+    let value = match plain.strip_prefix(FORM) {
+        Some(record) => {
+            postcard::from_bytes(record).map_err(|e| StoreError::Damaged { path: name(), reason: e.to_string() })
+        }
+        None => Err(StoreError::Version { path: name() }),
+    };
     plain.zeroize();
     value
 }

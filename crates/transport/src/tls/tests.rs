@@ -221,6 +221,20 @@ fn records_that_should_not_be_end_it() {
 }
 
 #[test]
+fn nothing_is_read_after_a_record_that_cannot_be_opened() {
+    let (mut a, mut b) = streams();
+    let forged = [[23, 3, 3, 0, 17].as_slice(), &[1; 17]].concat();
+    for bad in [forged, vec![22, 3, 3, 0, 1, 0]] {
+        b.outbox.push_back(bad);
+        b.seal(OutboundChunks::Single(b"data")).unwrap();
+        assert!(b.flush().unwrap());
+        let first = exchange(&mut a, &[], &mut [0; 4]);
+        assert!(!matches!(first, Ok(1..)), "{first:?}");
+        assert_eq!(exchange(&mut a, &[], &mut [0; 4]).unwrap(), 0);
+    }
+}
+
+#[test]
 fn nothing_counts_after_the_farewell() {
     let farewell = |s: &mut TlsStream| push(s, ContentType::Alert, &[1, 0]);
     assert_eq!(after(farewell).unwrap(), 0);
