@@ -3,17 +3,12 @@
 use serde::Serialize;
 use trefoil_link::Network;
 use trefoil_mpc::cost::{StepCost, cost};
+use trefoil_mpc::plan;
 use trefoil_mpc::program::{Bilinear, Linear, Op, Program, Rows, ValueInfo};
-use trefoil_mpc::{Compare, plan};
 use trefoil_ring::geometry::Conv2d;
 
 /// Ring multiply-adds that a core does in a second: an estimate for a current server.
 const MULTIPLY_ADDS: f64 = 10e9;
-/// Comparisons that an evaluator does in a second, online and offline: estimates for the same.
-const COMPARISONS: [f64; 2] = [8e6, 4e6];
-
-/// The same by keys.
-const KEYS: [f64; 2] = [4e5, 2e5];
 
 /// Consecutive steps of one layer.
 #[derive(Debug, Clone, Serialize)]
@@ -41,16 +36,9 @@ pub(crate) struct Layer {
     pub(crate) steps: std::ops::Range<usize>,
     #[serde(skip)]
     cost: StepCost,
+    /// Of the whole batch.
     #[serde(skip)]
-    work: Work,
-}
-
-/// Arithmetic of a step for a whole batch.
-#[derive(Debug, Clone, Copy, Default)]
-struct Work {
     multiply_adds: f64,
-    comparisons: f64,
-    keys: f64,
 }
 
 /// The layers of a program that ends in a reveal, for `batch` samples.
@@ -59,14 +47,12 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
     let costs = cost(program, batch)?;
     let mut layers: Vec<Layer> = Vec::new();
     for (i, (step, cost)) in program.steps.iter().zip(&costs).enumerate() {
-        let work = work(&step.op, &values, i, batch as f64);
+        let multiply_adds = multiply_adds(&step.op, &values, i, batch as f64);
         match layers.last_mut() {
             Some(l) if l.layer == step.layer => {
                 l.operation = format!("{}, {}", l.operation, step.op.name());
                 l.cost.add(cost);
-                l.work.multiply_adds += work.multiply_adds;
-                l.work.comparisons += work.comparisons;
-                l.work.keys += work.keys;
+                l.multiply_adds += multiply_adds;
                 l.steps.end = i + 1;
             }
             _ => layers.push(Layer {
@@ -85,7 +71,7 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
                 compares: Vec::new(),
                 steps: i..i + 1,
                 cost: *cost,
-                work,
+                multiply_adds,
             }),
         }
         if let Some(l) = layers.last_mut() {
@@ -101,28 +87,16 @@ pub(crate) fn layers(program: &Program, batch: usize) -> anyhow::Result<Vec<Laye
     Ok(layers)
 }
 
-fn work(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> Work {
+fn multiply_adds(op: &Op, values: &[ValueInfo], out: usize, batch: f64) -> f64 {
     let n = values[out].elements() as f64 * if values[out].rows == Rows::Each { batch } else { 1.0 };
-    let mut w = Work::default();
     match op {
-        Op::Linear { map: Linear::Dense { inputs, .. }, .. } => w.multiply_adds = n * *inputs as f64,
+        Op::Linear { map: Linear::Dense { inputs, .. }, .. } => n * *inputs as f64,
         Op::Linear { map: Linear::Conv(g), .. } => {
-            w.multiply_adds = n * (g.kernel.0 * g.kernel.1 * g.in_channels / g.groups.max(1)) as f64;
+            n * (g.kernel.0 * g.kernel.1 * g.in_channels / g.groups.max(1)) as f64
         }
-        Op::Product { x, y, map } => w.multiply_adds = 2.0 * inner(map, &values[*x], &values[*y], n, batch),
-        Op::Relu { .. } | Op::Sign { .. } => w.comparisons = n,
-        Op::Piecewise { knots, .. } => w.comparisons = n * knots.len() as f64,
-        Op::MaxPool { pool, .. } => w.comparisons = n * (pool.window.0 * pool.window.1 - 1) as f64,
-        Op::Argmax { x, .. } => {
-            let c = values[*x].elements() as f64;
-            w.comparisons = batch * c * (c - 1.0) / 2.0;
-        }
-        _ => {}
+        Op::Product { x, y, map } => 2.0 * inner(map, &values[*x], &values[*y], n, batch),
+        _ => 0.0,
     }
-    if op.compare() == Some(Compare::Keys) {
-        w.keys = std::mem::take(&mut w.comparisons);
-    }
-    w
 }
 
 /// Multiply-adds of a product of two secrets that has `n` elements: the online half of them is done twice.
@@ -142,10 +116,9 @@ fn inner(map: &Bilinear, x: &ValueInfo, y: &ValueInfo, n: f64, batch: f64) -> f6
 
 /// Predicted seconds of a layer online and offline.
 pub(crate) fn predict(network: &Network, layer: &Layer) -> (f64, f64) {
-    let products = layer.work.multiply_adds / MULTIPLY_ADDS;
-    let compare = |i: usize| layer.work.comparisons / COMPARISONS[i] + layer.work.keys / KEYS[i];
-    let (online, offline) = plan::predict(network, &layer.cost);
-    (online + products + compare(0), offline + products + compare(1))
+    let products = layer.multiply_adds / MULTIPLY_ADDS;
+    let ((online, offline), (using, making)) = (plan::predict(network, &layer.cost), plan::work(&layer.cost));
+    (online + products + using, offline + products + making)
 }
 
 /// The program with the ways of comparing that suit a link best, for `batch` samples at once.

@@ -77,13 +77,19 @@ fn selections(op: Op, elements: usize) -> Vec<Op> {
     if keys { vec![by(Selecting::Products), by(Selecting::Keys)] } else { vec![by(Selecting::Products)] }
 }
 
-/// What a comparing step costs in seconds online, dealing weighed. What is passed on is keys.
-fn time(cost: &StepCost, network: &Network, ahead: bool) -> f64 {
-    let (online, offline) = predict(network, cost);
+/// Seconds that it takes to use what is dealt for a step, and to make it: online and offline, the link left out. What is
+/// passed on is keys.
+pub fn work(cost: &StepCost) -> (f64, f64) {
     let keys = cost.forwarded.min(cost.offline);
     let dealt = [(cost.offline - keys) as f64, keys as f64];
     let sum = |rates: [f64; 2]| dealt[0] * rates[0] + dealt[1] * rates[1];
-    online + sum(EVALUATING) + (offline + sum(DEALING)) * if ahead { AHEAD } else { 1.0 }
+    (sum(EVALUATING), sum(DEALING))
+}
+
+/// What a comparing step costs in seconds online, dealing weighed.
+fn time(cost: &StepCost, network: &Network, ahead: bool) -> f64 {
+    let ((online, offline), (evaluating, dealing)) = (predict(network, cost), work(cost));
+    online + evaluating + (offline + dealing) * if ahead { AHEAD } else { 1.0 }
 }
 
 #[cfg(test)]
