@@ -13,6 +13,7 @@ use trefoil_client::{
     Block, Client, Content, Contribution, Declaration, InputEncoding, Part, Reveal, Reveals, RunSpec, Training,
 };
 use trefoil_link::Network;
+use trefoil_mpc::cost::{cost, opening_weights};
 use trefoil_nn::build::{
     Activation, LayerSpec, Sequential, average_pool, batch_norm_with, conv, dense, elu, flatten, gelu, relu, silu,
     softplus,
@@ -21,7 +22,7 @@ use trefoil_nn::graph::Graph;
 use trefoil_nn::train::{Optimiser, Schedule, TrainSpec};
 use trefoil_prg::Party;
 use trefoil_proto::Transport;
-use trefoil_proto::run::Phase;
+use trefoil_proto::run::{Phase, Traffic};
 
 const ROWS: usize = 72;
 const ASKED: usize = 20;
@@ -99,7 +100,17 @@ fn published(name: &str, graph: Graph, frozen: &[&str]) -> f32 {
     let mut owner = trial.client("owner");
     let pixels = contributed(&mut owner);
     let (training, run) = begun(&mut owner, name, graph, frozen);
-    off(&mut owner, (&training, &run), &pixels)
+    let off = off(&mut owner, (&training, &run), &pixels);
+    let publish = run.publish.as_ref().unwrap();
+    let mut due = opening_weights(&publish.manifest.program);
+    cost(publish.finish.as_ref().unwrap(), 1).unwrap().iter().for_each(|c| due.add(c));
+    let status = owner.run_status(name).unwrap();
+    for measured in [status.alice, status.bob] {
+        let Traffic { rounds, online_bytes, .. } = measured.publication;
+        assert_eq!((rounds, online_bytes), (due.rounds, due.online), "{name}: as predicted");
+    }
+    assert_eq!(status.bob.publication.offline_bytes, due.offline, "{name}: as predicted");
+    off
 }
 
 #[test]
