@@ -45,5 +45,5 @@ pub use trefoil_proto::control::{Grant, InputEncoding, Manifest, ModelInfo, Refu
 pub use trefoil_proto::dataset::{Block, Content, Declaration, METRIC_ROWS, Part, SetInfo};
 pub use trefoil_proto::run::{
     Check, Disclosure, Extracted, Extraction, Measured, Order, Phase, Position, Publication, Revealed, RowRange,
-    RunSpec, Stage, When,
+    RunSpec, Stage, Traffic, When,
 };

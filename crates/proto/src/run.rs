@@ -20,7 +20,7 @@ use crate::control::{Manifest, encode};
 pub use check::RunError;
 pub use extraction::Extraction;
 pub use plan::{Phase, Position};
-pub use status::{Extracted, Measured, Resumed, Revealed, RunInfo, Saved, Stage, Training};
+pub use status::{Extracted, Measured, Resumed, Revealed, RunInfo, Saved, Stage, Traffic, Training};
 
 /// The most epochs of a run.
 pub const MAX_EPOCHS: u32 = 100_000;

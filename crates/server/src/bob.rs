@@ -11,6 +11,7 @@ use trefoil_mpc::masked::weights::open_weights;
 use trefoil_mpc::masked::{EvaluatorWeights, Material, Role, evaluate, prepare, run};
 use trefoil_prg::{Party, Source};
 use trefoil_proto::control::{Command, Manifest, Opening, Refusal, RequestId, RunReport, Status, Terms, encode, tag};
+use trefoil_proto::run::Phase;
 use trefoil_ring::Tensor;
 use trefoil_transport::Connection;
 
@@ -22,8 +23,8 @@ use crate::halves::{Half, Halves, Waiting};
 use crate::jobs::Given;
 use crate::models::{Model, Plan};
 use crate::probe::Point;
+use crate::runs::{Run, account};
 use crate::session::{Session, agree, hear, say};
-use crate::store::Origin;
 
 /// How long alice's command may be ahead of an owner's half of a model.
 const HALF: Duration = Duration::from_secs(4);
@@ -411,12 +412,15 @@ impl Lane<'_> {
         manifest: Manifest,
         shares: Vec<Tensor>,
         source: &Source,
-        origin: Option<Origin>,
+        of: Option<&Run>,
     ) -> Result<(), Fault> {
         let weights = open_weights(Role::B, &manifest.program, shares, source, self.alice.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Alice))?;
+        if let Some(run) = of {
+            account(run, Phase::Publish, self.alice.as_mut(), [None, None]);
+        }
         self.alice.meter().take();
-        let model = Model::new(epoch, owner, origin, manifest, weights).map_err(Fault::Own)?;
+        let model = Model::new(epoch, owner, of.map(Run::origin), manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;
         self.core.reached(Point::Staged);
         Ok(())

@@ -107,9 +107,9 @@ impl Listed {
             seconds_left: r.left.map(|t| t.as_secs_f64()),
             resumed: r.alice.resumed,
             note: r.note.clone(),
-            rounds: r.bob.rounds + r.alice.extracted.rounds,
-            bytes_online: r.bob.online_bytes + r.alice.extracted.online_bytes,
-            bytes_offline: r.bob.offline_bytes + r.bob.extracted.offline_bytes,
+            rounds: r.bob.rounds + r.alice.extracted.rounds + r.bob.publication.rounds,
+            bytes_online: r.bob.online_bytes + r.alice.extracted.online_bytes + r.bob.publication.online_bytes,
+            bytes_offline: r.bob.offline_bytes + r.bob.extracted.offline_bytes + r.bob.publication.offline_bytes,
             peak_rss_bytes: r.alice.peak_rss.max(r.bob.peak_rss),
             revealed: Vec::new(),
         }

@@ -10,7 +10,7 @@ use trefoil_prg::Party;
 
 use super::data::Records;
 use super::description::Description;
-use super::report::{EpochRow, Event, Features, Private, Report, Shown};
+use super::report::{EpochRow, Event, Features, Private, Published, Report, Shown};
 use crate::output;
 use crate::trial::Trial;
 
@@ -128,6 +128,11 @@ fn report(spec: &RunSpec, status: &RunStatus) -> Report {
                 rounds: a.extracted.rounds,
                 bytes_online: a.extracted.online_bytes,
                 bytes_offline: b.extracted.offline_bytes,
+            }),
+            publication: spec.publish.as_ref().map(|_| Published {
+                rounds: b.publication.rounds,
+                bytes_online: b.publication.online_bytes,
+                bytes_offline: b.publication.offline_bytes,
             }),
             reveals: words(spec),
         }),

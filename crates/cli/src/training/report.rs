@@ -110,6 +110,9 @@ pub(crate) struct Private {
     /// What the features took, all rows together; none where steps read the rows themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) extraction: Option<Features>,
+    /// What publication took, once; none where nothing is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) publication: Option<Published>,
     /// What was revealed: to whom, what and why.
     pub(crate) reveals: Vec<String>,
 }
@@ -121,6 +124,17 @@ pub(crate) struct Features {
     pub(crate) rows: u64,
     /// Wall time.
     pub(crate) seconds: f64,
+    /// Rounds between the evaluators.
+    pub(crate) rounds: u64,
+    /// Bytes between the evaluators.
+    pub(crate) bytes_online: u64,
+    /// Bytes from the producer.
+    pub(crate) bytes_offline: u64,
+}
+
+/// What the servers measured of the publication.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Published {
     /// Rounds between the evaluators.
     pub(crate) rounds: u64,
     /// Bytes between the evaluators.
@@ -168,6 +182,10 @@ impl Report {
                 output::bytes(f.bytes_online),
                 output::bytes(f.bytes_offline)
             ))?;
+        }
+        if let Some(f) = &p.publication {
+            let [online, offline] = [f.bytes_online, f.bytes_offline].map(output::bytes);
+            output::line(format!("publication: {} rounds, {online} online, {offline} offline", f.rounds))?;
         }
         if p.resumed > 0 {
             let times = if p.resumed == 1 { "once".to_owned() } else { format!("{} times", p.resumed) };

@@ -273,7 +273,9 @@ fn what_was_not_agreed_is_not_shown() {
     fails(&["train", &at("run.toml"), "--trial", "--weights", &at("w")], "none will be revealed to you");
     let served = TINY.replace("metrics = \"coordinator\"\nweights = \"owner\"\n", "publish = \"tiny\"\n");
     std::fs::write(dir.path().join("run.toml"), served).unwrap();
+    let due = lines(&run(&["explain", &at("run.toml"), "--json"]))[0]["publication"]["rounds"].clone();
     let text = run(&["train", &at("run.toml"), "--trial", "--link", "tcp"]);
+    assert!(text.contains(&format!("\npublication: {due} rounds, ")), "{due} rounds: {text}");
     assert!(text.contains("answers of the trained model, served as tiny"), "{text}");
     assert!(text.contains("Private predictions of tiny, 20 validation rows"), "{text}");
     assert!(text.contains("accuracy on 20 samples, computed on shares"), "{text}");

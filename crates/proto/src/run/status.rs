@@ -20,11 +20,24 @@ pub struct Extracted {
     pub offline_bytes: u64,
 }
 
+/// What links carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Rounds with the other evaluator.
+    pub rounds: u64,
+    /// Bytes with the other evaluator, both directions.
+    pub online_bytes: u64,
+    /// Bytes received for material, as in [`Measured`].
+    pub offline_bytes: u64,
+}
+
 /// What a run has taken so far, as measured at one evaluator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Measured {
     /// The extraction of features, which no other field counts.
     pub extracted: Extracted,
+    /// Publication, which no other field counts: the program that computes the weights, if there is one, and their opening.
+    pub publication: Traffic,
     /// Steps of training, those that a failure undid included.
     pub steps: u64,
     /// Their wall time in nanoseconds.

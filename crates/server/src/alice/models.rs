@@ -2,12 +2,13 @@
 
 use trefoil_mpc::masked::weights::open_weights;
 use trefoil_proto::control::{Manifest, encode};
+use trefoil_proto::run::Phase as Part;
 use trefoil_ring::Tensor;
 
 use super::*;
 use crate::jobs::Upload;
 use crate::models::plans;
-use crate::runs::Run;
+use crate::runs::{Run, account};
 
 impl Lane<'_> {
     pub(super) fn upload(&mut self, u: Upload) -> Result<(), Fault> {
@@ -87,6 +88,9 @@ impl Lane<'_> {
         let source = session.source(Party::Carol, epoch).map_err(producer)?;
         let weights = open_weights(Role::A, &manifest.program, shares, &source, self.bob.as_mut());
         let weights = weights.map_err(|e| Fault::of(&e, Party::Bob))?;
+        if let Some(run) = of {
+            account(run, Part::Publish, self.bob.as_mut(), [None, None]);
+        }
         self.bob.meter().take();
         let model = Model::new(epoch, owner, of.map(Run::origin), manifest, weights).map_err(Fault::Own)?;
         self.core.store.stage(&model.stored())?;

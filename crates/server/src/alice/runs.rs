@@ -164,7 +164,7 @@ impl Lane<'_> {
             let table = opened.map_err(|e| fatal(Fault::of(&e, Party::Bob)))?;
             self.bob.meter().take();
             extracting = Extracting::begin(run, &states, Role::A, &source, self.bob.as_mut()).map_err(fatal)?;
-            account(run, Position { phase: Part::Extract, ..at }, self.bob.as_mut(), [None, None]);
+            account(run, Part::Extract, self.bob.as_mut(), [None, None]);
             run.keep_open(self.core, OpenRows::new(rows, table, run, reserved)).map_err(fatal)?;
         }
         *live = Some(Live { seed, extracting, states, at, order: None });
@@ -200,7 +200,7 @@ impl Lane<'_> {
             let lot = Lot { number, carol, other, common, peer: self.bob.as_mut(), seat, helper };
             live.part(self.core, run, Position { index, ..first }, lot).map_err(|e| fatal(e.fault(Party::Bob)))?;
         }
-        account(run, first, self.bob.as_mut(), [None, None]);
+        account(run, first.phase, self.bob.as_mut(), [None, None]);
         let carol = self.carol.as_mut().map(|(link, _)| link);
         carol.into_iter().chain(&mut self.helper).for_each(|link| {
             link.meter().take();

@@ -158,7 +158,7 @@ impl Lane<'_> {
                 .map_err(|e| fatal(Fault::of(&e, Party::Alice)))?;
             self.alice.meter().take();
             extracting = Extracting::begin(run, &states, Role::B, &source, self.alice.as_mut()).map_err(fatal)?;
-            account(run, Position { phase: Part::Extract, ..at }, self.alice.as_mut(), [None, None]);
+            account(run, Part::Extract, self.alice.as_mut(), [None, None]);
             run.keep_open(self.core, OpenRows::new(rows, table, run, reserved)).map_err(fatal)?;
         }
         *live = Some(Live { seed: joint_seed(seeds), extracting, states, at, order: None });
@@ -236,7 +236,7 @@ impl Lane<'_> {
         }
         let dealt = self.carol.as_mut().map(|(link, _)| link.as_mut() as &mut dyn Link);
         let helper = self.helper.as_mut().map(|link| link.as_mut() as &mut dyn Link);
-        account(run, at, self.alice.as_mut(), [dealt, helper]);
+        account(run, at.phase, self.alice.as_mut(), [dealt, helper]);
         Ok(live.save(self.core, run, (at, count), last)?)
     }
 
@@ -268,7 +268,7 @@ impl Lane<'_> {
         }
         self.burn(epoch)?;
         let (owner, manifest) = (run.spec.owner.clone(), publication.manifest.clone());
-        self.open_model(epoch, owner, manifest, shares, &source, Some(run.origin())).map_err(fatal)?;
+        self.open_model(epoch, owner, manifest, shares, &source, Some(run)).map_err(fatal)?;
         // Alice, who decides next, is to hear it now.
         run.unobstructed(self.core)?;
         Ok(Some(Status::Ok))

@@ -202,9 +202,9 @@ fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), Par
     Ok(())
 }
 
-/// Adds what the links carried in training or extraction to the run's account; what carol or the helper was shown is in bob's, with
-/// alice's message, which is as long as his.
-pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, beside: [Option<&mut dyn Link>; 2]) {
+/// Adds what the links carried in training, extraction or publication to the run's account; what carol or the helper was
+/// shown is in bob's, with alice's message, which is as long as his.
+pub(crate) fn account(run: &Run, part: Phase, peer: &mut dyn Link, beside: [Option<&mut dyn Link>; 2]) {
     let (mut rounds, mut online, mut offline) = (0, 0, 0);
     for ((phase, _), c) in peer.meter().take() {
         match phase {
@@ -230,19 +230,21 @@ pub(crate) fn account(run: &Run, at: Position, peer: &mut dyn Link, beside: [Opt
     }
     run.count(|n| {
         let m = &mut n.measured;
-        match at.phase {
-            Phase::Train => {
-                m.rounds += rounds;
-                m.online_bytes += online;
-                m.offline_bytes += offline;
-            }
+        let counted = match part {
+            Phase::Train => (&mut m.rounds, &mut m.online_bytes, &mut m.offline_bytes),
             Phase::Extract => {
-                m.extracted.rounds += rounds;
-                m.extracted.online_bytes += online;
-                m.extracted.offline_bytes += offline;
+                let e = &mut m.extracted;
+                (&mut e.rounds, &mut e.online_bytes, &mut e.offline_bytes)
+            }
+            Phase::Publish => {
+                let p = &mut m.publication;
+                (&mut p.rounds, &mut p.online_bytes, &mut p.offline_bytes)
             }
             _ => return,
-        }
+        };
+        *counted.0 += rounds;
+        *counted.1 += online;
+        *counted.2 += offline;
         m.peak_rss = peak_rss();
     });
 }
