@@ -1,5 +1,5 @@
 //! Piecewise polynomials for the functions that have no exact protocol: knots and integer coefficients of
-//! [`Op::Piecewise`](trefoil_mpc::program::Op::Piecewise), with their measured errors.
+//! [`Op::Piecewise`], with their measured errors.
 //!
 //! Pieces are interpolated at Chebyshev nodes, each as wide as the tolerance allows. Coefficients are rounded from the
 //! highest power down, and the lower powers fitted again to what each rounding left: in the ring the coefficient of
