@@ -463,7 +463,7 @@ pub enum Command {
         id: Option<RequestId>,
         /// What is run.
         terms: Terms,
-        /// Whether bob uses the material of this lot that he prepared ahead.
+        /// Whether bob uses the material of this lot that he prepared ahead. He then begins as he agrees.
         ahead: bool,
     },
     /// Everyone agreed: begin.

@@ -383,8 +383,8 @@ impl Lane<'_> {
     }
 
     /// Carol first: bob waits for what she deals.
-    fn go(&mut self, carol: bool) -> Result<(), Fault> {
-        if let (Some((link, _)), true) = (&mut self.carol, carol)
+    fn go(&mut self) -> Result<(), Fault> {
+        if let Some((link, _)) = &mut self.carol
             && let Err(e) = say(link.as_mut(), tag::COMMAND, &Command::Go)
         {
             say(self.bob.as_mut(), tag::COMMAND, &Command::Cancel).map_err(evaluator)?;
@@ -464,7 +464,10 @@ impl Lane<'_> {
         let started = Instant::now();
         self.core.reached(Point::Burnt);
         self.bob.meter().take();
-        self.go(material.is_none())?;
+        // Where everything is dealt bob has begun when he agreed: nobody is left to disagree.
+        if material.is_none() {
+            self.go()?;
+        }
         self.core.reached(Point::Begun);
         let share =
             alice_share(&p.seed, p.batch as usize * p.model.public.program.input_shape.iter().product::<usize>());
@@ -519,7 +522,7 @@ impl Lane<'_> {
         let (plan, terms) = self.terms("", model, kind, lot)?;
         self.agree_on(None, &terms, true)?;
         self.core.reached(Point::Burnt);
-        self.go(true)?;
+        self.go()?;
         let material = self.prepare(&plan, kind.2, model, lot)?;
         match hear::<Status>(self.bob.as_mut(), tag::STATUS, "status").map_err(evaluator)? {
             Status::Ok => Ok(material),

@@ -192,10 +192,15 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Agrees and waits for alice's word. `false`: she cancelled.
-    fn agree_and_wait(&mut self) -> Result<bool, Fault> {
+    fn agree(&mut self) -> Result<(), Fault> {
         say(self.alice.as_mut(), tag::STATUS, &Status::Ok).map_err(evaluator)?;
         self.core.reached(Point::Agreed);
+        Ok(())
+    }
+
+    /// Agrees and waits for alice's word. `false`: she cancelled.
+    fn agree_and_wait(&mut self) -> Result<bool, Fault> {
+        self.agree()?;
         match hear(self.alice.as_mut(), tag::COMMAND, "command").map_err(evaluator)? {
             Command::Go => Ok(true),
             Command::Cancel => Ok(false),
@@ -316,7 +321,10 @@ impl Lane<'_> {
         if !ahead && self.carol.is_none() {
             return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
         }
-        if !self.agree_and_wait()? {
+        // Where everything is dealt nobody but the two has to agree: he begins.
+        if ahead {
+            self.agree()?;
+        } else if !self.agree_and_wait()? {
             return Ok(None);
         }
         let started = Instant::now();

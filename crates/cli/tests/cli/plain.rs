@@ -146,7 +146,7 @@ fn operations_and_networks_are_timed_in_memory() {
     assert_eq!(rows.len(), 4);
     for (row, (net, batch)) in rows.iter().zip([("A", 1), ("A", 3), ("D", 1), ("D", 3)]) {
         assert_eq!((row["net"].as_str(), row["batch"].as_u64()), (Some(net), Some(batch)));
-        for f in ["total_s", "online_s", "offline_s", "client_s", "total_min_s"] {
+        for f in ["total_s", "online_s", "offline_s", "client_s", "client_ahead_s", "total_min_s"] {
             assert!(row[f].as_f64().unwrap() > 0.0, "{f}");
         }
         for f in ["rounds", "bytes_online", "bytes_offline", "peak_rss_bytes"] {

@@ -70,7 +70,7 @@ impl Lane<'_> {
             (Status::Refused { why, reason }, _) => return Err(Fault::Refused(why, reason)),
             (other, _) => return Err(Fault::Evaluator(format!("bob answered {other:?}"))),
         }
-        self.go(true)?;
+        self.go()?;
         self.open_model(epoch, owner, *manifest, shares, None)
     }
 

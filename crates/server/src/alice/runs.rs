@@ -150,7 +150,7 @@ impl Lane<'_> {
         let seed = joint_seed(&seeds);
         let after = both.map(|s| s.lot);
         self.agree_to_train(Training::Begin { run: run.number, at, after, rows, open, seeds })?;
-        self.go(true)?;
+        self.go()?;
         let mut extracting = None;
         if let (Some(mut share), Some(reserved)) = (share, reserved) {
             let Some((_, session)) = &self.carol else { return Err(Fault::Own("no session with carol".into())) };
@@ -189,7 +189,7 @@ impl Lane<'_> {
         self.agree_to_train(Training::Stretch { run: run.number, at: first, count, lot })?;
         self.core.reached(Point::Burnt);
         self.bob.meter().take();
-        self.go(true)?;
+        self.go()?;
         for (index, number) in (first.index..).zip(lot..).take(count as usize) {
             let Some((link, session)) = &mut self.carol else { return Err(Fault::Own("no session with carol".into())) };
             let carol = session.source(Party::Carol, number).map_err(evaluator)?;
@@ -222,7 +222,7 @@ impl Lane<'_> {
         let manifest = publication.manifest.clone();
         let shares = weights(&run.spec, &live.states, &manifest.program, &publication.weights).map_err(Fault::Own)?;
         self.agree_to_train(Training::Publish { run: run.number, epoch })?;
-        self.go(true)?;
+        self.go()?;
         self.open_model(epoch, run.spec.owner.clone(), manifest, shares, Some(run))
     }
 

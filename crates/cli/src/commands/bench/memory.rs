@@ -138,7 +138,8 @@ pub(super) fn measure(case: &Case, args: &Args, bar: &ProgressBar) -> anyhow::Re
         })?;
         if run > 0 {
             bar.inc(1);
-            m.splits.push(Split { online_s: began.elapsed().as_secs_f64(), offline_s });
+            let online_s = began.elapsed().as_secs_f64();
+            m.splits.push(Split { online_s, offline_s, client_s: online_s });
         }
     }
     m.peak_rss_bytes = peak_rss("self");

@@ -62,7 +62,9 @@ pub(super) fn measure(case: &Case, args: &Args, transport: Transport, bar: &Prog
     owner.share(&case.manifest("ahead", READY), &case.weights)?;
     for run in 0..=args.runs {
         let info = ready(&mut client)?;
+        let began = Instant::now();
         let p = ask(&mut client, &info)?;
+        let client_s = began.elapsed().as_secs_f64();
         if !(p.alice.ahead && p.bob.ahead) {
             bail!("no material was ready for a request that was to find some");
         }
@@ -71,6 +73,7 @@ pub(super) fn measure(case: &Case, args: &Args, transport: Transport, bar: &Prog
             m.splits.push(Split {
                 online_s: seconds(p.alice.online.max(p.bob.online)),
                 offline_s: seconds(p.alice.offline.max(p.bob.offline)),
+                client_s,
             });
         }
     }
