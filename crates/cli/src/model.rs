@@ -26,7 +26,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub(crate) window_bits: u32,
     /// Make it a judge of pairs: two inputs are similar if the network's outputs for them are closer than D
-    #[arg(long, value_name = "D", value_parser = number)]
+    #[arg(long, value_name = "D", value_parser = number, allow_hyphen_values = true)]
     pub(crate) similar_below: Option<f64>,
     #[command(flatten)]
     pub(crate) input: InputArgs,

@@ -40,6 +40,7 @@ fn wrong_usage_ends_with_2_and_wrong_input_with_1() {
         (&["explain", "net:Z"], "no built-in network \"Z\": there are net:A"),
         (&["explain", "net:A", "--fraction-bits", "40"], "1 to 30"),
         (&["explain", "net:A", "--window-bits", "8"], "would fit"),
+        (&["explain", "net:A", "--similar-below", "-1"], "-1 is not within 1/256 to 1000000"),
         (&["models", "--config", "no/cluster.toml"], "no/cluster.toml"),
         (&["server", "--party", "alice", "--config", "no/cluster.toml"], "keygen cluster"),
         (&["data", "digits", "--count", "0", "--out", "nowhere"], "--count 0"),
