@@ -24,7 +24,7 @@ pub use prediction::Prediction;
 pub use shown::Shown;
 
 /// Version of the protocol and of this format: part of the hash that all parties compare.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// Largest number of elements of one value for one sample that a program may hold.
 pub const MAX_ELEMENTS: usize = 1 << 28;
