@@ -17,6 +17,7 @@ use trefoil_transport::{Security, Tls};
 
 use crate::ClientError;
 use crate::encoding::{EncodeError, encode_samples};
+use crate::listing::{Listing, listed};
 use crate::evaluator::Evaluator;
 use crate::request::{Asked, Got, accepted, ask_both};
 use crate::share::{Shared, split};
@@ -27,8 +28,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 const RECONNECT: Duration = Duration::from_secs(1);
 /// How long alice may take to remove a model, or to change a data set.
 const CHANGE: Duration = Duration::from_secs(60);
-/// How often two lists of models are compared before a difference is one: a model may be on its way.
-pub(crate) const LISTS: u32 = 5;
 
 /// Whom to call, and as whom.
 #[derive(Debug)]
@@ -99,34 +98,34 @@ impl Client {
         &self.config.name
     }
 
-    /// The models that this client may query or owns. Alice's list and bob's must be the same.
+    /// The models that this client may ask or owns, as both evaluators hold them.
     pub fn models(&mut self) -> Result<Vec<ModelInfo>, ClientError> {
-        let mut tries = 1;
-        loop {
+        Ok(self.list_models()?.agreed)
+    }
+
+    /// The same, and what the evaluators differ in.
+    pub fn list_models(&mut self) -> Result<Listing<ModelInfo>, ClientError> {
+        let ask = || {
             let requests = [&Request::Models, &Request::Models];
             let lists = self.both(&Asked { requests, id: RequestId::default(), shares: &[], longest: 0 })?;
-            let [alice, bob] = named(lists, "a list of models", |reply| match reply {
+            named(lists, "a list of models", |reply| match reply {
                 Reply::Models(list) => Some(list),
                 _ => None,
-            })?;
-            match merge(alice, bob) {
-                Err(_) if tries < LISTS => std::thread::sleep(Duration::from_millis(100)),
-                done => return done,
-            }
-            tries += 1;
-        }
+            })
+        };
+        let same = |a: &ModelInfo, b: &ModelInfo| (a.epoch, &a.owner, &a.manifest) == (b.epoch, &b.owner, &b.manifest);
+        // Ready is what both have ready.
+        let join = |a: ModelInfo, b: ModelInfo| same(&a, &b).then(|| ModelInfo { ready: a.ready.min(b.ready), ..a });
+        listed(ask, "model", |m| &m.manifest.name, |m| m.manifest.name.clone(), join)
     }
 
     /// The model of this name.
     pub fn model(&mut self, name: &str) -> Result<ModelInfo, ClientError> {
-        let mut all = self.models()?;
-        match all.iter().position(|m| m.manifest.name == name) {
-            Some(i) => Ok(all.swap_remove(i)),
-            None => {
-                let known = all.into_iter().map(|m| m.manifest.name).collect();
-                Err(ClientError::UnknownModel { name: name.into(), known })
-            }
-        }
+        let mut all = self.list_models()?;
+        all.find(name, |m| &m.manifest.name)?.ok_or_else(|| {
+            let known = all.agreed.into_iter().map(|m| m.manifest.name).collect();
+            ClientError::UnknownModel { name: name.into(), known }
+        })
     }
 
     /// The private prediction of `batch` samples lying one after the other: values as the user has them, which the
@@ -329,26 +328,6 @@ pub(crate) fn named<T>(
     Ok([one(Party::Alice, alice)?, one(Party::Bob, bob)?])
 }
 
-/// One list out of two that must agree. Ready is what both have ready.
-fn merge(alice: Vec<ModelInfo>, mut bob: Vec<ModelInfo>) -> Result<Vec<ModelInfo>, ClientError> {
-    let differ = |what: String| ClientError::Disagree { what };
-    let mut all = Vec::with_capacity(alice.len());
-    for mut a in alice {
-        let name = &a.manifest.name;
-        let at = bob.iter().position(|b| b.manifest.name == *name);
-        let b = bob.swap_remove(at.ok_or_else(|| differ(format!("model {name}, which bob does not list")))?);
-        if (a.epoch, &a.owner, &a.manifest) != (b.epoch, &b.owner, &b.manifest) {
-            return Err(differ(format!("what model {name} is")));
-        }
-        a.ready = a.ready.min(b.ready);
-        all.push(a);
-    }
-    match bob.first() {
-        Some(b) => Err(differ(format!("model {}, which alice does not list", b.manifest.name))),
-        None => Ok(all),
-    }
-}
-
 fn prediction(
     program: &Program,
     (reveal, post): (Reveal, Post),
@@ -362,6 +341,9 @@ fn prediction(
         other => Err(ClientError::Unfit { party, asked, got: kind(&other) }),
     };
     let (alice, bob) = (report(Party::Alice, alice)?, report(Party::Bob, bob)?);
+    if alice.lot != bob.lot {
+        return Err(ClientError::Disagree { what: "the lot of the answer".into() });
+    }
     let revealed = (from_alice.len() + from_bob.len() + 2 * HEADER) as u64;
     let (mut logits, mut labels) = (None, None);
     match (reveal, program.steps.last().map(|s| &s.op)) {

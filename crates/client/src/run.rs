@@ -11,7 +11,8 @@ use trefoil_proto::control::{MAX_BULK, Reply, Request, RequestId, encode};
 use trefoil_proto::run::{MAX_SPEC, Measured, Position, Revealed, RunError, RunInfo, RunSpec, Stage};
 use trefoil_ring::{Tensor, Words};
 
-use crate::client::{LISTS, kind, named, within};
+use crate::client::{kind, named, within};
+use crate::listing::{Listing, listed};
 use crate::request::Asked;
 use crate::share::{Shared, split};
 use crate::{Client, ClientError};
@@ -202,15 +203,15 @@ impl Client {
 
     /// The runs that this client has to do with: as an owner of data or model, as coordinator, as a recipient.
     pub fn runs(&mut self) -> Result<Vec<RunStatus>, ClientError> {
-        let mut tries = 1;
-        loop {
-            let [alice, bob] = self.both_lists()?;
-            match merge(alice, bob) {
-                Err(_) if tries < LISTS => std::thread::sleep(Duration::from_millis(100)),
-                done => return done,
-            }
-            tries += 1;
-        }
+        Ok(self.list_runs()?.agreed)
+    }
+
+    /// The same, and what the evaluators differ in.
+    pub fn list_runs(&mut self) -> Result<Listing<RunStatus>, ClientError> {
+        // Where each stands may differ by a little.
+        let same = |a: &RunInfo, b: &RunInfo| (&a.name, a.hash, &a.owner) == (&b.name, b.hash, &b.owner);
+        let join = |a, b| same(&a, &b).then(|| RunStatus::new(a, b));
+        listed(|| self.both_lists(), "run", |r| &r.name, |r| r.run, join)
     }
 
     fn both_lists(&mut self) -> Result<[Vec<RunInfo>; 2], ClientError> {
@@ -223,14 +224,11 @@ impl Client {
 
     /// How the run of this name stands.
     pub fn run_status(&mut self, name: &str) -> Result<RunStatus, ClientError> {
-        let mut all = self.runs()?;
-        match all.iter().position(|r| r.name == name) {
-            Some(i) => Ok(all.swap_remove(i)),
-            None => {
-                let known = all.into_iter().map(|r| r.name).collect();
-                Err(RunUseError::Unknown { name: name.into(), known }.into())
-            }
-        }
+        let mut all = self.list_runs()?;
+        all.find(name, |r| &r.name)?.ok_or_else(|| {
+            let known = all.agreed.into_iter().map(|r| r.name).collect();
+            RunUseError::Unknown { name: name.into(), known }.into()
+        })
     }
 
     /// The specification of a run, of which both evaluators must say the same.
@@ -311,24 +309,4 @@ impl Client {
 /// The same short request to both.
 fn plain(request: &Request) -> Asked<'_> {
     Asked { requests: [request, request], id: RequestId::default(), shares: &[], longest: 0 }
-}
-
-/// One list out of two that must agree in what the runs are; where each stands may differ by a little.
-fn merge(alice: Vec<RunInfo>, mut bob: Vec<RunInfo>) -> Result<Vec<RunStatus>, ClientError> {
-    let differ = |what: String| Err(ClientError::Disagree { what });
-    let mut all = Vec::with_capacity(alice.len());
-    for a in alice {
-        let Some(at) = bob.iter().position(|b| b.run == a.run) else {
-            return differ(format!("run {}, which bob does not list", a.name));
-        };
-        let b = bob.swap_remove(at);
-        if (&a.name, a.hash, &a.owner) != (&b.name, b.hash, &b.owner) {
-            return differ(format!("what run {} is", a.name));
-        }
-        all.push(RunStatus::new(a, b));
-    }
-    match bob.first() {
-        Some(b) => differ(format!("run {}, which alice does not list", b.name)),
-        None => Ok(all),
-    }
 }

@@ -13,7 +13,8 @@ use trefoil_proto::control::{Reply, Request, RequestId};
 use trefoil_proto::dataset::{Block, Content, Declaration, DeclarationError, SetInfo, pieces};
 use trefoil_ring::Words;
 
-use crate::client::{LISTS, kind, named};
+use crate::client::{kind, named};
+use crate::listing::{Listing, listed};
 use crate::encoding::encode_samples;
 use crate::evaluator::Evaluator;
 use crate::request::{Asked, accepted, send_alice};
@@ -114,38 +115,31 @@ impl Client {
         self.ask_alice(&Request::Declare { declaration: Box::new(declaration.clone()) }, "a declaration")
     }
 
-    /// The data sets that this client declared or contributes to. Alice's list and bob's must be the same.
+    /// The data sets that this client declared or contributes to, as both evaluators hold them.
     pub fn sets(&mut self) -> Result<Vec<SetInfo>, ClientError> {
-        let mut tries = 1;
-        loop {
+        Ok(self.list_sets()?.agreed)
+    }
+
+    /// The same, and what the evaluators differ in.
+    pub fn list_sets(&mut self) -> Result<Listing<SetInfo>, ClientError> {
+        let ask = || {
             let requests = [&Request::Sets, &Request::Sets];
             let lists = self.both(&Asked { requests, id: RequestId::default(), shares: &[], longest: 0 })?;
-            let [alice, bob] = named(lists, "a list of data sets", |reply| match reply {
+            named(lists, "a list of data sets", |reply| match reply {
                 Reply::Sets(list) => Some(list),
                 _ => None,
-            })?;
-            if alice == bob {
-                return Ok(alice);
-            }
-            if tries == LISTS {
-                return Err(ClientError::Disagree { what: difference(&alice, &bob) });
-            }
-            // Something may be on its way.
-            std::thread::sleep(Duration::from_millis(100));
-            tries += 1;
-        }
+            })
+        };
+        listed(ask, "data set", |s| &s.declaration.name, |s| s.epoch, |a, b| (a == b).then_some(a))
     }
 
     /// The data set of this name.
     pub fn set(&mut self, name: &str) -> Result<SetInfo, ClientError> {
-        let mut all = self.sets()?;
-        match all.iter().position(|s| s.declaration.name == name) {
-            Some(i) => Ok(all.swap_remove(i)),
-            None => {
-                let known = all.into_iter().map(|s| s.declaration.name).collect();
-                Err(SetError::Unknown { name: name.into(), known }.into())
-            }
-        }
+        let mut all = self.list_sets()?;
+        all.find(name, |s| &s.declaration.name)?.ok_or_else(|| {
+            let known = all.agreed.into_iter().map(|s| s.declaration.name).collect();
+            SetError::Unknown { name: name.into(), known }.into()
+        })
     }
 
     /// Contributes a part of a data set: all its rows, in their agreed order. All servers hold the part afterwards, or
@@ -279,13 +273,6 @@ impl Rows<'_> {
         share.iter_mut().zip(values.iter()).for_each(|(s, v)| *s = v.wrapping_sub(*s));
         Ok(share)
     }
-}
-
-/// Where two lists differ.
-fn difference(alice: &[SetInfo], bob: &[SetInfo]) -> String {
-    let other = |s: &&SetInfo, list: &[SetInfo]| !list.contains(s);
-    let first = alice.iter().find(|s| other(s, bob)).or_else(|| bob.iter().find(|s| other(s, alice)));
-    format!("data set {}", first.map_or("list", |s| &s.declaration.name))
 }
 
 #[cfg(test)]

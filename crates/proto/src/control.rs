@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use postcard::ser_flavors::Size;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -54,7 +55,15 @@ pub struct DecodeError {
 
 /// Encodes a control message.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
-    postcard::to_stdvec(message).unwrap_or_default()
+    encode_after(&[], message).unwrap_or_default()
+}
+
+/// Encodes a value behind other bytes, in one piece: a buffer that grows would leave copies of what it held behind.
+pub fn encode_after<T: Serialize>(start: &[u8], value: &T) -> Result<Vec<u8>, postcard::Error> {
+    let len = postcard::serialize_with_flavor(value, Size::default())?;
+    let mut bytes = Vec::with_capacity(start.len() + len);
+    bytes.extend_from_slice(start);
+    postcard::to_extend(value, bytes)
 }
 
 /// Decodes a control message; left-over bytes are an error.

@@ -17,12 +17,13 @@ use trefoil_transport::Connection;
 
 use crate::core::{Core, Counted, IDLE, SETUP, guarded, lock, nanos, peak_rss};
 use crate::error::{Fault, LaneError};
-use crate::jobs::{Answer, Job, Predict, Queue, Work};
+use crate::jobs::{Answer, Given, Job, Predict, Queue, Work};
 use crate::models::{Model, Plan};
 use crate::pool::Kind;
 use crate::probe::Point;
 use crate::runs::Held;
 use crate::session::{Session, agree, hear, say};
+use crate::store::StoreError;
 
 /// How often a lane without work asks whether the others are still there.
 const PING: Duration = Duration::from_secs(1);
@@ -258,10 +259,14 @@ impl Lane<'_> {
             let (uploading, sets) = (lock(&desk.uploading), lock(&desk.sets));
             (uploading.iter().map(|(e, _)| *e).chain(sets.epochs()).collect(), core.store.next_lot())
         };
-        let runs = core.runs.numbers();
+        // What is kept, whether or not it can be read.
+        let kept = |list: Result<(Vec<u64>, Vec<u64>), StoreError>| {
+            list.map(|(kept, _)| kept).map_err(|e| LaneError::Protocol(e.to_string()))
+        };
+        let (epochs, sets) = (kept(core.store.epochs())?, kept(core.store.records())?);
+        let runs = kept(core.store.stored_runs())?;
         let halted = core.runs.all().iter().filter(|r| r.obstacle(core).is_some()).map(|r| r.number).collect();
-        let epochs = core.models.all().iter().map(|m| m.epoch).collect();
-        let (sets, ready) = (core.sets.epochs(), core.pool.lots());
+        let ready = core.pool.lots();
         match Self::ask(link, &Command::Inventory { epochs, sets, runs, halted, uploading, below, ready })? {
             Status::Missing(epochs) => Ok(epochs),
             Status::Refused { reason, .. } => Err(LaneError::Protocol(reason)),
@@ -329,7 +334,7 @@ impl Lane<'_> {
                     return self.settle(Ok(()));
                 }
                 Err(Fault::Refused(Refusal::NotYet, reason)) => Err(Fault::Refused(Refusal::Unavailable, reason)),
-                done => done.map(|(payload, report)| (Arc::new(payload), report)),
+                done => done,
             },
             Work::Upload(u) => self.upload(u).map(|()| Default::default()),
             Work::Remove(m) => self.remove(&m).map(|()| Default::default()),
@@ -428,7 +433,7 @@ impl Lane<'_> {
         Ok((plan, terms))
     }
 
-    fn predict(&mut self, p: &Predict, admitted: Instant) -> Result<(Vec<u8>, RunReport), Fault> {
+    fn predict(&mut self, p: &Predict, admitted: Instant) -> Result<Given, Fault> {
         let began = Instant::now();
         let kind = (p.model.epoch, p.reveal, p.batch);
         let mut report = RunReport { queued: nanos(began - admitted), ..Default::default() };
@@ -448,9 +453,10 @@ impl Lane<'_> {
                     tracing::info!(lot, reason, "material dropped");
                 }
                 Err(fault) => {
-                    // Nobody has used this material yet where bob still waits for his half.
-                    if let (Fault::Refused(Refusal::NotYet, _), Some(material)) = (&fault, ready) {
+                    // Bob refused before he took his half of the material, and nobody has used it.
+                    if let (Fault::Refused(..), Some(material)) = (&fault, ready) {
                         self.core.pool.put(kind, material);
+                        self.core.forget_removed(kind.0);
                     }
                     return Err(fault);
                 }
@@ -499,7 +505,7 @@ impl Lane<'_> {
             millis = report.total as f64 / 1e6,
             "answered"
         );
-        Ok((outcome.payload, report))
+        Ok((Arc::new(outcome.payload), report))
     }
 
     /// Material that some model wants ready; reserved until it is finished.

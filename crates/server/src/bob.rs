@@ -143,10 +143,9 @@ impl Lane<'_> {
             Command::Session => self.session().map(|()| None),
             Command::Inventory { epochs, sets, runs, halted, uploading, below, ready } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
-                let missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below);
-                let mut missing = missing.map_err(Fault::Own)?;
-                missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
-                missing.extend(self.core.reconcile_runs(&runs, &uploading, below).map_err(Fault::Own)?);
+                let mut missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below)?;
+                missing.extend(self.core.reconcile_sets(&sets, &uploading, below)?);
+                missing.extend(self.core.reconcile_runs(&runs, &uploading, below)?);
                 self.core.release_runs(&halted);
                 Ok(Some(Status::Missing(missing)))
             }
@@ -265,10 +264,7 @@ impl Lane<'_> {
     fn run_request(&mut self, id: RequestId, terms: &Terms, ahead: bool) -> Result<(), Fault> {
         let half = self.halves.take(&id, BRIEF);
         let half = half.ok_or_else(|| refused(Refusal::NotYet, "bob has not received his half of the request"))?;
-        // From here on alice will not use her part of this material again: whatever comes, nor will bob.
-        let kind = (terms.epoch, terms.reveal, terms.batch);
-        let material = if ahead { self.core.pool.take_lot(kind, terms.lot) } else { None };
-        match self.run_half(&half, terms, ahead, material) {
+        match self.run_half(&half, terms, ahead) {
             // Alice will try another lot or tell the client; either way this half may still be wanted.
             Err(Fault::Refused(why, reason)) => {
                 if why == Refusal::Mismatch && ahead {
@@ -294,33 +290,31 @@ impl Lane<'_> {
         }
     }
 
-    fn run_half(
-        &mut self,
-        half: &Waiting,
-        terms: &Terms,
-        ahead: bool,
-        material: Option<Material>,
-    ) -> Result<Option<Given>, Fault> {
+    fn run_half(&mut self, half: &Waiting, terms: &Terms, ahead: bool) -> Result<Option<Given>, Fault> {
         let Half::Predict { epoch, batch, reveal, share } = &half.half else {
             return Err(refused(Refusal::Invalid, "the client sent bob another kind of request"));
         };
-        let (model, plan) = self.check(terms, !ahead)?;
+        // Not a mismatch between the servers: no other lot would help, and none is to be lost by it.
         let own = Terms { client: half.client.clone(), epoch: *epoch, batch: *batch, reveal: *reveal, ..terms.clone() };
         if let Some(difference) = own.difference(terms) {
-            return Err(refused(
-                Refusal::Mismatch,
-                format!("the client's request to bob and alice's differ in {difference}"),
-            ));
+            let reason = format!("the client's request to bob and alice's differ in {difference}");
+            return Err(refused(Refusal::Invalid, reason));
         }
+        let (model, plan) = self.check(terms, !ahead)?;
         if !model.public.reveals_to(&half.client).contains(reveal) {
             return Err(refused(Refusal::Denied, format!("{} may not be shown {reveal:?} of this model", half.client)));
-        }
-        if ahead && material.is_none() {
-            return Err(refused(Refusal::Mismatch, format!("bob has no material of lot {}", terms.lot)));
         }
         if !ahead && self.carol.is_none() {
             return Err(refused(Refusal::Unavailable, "bob has no session with carol"));
         }
+        let material = match ahead {
+            true => {
+                let kept = self.core.pool.take_lot((*epoch, *reveal, *batch), terms.lot);
+                let none = || refused(Refusal::Mismatch, format!("bob has no material of lot {}", terms.lot));
+                Some(kept.ok_or_else(none)?)
+            }
+            false => None,
+        };
         // Where everything is dealt nobody but the two has to agree: he begins.
         if ahead {
             self.agree()?;

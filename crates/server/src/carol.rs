@@ -96,10 +96,9 @@ impl Lane<'_> {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.set_up().map(|()| None),
             Command::Inventory { epochs, sets, runs, halted, uploading, below, .. } => {
-                let missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below);
-                let mut missing = missing.map_err(Fault::Own)?;
-                missing.extend(self.core.reconcile_sets(&sets, &uploading, below).map_err(Fault::Own)?);
-                missing.extend(self.core.reconcile_runs(&runs, &uploading, below).map_err(Fault::Own)?);
+                let mut missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below)?;
+                missing.extend(self.core.reconcile_sets(&sets, &uploading, below)?);
+                missing.extend(self.core.reconcile_runs(&runs, &uploading, below)?);
                 self.core.release_runs(&halted);
                 Ok(Some(Status::Missing(missing)))
             }

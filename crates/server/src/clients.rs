@@ -25,7 +25,7 @@ use crate::alice::{Desk, NO_LANE};
 use crate::core::{Core, IDLE};
 use crate::error::LaneError;
 use crate::halves::{Answered, Half, Halves};
-use crate::jobs::{Answer, Given, Job, Predict, Upload, Work};
+use crate::jobs::{Answer, Given, Job, Payload, Predict, Upload, Work};
 use crate::models::{Model, check_manifest, plans};
 use crate::session::say;
 
@@ -56,7 +56,7 @@ fn refused<T>(why: Refusal, reason: impl Into<String>) -> Result<T, Refused> {
 }
 
 /// What is sent back: a reply, and the answer's bytes where there is one.
-type Response = (Reply, Option<Arc<Vec<u8>>>);
+type Response = (Reply, Option<Payload>);
 
 impl Counter<'_> {
     /// Serves one client until it leaves, misbehaves, or the server ends.
@@ -305,7 +305,7 @@ impl Counter<'_> {
         let (answer, receiver) = channel();
         match self.desk.queue.push(Job { work, answer, admitted: Instant::now() }) {
             Ok(()) => Ok(receiver),
-            Err(_) => refused(Refusal::Busy, "busy: the queue is full, try again later"),
+            Err(full) => refused(Refusal::Busy, full.to_string()),
         }
     }
 

@@ -327,17 +327,19 @@ impl Core {
     }
 
     /// Follows alice's inventory: commits what is staged and exists, if it may be kept, drops what is staged and does not,
-    /// save what may be younger than the inventory (`below`). Gives the epochs that this party lacks.
+    /// save what may be younger than the inventory (`below`). Gives the epochs that this party lacks. What this party
+    /// keeps and alice does not shows that she runs on another store: nothing is to be done with her then.
     pub(crate) fn reconcile<W: Parts>(
         &self,
         models: &Registry<W>,
         epochs: &[u64],
         uploading: &[u64],
         below: u64,
-    ) -> Result<Vec<u64>, String> {
+    ) -> Result<Vec<u64>, Fault> {
         // One lane at a time: another must not find a model neither staged nor known yet.
         let _alone = lock(&self.reconciling);
-        let (_, staged) = self.store.epochs().map_err(|e| e.to_string())?;
+        let (kept, staged) = self.store.epochs()?;
+        complete("models", &kept, epochs, uploading, below)?;
         for epoch in staged {
             if epochs.contains(&epoch) {
                 if let Err(fault) = self.commit_alone(models, epoch) {
@@ -345,11 +347,29 @@ impl Core {
                     tracing::warn!(epoch, reason = fault.refusal().1, "a model is not kept");
                 }
             } else if epoch < below && !uploading.contains(&epoch) {
-                self.store.erase(epoch).map_err(|e| e.to_string())?;
+                self.store.erase(epoch)?;
             }
         }
         Ok(epochs.iter().copied().filter(|e| models.get(*e).is_none()).collect())
     }
+}
+
+/// Alice completes first and removes last: whatever another party keeps she keeps, too, save what is younger than her
+/// list.
+pub(crate) fn complete(folder: &str, kept: &[u64], listed: &[u64], uploading: &[u64], below: u64) -> Result<(), Fault> {
+    let lacks = |e: &&u64| **e < below && !listed.contains(e) && !uploading.contains(e);
+    let files: Vec<String> = kept.iter().filter(lacks).map(|e| format!("{folder}/{e}.sealed")).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::Refused(
+        Refusal::Mismatch,
+        format!(
+            "alice runs on another store than before: hers lacks {}. Start her on the right one; if that is lost, so is \
+             what belongs to these files: remove them from this store",
+            files.join(", ")
+        ),
+    ))
 }
 
 /// A time in nanoseconds.

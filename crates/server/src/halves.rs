@@ -148,7 +148,7 @@ mod tests {
         let give = |i: u32| {
             let mut id = RequestId::default();
             id[..4].copy_from_slice(&i.to_le_bytes());
-            answered.keep("ann", id, (Arc::new(vec![0; 8]), RunReport::default()));
+            answered.keep("ann", id, (Arc::new(vec![0; 8].into()), RunReport::default()));
         };
         let most = (KEPT / 520) as u32;
         (0..most + 1000).for_each(give);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
@@ -18,7 +18,8 @@ use trefoil_proto::control::{Opening, tag};
 use trefoil_proto::{Cluster, Identity, Transport};
 use trefoil_transport::{Closer, Connection, Emulated, Incoming, Listener, Security, Tls};
 
-use crate::core::{Counted, IDLE, SETUP, lock};
+use crate::arriving::Arriving;
+use crate::core::{IDLE, SETUP, lock};
 use crate::error::ServerError;
 use crate::session::hear;
 use crate::spawn;
@@ -46,7 +47,7 @@ struct Shared {
     arrivals: Mutex<HashMap<(Party, u32), Box<dyn Link>>>,
     arrived: Condvar,
     closers: Mutex<HashMap<(Party, u32), Closer>>,
-    calls: AtomicUsize,
+    calls: Arc<Arriving>,
     draining: AtomicBool,
 }
 
@@ -84,7 +85,7 @@ impl Helper {
             arrivals: Mutex::default(),
             arrived: Condvar::new(),
             closers: Mutex::default(),
-            calls: AtomicUsize::new(0),
+            calls: Arc::default(),
             draining: AtomicBool::new(false),
         });
         let mut threads = Vec::new();
@@ -112,6 +113,7 @@ impl Drop for Helper {
             // A lane that panicked has ended too.
             let _ = t.join();
         }
+        self.shared.calls.end(SETUP);
     }
 }
 
@@ -207,14 +209,14 @@ fn listen(shared: &Arc<Shared>, listener: &Listener) {
                 continue;
             }
         };
-        if shared.calls.load(Ordering::Acquire) >= CALLS {
+        let Some(place) = shared.calls.take(&incoming, CALLS) else {
             tracing::warn!(from = %incoming.address(), "too many callers at once: refused");
             continue;
-        }
+        };
         let s = shared.clone();
         let met = spawn("connection", move || {
-            let _one = Counted::new(&s.calls);
             s.meet(incoming);
+            drop(place);
         });
         if let Err(e) = met {
             tracing::error!(reason = %e, "connection refused");

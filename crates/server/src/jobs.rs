@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
 use trefoil_mpc::Reveal;
 use trefoil_mpc::masked::EvaluatorWeights;
 use trefoil_prg::Seed;
@@ -12,13 +13,17 @@ use trefoil_proto::control::{Manifest, Refusal, RequestId, RunReport, SecretSeed
 use trefoil_proto::dataset::Declaration;
 use trefoil_proto::run::RunSpec;
 use trefoil_ring::Tensor;
+use zeroize::Zeroizing;
 
 use crate::core::lock;
 use crate::models::Model;
 use crate::runs::Run;
 
 /// One evaluator's part of an answer, and what it took.
-pub(crate) type Given = (Arc<Vec<u8>>, RunReport);
+pub(crate) type Given = (Payload, RunReport);
+
+/// An evaluator's part of an answer, erased with its last owner.
+pub(crate) type Payload = Arc<Zeroizing<Vec<u8>>>;
 
 /// What a client hears: this evaluator's part of the answer, or why there is none.
 pub(crate) type Answer = Result<Given, (Refusal, String)>;
@@ -70,6 +75,30 @@ pub(crate) enum Work {
     DropRun(Arc<Run>),
 }
 
+impl Work {
+    /// The client that sent it; none where it is small and rare.
+    fn client(&self) -> Option<&str> {
+        match self {
+            Work::Predict(p) => Some(&p.client),
+            Work::Upload(Upload { owner, .. }) | Work::Contribute(Contribution { owner, .. }) => Some(owner),
+            Work::Declare(by, _) => Some(by),
+            Work::Train { spec, .. } => Some(&spec.owner),
+            Work::Remove(_) | Work::RemoveSet(_) | Work::DropRun(_) => None,
+        }
+    }
+}
+
+/// Why the queue takes no job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Full {
+    /// Of all clients' jobs.
+    #[error("busy: the queue is full, try again later")]
+    All,
+    /// Of this client's, who is to leave room for others.
+    #[error("busy: half of the queue are requests of this client, try again later")]
+    Client,
+}
+
 /// Work and who waits for it.
 pub(crate) struct Job {
     pub(crate) work: Work,
@@ -89,11 +118,15 @@ impl Queue {
         Self { jobs: Mutex::default(), filled: Condvar::new(), capacity }
     }
 
-    /// Admits a job; a full queue gives it back.
-    pub(crate) fn push(&self, job: Job) -> Result<(), Job> {
+    /// Admits a job. One client's may take half of the queue.
+    pub(crate) fn push(&self, job: Job) -> Result<(), Full> {
         let mut jobs = lock(&self.jobs);
         if jobs.len() >= self.capacity {
-            return Err(job);
+            return Err(Full::All);
+        }
+        let client = job.work.client();
+        if client.is_some() && jobs.iter().filter(|j| j.work.client() == client).count() >= self.capacity.div_ceil(2) {
+            return Err(Full::Client);
         }
         jobs.push_back(job);
         self.filled.notify_one();
@@ -137,5 +170,25 @@ impl Queue {
     /// Takes everything out.
     pub(crate) fn clear(&self) -> Vec<Job> {
         lock(&self.jobs).drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn one_client_leaves_room_for_others() {
+        let queue = Queue::new(4);
+        let push = |owner: &str| {
+            let work = Contribution { id: [1; 16], owner: owner.into(), set: 1, part: 0, seed: vec![].into() };
+            queue.push(Job { work: Work::Contribute(work), answer: channel().0, admitted: Instant::now() })
+        };
+        assert_eq!(["ann", "ann"].map(push), [Ok(()); 2]);
+        // What waits for its other half still counts.
+        queue.requeue(queue.pop(Duration::ZERO).unwrap());
+        assert_eq!(["ann", "bert", "eve", "mia"].map(push), [Err(Full::Client), Ok(()), Ok(()), Err(Full::All)]);
     }
 }

@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 mod alice;
+mod arriving;
 mod bob;
 mod budget;
 mod carol;
@@ -29,7 +30,7 @@ pub mod store;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,7 @@ use trefoil_proto::{Cluster, Identity, Transport};
 use trefoil_transport::{Incoming, Listener, Security, Tls};
 
 use crate::alice::Desk;
+use crate::arriving::{Arriving, Place};
 use crate::clients::Counter;
 use crate::core::{Core, IDLE, SETUP};
 use crate::halves::{Answered, Halves};
@@ -82,7 +84,7 @@ struct Shared {
     desk: Desk,
     halves: Halves,
     answered: Answered,
-    connections: AtomicUsize,
+    connections: Arc<Arriving>,
 }
 
 /// A running server. It ends with [`Server::drain`] or its process.
@@ -120,7 +122,7 @@ impl Server {
             desk: Desk::new(queue),
             halves: Halves::default(),
             answered: Answered::default(),
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
         });
         let mut threads = Vec::new();
         for lane in 0..lanes {
@@ -181,6 +183,7 @@ impl Server {
             // A lane that panicked has ended too.
             let _ = t.join();
         }
+        self.shared.connections.end(SETUP);
     }
 }
 
@@ -214,35 +217,19 @@ fn listen(shared: &Arc<Shared>, listener: &Listener, lanes: u32) {
                 continue;
             }
         };
-        let place = Place::take(shared);
-        if shared.connections.load(Ordering::Acquire) > CONNECTIONS {
+        let Some(place) = shared.connections.take(&incoming, CONNECTIONS) else {
             tracing::warn!(from = %incoming.address(), "too many connections: refused");
             continue;
-        }
-        if let Err(e) = spawn("connection", move || meet(&place.0, incoming, lanes)) {
+        };
+        let s = shared.clone();
+        if let Err(e) = spawn("connection", move || meet(&s, &place, incoming, lanes)) {
             tracing::error!(reason = %e, "connection refused");
         }
     }
 }
 
-/// One of the connections that a server holds; given back however its thread ends.
-struct Place(Arc<Shared>);
-
-impl Place {
-    fn take(shared: &Arc<Shared>) -> Self {
-        shared.connections.fetch_add(1, Ordering::AcqRel);
-        Self(shared.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// Handshake, then the first frame says who calls.
-fn meet(shared: &Shared, incoming: Incoming, lanes: u32) {
+fn meet(shared: &Shared, place: &Place, incoming: Incoming, lanes: u32) {
     let core = &shared.core;
     let from = incoming.address();
     let mut connection = match incoming.handshake(&core.security, SETUP) {
@@ -260,6 +247,9 @@ fn meet(shared: &Shared, incoming: Incoming, lanes: u32) {
         Opening::Lane { party, lane } => match party.parse::<Party>() {
             Ok(p) if (believed || connection.peer.name == party) && p > core.party && lane < lanes => {
                 core.arrive(p, lane, connection);
+                if !place.arrived() {
+                    core.hang_up_all();
+                }
             }
             _ => {
                 tracing::warn!(%from, party, lane, certificate = connection.peer.name, "is not that party, or has no such lane")
@@ -276,7 +266,9 @@ fn meet(shared: &Shared, incoming: Incoming, lanes: u32) {
             let Some(number) = core.watch_client(&name, connection.closer) else {
                 return tracing::warn!(%from, name, "has too many connections");
             };
-            Counter { core, desk, halves, answered }.serve(connection.link.as_mut(), &name);
+            if place.arrived() {
+                Counter { core, desk, halves, answered }.serve(connection.link.as_mut(), &name);
+            }
             core.client_left(&name, number);
         }
     }

@@ -43,7 +43,9 @@ pub(crate) trait Parts: Sized {
 }
 
 fn to_bytes(t: &Tensor) -> Vec<u8> {
-    t.data().iter().flat_map(|w| w.to_le_bytes()).collect()
+    let mut bytes = Vec::with_capacity(size_of_val(t.data()));
+    t.data().iter().for_each(|w| bytes.extend_from_slice(&w.to_le_bytes()));
+    bytes
 }
 
 fn to_tensor(shape: &[usize], bytes: &[u8]) -> Result<Tensor, String> {

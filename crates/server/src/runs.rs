@@ -135,12 +135,12 @@ impl Run {
 
     /// Keeps this party's part of a revealed value and notes that it is there, unless the run lacks an agreement by now:
     /// an owner who withdraws waits for this.
-    pub(crate) fn keep_revealed(&self, core: &Core, r: Revealed, payload: Vec<u8>) -> Result<(), PartError> {
+    pub(crate) fn keep_revealed(&self, core: &Core, r: Revealed, payload: &[u8]) -> Result<(), PartError> {
         let mut notes = lock(&self.notes);
         if let Some(reason) = self.obstacle_in(core, &notes) {
             return Err(PartError::Halted(reason));
         }
-        self.on_disk(|| core.store.write_part(self.number, (r.index, r.epoch), &(r.lot, payload)))?;
+        self.on_disk(|| core.store.write_part(self.number, (r.index, r.epoch), (r.lot, payload)))?;
         Ok(self.write(core, &mut notes, |n| {
             n.revealed.retain(|o| (o.index, o.epoch) != (r.index, r.epoch));
             n.revealed.push(r);
@@ -393,11 +393,6 @@ impl Runs {
     /// All runs, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Run>> {
         lock(&self.0).values().cloned().collect()
-    }
-
-    /// Their numbers.
-    pub(crate) fn numbers(&self) -> Vec<u64> {
-        lock(&self.0).keys().copied().collect()
     }
 
     /// Takes a run that can go on and that no lane holds.

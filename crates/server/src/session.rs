@@ -11,6 +11,7 @@ use trefoil_link::{Link, Phase};
 use trefoil_prg::{Ledger, Pair, Party, Seed, Source};
 use trefoil_proto::agreement::{Hello, Offer, Seeds};
 use trefoil_proto::control::{decode, encode, tag};
+use zeroize::Zeroizing;
 
 use crate::core::Core;
 use crate::error::LaneError;
@@ -63,15 +64,15 @@ pub(crate) fn agree(core: &Core, links: [&mut dyn Link; 2]) -> Result<Session, L
     Ok(Session { seeds, epoch, party: core.party, ledger })
 }
 
-/// Sends a control message.
+/// Sends a control message, of which nothing stays in memory: some carry seeds.
 pub(crate) fn say<T: Serialize>(link: &mut dyn Link, tag: u32, message: &T) -> Result<(), LaneError> {
     link.meter().enter(Phase::Control, 0);
-    Ok(link.send(tag, &[&encode(message)])?)
+    Ok(link.send(tag, &[&Zeroizing::new(encode(message))])?)
 }
 
 /// Receives a control message.
 pub(crate) fn hear<T: DeserializeOwned>(link: &mut dyn Link, tag: u32, what: &'static str) -> Result<T, LaneError> {
     link.meter().enter(Phase::Control, 0);
-    let bytes = link.recv_any(tag, trefoil_proto::control::MAX_CONTROL)?;
+    let bytes = Zeroizing::new(link.recv_any(tag, trefoil_proto::control::MAX_CONTROL)?);
     Ok(decode(what, &bytes)?)
 }

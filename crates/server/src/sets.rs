@@ -14,7 +14,7 @@ use trefoil_proto::control::{Command, MAX_CONTROL, Refusal, Status, encode};
 use trefoil_proto::dataset::{Declaration, SetInfo, pieces};
 use trefoil_ring::Words;
 
-use crate::core::{Core, lock};
+use crate::core::{Core, complete, lock};
 use crate::error::Fault;
 use crate::probe::Point;
 use crate::store::{Record, Share, Store, StoreError};
@@ -267,14 +267,15 @@ impl Core {
     }
 
     /// Follows alice's inventory of declarations and parts. Gives the numbers that this party lacks.
-    pub(crate) fn reconcile_sets(&self, sets: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, String> {
+    pub(crate) fn reconcile_sets(&self, sets: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, Fault> {
         let _alone = lock(&self.reconciling);
-        let (_, staged) = self.store.records().map_err(|e| e.to_string())?;
+        let (kept, staged) = self.store.records()?;
+        complete("sets", &kept, sets, uploading, below)?;
         for epoch in staged {
             if sets.contains(&epoch) {
-                self.keep_record(epoch)?;
+                self.keep_record(epoch).map_err(Fault::Own)?;
             } else if epoch < below && !uploading.contains(&epoch) {
-                self.store.erase_record(epoch).map_err(|e| e.to_string())?;
+                self.store.erase_record(epoch)?;
             }
         }
         let known = self.sets.epochs();

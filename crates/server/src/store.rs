@@ -21,7 +21,7 @@ use crate::seal::{SealError, StoreKey};
 pub(crate) use pieces::Pieces;
 pub(crate) use runs::{Checkpoint, Initial, Notes, StoredRun};
 pub(crate) use sets::{Record, Share};
-use shelf::Shelf;
+use shelf::{Shelf, read_sealed, write_sealed};
 
 /// Lots are marked as burnt this many ahead, so that few requests wait for the disk.
 const RESERVE: u64 = 1 << 12;
@@ -52,6 +52,15 @@ pub enum StoreError {
     #[error("{path}: written by another version of Trefoil; what it holds has to be shared anew")]
     Version {
         /// The file.
+        path: String,
+    },
+    /// The store was made by another party or under another key.
+    #[error(
+        "{path}: does not open under this key: give the one that this party's store was made with, or, for a new store, \
+         another folder"
+    )]
+    Key {
+        /// The file that every store has.
         path: String,
     },
     /// Another server uses the store.
@@ -138,6 +147,8 @@ impl Store {
         if lock.try_lock().is_err() {
             return Err(StoreError::InUse(dir.display().to_string()));
         }
+        sweep_unfinished(dir)?;
+        check_key(&dir.join("store.sealed"), party, &key)?;
         let durable = read_mark(&dir.join("mark"))?;
         let mark = Mutex::new(Mark { durable, next: durable });
         Ok(Self { dir: dir.into(), party, key, models, sets, runs, mark, _lock: lock })
@@ -249,12 +260,41 @@ fn read_mark(path: &Path) -> Result<u64, StoreError> {
     }
 }
 
+/// Whether `key` and party are those with which the store was made; a new one is marked.
+fn check_key(path: &Path, party: Party, key: &StoreKey) -> Result<(), StoreError> {
+    let label = format!("{party}/store");
+    if !path.exists() {
+        return write_sealed(key, &label, path, &());
+    }
+    read_sealed(key, &label, path).map_err(|e| match e {
+        StoreError::Seal(_) => StoreError::Key { path: path.display().to_string() },
+        other => other,
+    })
+}
+
+/// Ending of a file that is being written.
+const WRITING: &str = "writing";
+
 fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let temporary = path.with_extension("writing");
+    let temporary = path.with_extension(WRITING);
     let mut file = File::create(&temporary).map_err(io_error(&temporary))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error(&temporary))?;
     fs::rename(&temporary, path).map_err(io_error(path))?;
     sync_folder(path)
+}
+
+/// Erases what a crash left half written, here and in the folders below.
+fn sweep_unfinished(dir: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).map_err(io_error(dir))? {
+        let entry = entry.map_err(io_error(dir))?;
+        let path = entry.path();
+        match entry.file_type().map_err(io_error(&path))? {
+            kind if kind.is_dir() => sweep_unfinished(&path)?,
+            kind if kind.is_file() && path.extension().is_some_and(|e| e == WRITING) => erase_file(&path)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> Result<(), StoreError> {
@@ -332,6 +372,29 @@ mod tests {
         assert!(matches!(store.burn(u64::MAX, next), Err(StoreError::Exhausted(_))));
         store.raise(u64::MAX).unwrap();
         assert!(matches!(store.take_lot(), Err(StoreError::Exhausted(_))));
+    }
+
+    #[test]
+    fn a_store_opens_for_its_party_and_under_its_key_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        let with = |party, key| Store::open(dir.path(), party, StoreKey::from_seed(Seed::from_bytes([key; 32])));
+        assert!(matches!(with(Party::Bob, 2), Err(StoreError::Key { .. })));
+        assert!(matches!(with(Party::Carol, 1), Err(StoreError::Key { .. })));
+        with(Party::Bob, 1).unwrap().stage(&model(3)).unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_is_erased() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        fs::create_dir(dir.path().join("runs/3")).unwrap();
+        let torn = ["mark.writing", "models/3.writing", "runs/3.writing", "runs/3/notes.writing"];
+        let kept = ["models/3.sealed", "runs/3/notes.sealed"];
+        torn.iter().chain(&kept).for_each(|f| fs::write(dir.path().join(f), b"x").unwrap());
+        drop(open(dir.path()).unwrap());
+        let there = |f: &&str| dir.path().join(f).exists();
+        assert!(!torn.iter().any(there) && kept.iter().all(there));
     }
 
     #[test]

@@ -139,6 +139,45 @@ fn requests_that_bob_never_hears_of_leave_no_material_with_him() {
 }
 
 #[test]
+fn halves_that_differ_cost_no_material() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 1");
+    let graph = network(1);
+    let compiled = compiled(&graph);
+    let ahead = vec![Ahead { batch: 1, reveal: Reveal::Logits, count: 3 }];
+    trial.client("owner").share(&manifest("m", &compiled, ahead), &compiled.weights).unwrap();
+    let mut ann = trial.client("ann");
+    eventually("material", || ann.model("m").unwrap().ready == 3);
+    // Nothing is dealt any more.
+    trial.stop(Party::Carol);
+    let model = ann.model("m").unwrap();
+    let (mut alice, mut bob) = (Raw::new(&trial, Party::Alice, "ann"), Raw::new(&trial, Party::Bob, "ann"));
+    let request = |batch, reveal, seed: &[u8]| Request::Predict {
+        id: [batch as u8; 16],
+        model: "m".into(),
+        epoch: model.epoch,
+        batch,
+        reveal,
+        seed: seed.to_vec().into(),
+    };
+    for (batch, reveal) in [(2, Reveal::Logits), (1, Reveal::Label)] {
+        bob.ask(&request(batch, reveal, &[]));
+        bob.0.send(tag::SHARES, &[&vec![0; 48 * batch as usize]]).unwrap();
+        let mut to_alice = request(1, Reveal::Logits, &[2; 32]);
+        if let Request::Predict { id, .. } = &mut to_alice {
+            *id = [batch as u8; 16];
+        }
+        alice.ask(&to_alice);
+        for from in [&mut alice, &mut bob] {
+            let reply = from.reply();
+            assert!(matches!(reply, Reply::Refused { why: Refusal::Invalid, .. }), "{reply:?}");
+        }
+    }
+    assert_eq!((alice.ready(), bob.ready()), (3, 3));
+    (0..3).for_each(|i| check(&mut ann, &model, &graph, 1, i));
+    assert_eq!((alice.ready(), bob.ready()), (0, 0));
+}
+
+#[test]
 fn a_half_may_come_late() {
     let trial = Trial::start(Transport::Tcp, "lanes = 1");
     let compiled = compiled(&network(1));

@@ -275,3 +275,26 @@ fn a_drained_server_finishes_what_it_began() {
         Err(e) => assert!(e.to_string().contains("alice"), "{e}"),
     }
 }
+
+#[test]
+fn alice_on_another_store_gets_nothing_done_and_harms_nothing() {
+    let mut trial = Trial::start(Transport::Tcp, "lanes = 2");
+    let graph = network(1);
+    let compiled = compiled(&graph);
+    trial.client("owner").share(&manifest("m", &compiled, vec![]), &compiled.weights).unwrap();
+    let (store, away) = (trial.store(Party::Alice), trial.dir.path().join("away"));
+    trial.stop(Party::Alice);
+    std::fs::rename(&store, &away).unwrap();
+    trial.launch(Party::Alice);
+    let refused = trial.client("owner").share(&manifest("n", &compiled, vec![]), &compiled.weights).unwrap_err();
+    assert!(refused.is_unavailable(), "{refused}");
+    trial.stop(Party::Alice);
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&away, &store).unwrap();
+    trial.launch(Party::Alice);
+    trial.wait();
+    let mut ann = trial.client("ann");
+    let model = ann.model("m").unwrap();
+    check(&mut ann, &model, &graph, 1, 1);
+    assert_eq!(ann.models().unwrap().len(), 1);
+}

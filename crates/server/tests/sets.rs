@@ -5,11 +5,10 @@ mod common;
 
 use common::Trial;
 use trefoil_client::{Block, Client, ClientError, Content, Contribution, Declaration, InputEncoding, Part};
-use trefoil_prg::{Party, Seed};
+use trefoil_prg::Party;
 use trefoil_proto::Transport;
 use trefoil_proto::dataset::pieces;
-use trefoil_server::store::Store;
-use trefoil_server::{SetError, StoreKey};
+use trefoil_server::SetError;
 
 const PIXELS: Content = Content::Values(InputEncoding { scale: 0.5, offset: 0.0, low: -1.0, high: 1.0 });
 
@@ -94,8 +93,6 @@ fn three_owners_make_one_table_that_outlives_a_restart() {
     drop((owner, ann, bert));
     Party::ALL.iter().for_each(|p| trial.stop(*p));
     for p in Party::ALL {
-        let key = || StoreKey::from_seed(Seed::from_bytes([9; 32]));
-        common::eventually("the store is free", || Store::open(&trial.store(p), p, key()).is_ok());
         trial.launch(p);
     }
     trial.wait();

@@ -216,8 +216,8 @@ fn an_id_of_somebody_else_gives_nothing_away() {
     assert_eq!(bob.refused().0, Refusal::Busy);
     let mut alice = Wire::client(&stage.address(Party::Alice), "ann");
     let (why, reason) = alice.refusal(&request);
-    assert!(why == Refusal::Mismatch && reason.contains("client: bert here, ann there"), "{reason}");
-    assert_eq!(thief.refused().0, Refusal::Mismatch);
+    assert!(why == Refusal::Invalid && reason.contains("client: bert here, ann there"), "{reason}");
+    assert_eq!(thief.refused().0, Refusal::Invalid);
     stage.serves();
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use trefoil_link::Link;
 use trefoil_ring::Words;
+use zeroize::Zeroizing;
 
 use super::argmax::{and_opened, argmax, pairs, shifted_layout};
 use super::bilinear::apply;
@@ -32,7 +33,7 @@ use crate::program::{Checked, Form, Op, Prediction, Program, Shown, Step, ValueI
 /// What an evaluator has after a run.
 pub struct Outcome {
     /// The message for the recipient of the program's reveal; empty if the program reveals nothing.
-    pub payload: Vec<u8>,
+    pub payload: Zeroizing<Vec<u8>>,
     /// The last value where the program reveals nothing: this evaluator's additive share.
     pub share: Words,
     /// Wall time of each step at this evaluator, waiting for the peer included.
@@ -108,7 +109,7 @@ pub(crate) struct Run<'a> {
     /// Additive: this party's share. Masked: delta. Bits: this party's XOR share. Choice: the public bits.
     values: Vec<Words>,
     last: Vec<usize>,
-    payload: Vec<u8>,
+    payload: Zeroizing<Vec<u8>>,
     /// Material of neighbouring openings, until the last of them is there.
     together: Vec<StepMaterial>,
     /// The openings that were sent last, until the peer's shares are received.
@@ -146,7 +147,7 @@ impl<'a> Run<'a> {
             stored: vec![None; context.program.states.len()],
             values: Vec::with_capacity(steps),
             last: last_uses(context.program),
-            payload: Vec::new(),
+            payload: Zeroizing::default(),
             together: Vec::new(),
             sent: None,
             times: Vec::with_capacity(steps),
@@ -301,10 +302,10 @@ impl<'a> Run<'a> {
             }
             (Op::Reveal { x, shift }, StepMaterial::Reveal(r)) => {
                 let share = self.take(*x, i);
-                self.payload = match infos[*x].form {
+                self.payload = Zeroizing::new(match infos[*x].form {
                     Form::Bits => seal_bits(share, &r),
                     _ => seal_values(role, share, &r, *shift),
-                };
+                });
                 Ok(Words::default())
             }
             (_, StepMaterial::Local) => {

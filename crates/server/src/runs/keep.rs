@@ -13,7 +13,7 @@ use trefoil_ring::Words;
 use super::open::memory;
 use super::{Run, all_states};
 use crate::budget::megabytes;
-use crate::core::{Core, lock};
+use crate::core::{Core, complete, lock};
 use crate::error::Fault;
 use crate::models::check_manifest;
 use crate::probe::Point;
@@ -85,7 +85,8 @@ impl Core {
         }
         self.store.sweep_runs()?;
         for run in kept {
-            let loaded = self.store.stored_run(run).and_then(|stored| self.know(run, stored));
+            let stored = self.store.stored_run(run).and_then(|stored| self.store.sweep_states(run, stored));
+            let loaded = stored.and_then(|stored| self.know(run, stored));
             if let Err(e) = loaded {
                 tracing::error!(run, reason = %e, "a stored run cannot be used");
             }
@@ -140,14 +141,15 @@ impl Core {
     }
 
     /// Follows alice's inventory of runs. Gives the numbers that this party lacks.
-    pub(crate) fn reconcile_runs(&self, runs: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, String> {
+    pub(crate) fn reconcile_runs(&self, runs: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, Fault> {
         let _alone = lock(&self.reconciling);
-        let (_, staged) = self.store.stored_runs().map_err(|e| e.to_string())?;
+        let (kept, staged) = self.store.stored_runs()?;
+        complete("runs", &kept, runs, uploading, below)?;
         for run in staged {
             if runs.contains(&run) {
-                self.keep_run(run).map_err(|e| e.to_string())?;
+                self.keep_run(run)?;
             } else if run < below && !uploading.contains(&run) {
-                self.store.erase_run_staged(run).map_err(|e| e.to_string())?;
+                self.store.erase_run_staged(run)?;
             }
         }
         Ok(runs.iter().copied().filter(|r| self.runs.get(*r).is_none()).collect())

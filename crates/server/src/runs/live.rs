@@ -119,7 +119,7 @@ impl Live {
         let (offline, online) = (nanos(outcome.offline), nanos(outcome.times.iter().sum()));
         core.reached(Point::Stepped);
         if let Some((index, _)) = spec.disclosure(at) {
-            show(core, run, Revealed { index, epoch: at.epoch, lot: number }, outcome.payload)?;
+            show(core, run, Revealed { index, epoch: at.epoch, lot: number }, &outcome.payload)?;
         }
         self.at = spec.after(at, 1);
         run.reached(self.at);
@@ -193,7 +193,7 @@ impl PartError {
 }
 
 /// Keeps this party's part of a revealed value, then says that it is there.
-fn show(core: &Core, run: &Run, r: Revealed, payload: Vec<u8>) -> Result<(), PartError> {
+fn show(core: &Core, run: &Run, r: Revealed, payload: &[u8]) -> Result<(), PartError> {
     run.keep_revealed(core, r, payload)?;
     core.reached(Point::Shown);
     let d = &run.spec.reveals[r.index as usize];

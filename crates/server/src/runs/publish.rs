@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::runs::keep::tests::stored;
     use crate::seal::StoreKey;
-    use crate::store::{Initial, Record, Share, Store};
+    use crate::store::{Checkpoint, Initial, Notes, Record, Share, Store};
     use trefoil_mpc::masked::ProducerWeights;
     use trefoil_mpc::masked::weights::HeldWeight;
     use trefoil_mpc::program::{Linear, Op, Program, Step, WeightSpec, Window};
@@ -75,7 +75,7 @@ mod tests {
     use trefoil_prg::{Party, Seed};
     use trefoil_proto::control::{InputEncoding, Manifest};
     use trefoil_proto::dataset::{Block, Content, Declaration, Part};
-    use trefoil_proto::run::RunSpec;
+    use trefoil_proto::run::{Position, RunSpec};
     use trefoil_ring::Tensor;
     use trefoil_transport::Security;
 
@@ -163,7 +163,8 @@ mod tests {
     fn is_refused<W: Parts>(core: &Core, models: &Registry<W>, epoch: u64, why: &str) {
         let Err(Fault::Refused(_, reason)) = core.commit(models, epoch) else { panic!("kept, though {why}") };
         assert!(reason.contains(why), "{reason}");
-        assert_eq!(core.reconcile(models, &[epoch], &[], 100).unwrap(), [epoch]);
+        let listed = [core.store.epochs().unwrap().0, vec![epoch]].concat();
+        assert_eq!(core.reconcile(models, &listed, &[], 100).unwrap(), [epoch]);
         assert_eq!(core.store.epochs().unwrap().1, [epoch]);
     }
 
@@ -195,6 +196,44 @@ mod tests {
         stage(&bob, 22, None);
         bob.commit(&bob.models, 22).unwrap();
         assert!(matches!(bob.commit(&bob.models, 23), Err(Fault::Refused(Refusal::UnknownModel, _))));
+    }
+
+    #[test]
+    fn alice_on_another_store_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let bob = core(Party::Bob, dir.path());
+        agreed(&bob);
+        stage(&bob, 20, None);
+        bob.commit(&bob.models, 20).unwrap();
+        let is_refused = |done: Result<Vec<u64>, Fault>, file: &str| {
+            let Err(Fault::Refused(Refusal::Mismatch, reason)) = done else { panic!("not refused") };
+            assert!(reason.contains("another store") && reason.contains(file), "{reason}");
+        };
+        is_refused(bob.reconcile(&bob.models, &[], &[], 100), "models/20.sealed");
+        is_refused(bob.reconcile_runs(&[], &[], 100), &format!("runs/{RUN}.sealed"));
+        // What is younger than the list, or was under way, is no sign.
+        assert!(bob.reconcile(&bob.models, &[], &[], 20).unwrap().is_empty());
+        assert!(bob.reconcile(&bob.models, &[], &[20], 100).unwrap().is_empty());
+        assert!(bob.models.get(20).is_some());
+    }
+
+    #[test]
+    fn a_run_that_is_over_leaves_no_states_whatever_came_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let alice = core(Party::Alice, dir.path());
+        let initial = || Initial::Seed(vec![7; 32].into());
+        alice.stage_run(RUN, stored().spec, initial()).unwrap();
+        alice.keep_run(RUN).unwrap();
+        let at = Position::START;
+        alice.store.save(RUN, &Checkpoint { at, lot: 1, states: vec![vec![1; 8]] }).unwrap();
+        alice.load_runs().unwrap();
+        assert_eq!(alice.store.checkpoints(RUN).unwrap().len(), 1);
+        // It dies when it has written that the run is over.
+        alice.store.write_notes(RUN, &Notes { done: Some("over".into()), ..Notes::default() }).unwrap();
+        alice.load_runs().unwrap();
+        assert!(alice.store.checkpoints(RUN).unwrap().is_empty());
+        assert!(matches!(alice.store.stored_run(RUN).unwrap().initial, Initial::Absent));
+        assert_eq!(alice.store.notes(RUN).unwrap().done.as_deref(), Some("over"));
     }
 
     #[test]

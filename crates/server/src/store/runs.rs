@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use trefoil_proto::control::SecretSeed;
 use trefoil_proto::run::{Measured, Phase, Position, Revealed, RunSpec, Saved};
 use trefoil_ring::Words;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::shelf::{read_sealed, write_sealed};
 use super::{Store, StoreError, erase_file, io_error, restrict};
@@ -160,6 +160,16 @@ impl Store {
         self.places(run)?.into_iter().try_for_each(|at| self.erase_checkpoint(run, at))
     }
 
+    /// The same for a kept run that is over, where a crash came between its end and this.
+    pub(crate) fn sweep_states(&self, run: u64, mut stored: StoredRun) -> Result<StoredRun, StoreError> {
+        let left = !matches!(stored.initial, Initial::Absent) || !self.places(run)?.is_empty();
+        if left && self.notes(run)?.done.is_some() {
+            self.erase_states(run)?;
+            stored.initial = Initial::Absent;
+        }
+        Ok(stored)
+    }
+
     /// Erases a run, staged or not, and everything kept of it.
     pub(crate) fn erase_run(&self, run: u64) -> Result<(), StoreError> {
         self.runs.erase(run)?;
@@ -258,15 +268,16 @@ impl Store {
         &self,
         run: u64,
         (index, epoch): (u32, u32),
-        part: &(u64, Vec<u8>),
+        part: (u64, &[u8]),
     ) -> Result<(), StoreError> {
-        self.write_run_file(run, &format!("reveal-{index}-{epoch}"), part)
+        self.write_run_file(run, &format!("reveal-{index}-{epoch}"), &part)
     }
 
     /// This party's part of a value that was revealed, and its lot.
-    pub(crate) fn part(&self, run: u64, (index, epoch): (u32, u32)) -> Result<(u64, Vec<u8>), StoreError> {
+    pub(crate) fn part(&self, run: u64, (index, epoch): (u32, u32)) -> Result<(u64, Zeroizing<Vec<u8>>), StoreError> {
         let (path, label) = self.run_file(run, &format!("reveal-{index}-{epoch}"));
-        read_sealed(&self.key, &label, &path)
+        let (lot, part) = read_sealed(&self.key, &label, &path)?;
+        Ok((lot, Zeroizing::new(part)))
     }
 }
 
@@ -301,8 +312,8 @@ mod tests {
         assert!(places(&store).is_empty());
         store.write_notes(7, &Notes { stopped: true, ..Notes::default() }).unwrap();
         assert!(store.notes(7).unwrap().stopped);
-        store.write_part(7, (1, 2), &(5, vec![1, 2])).unwrap();
-        assert_eq!(store.part(7, (1, 2)).unwrap(), (5, vec![1, 2]));
+        store.write_part(7, (1, 2), (5, &[1, 2])).unwrap();
+        assert_eq!(store.part(7, (1, 2)).unwrap(), (5, vec![1, 2].into()));
         assert!(store.part(8, (1, 2)).is_err());
         store.erase_run(7).unwrap();
         assert_eq!((store.notes(7).unwrap(), places(&store)), (Notes::default(), vec![]));

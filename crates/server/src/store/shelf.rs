@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use trefoil_proto::control::encode_after;
 use zeroize::Zeroize;
 
 use super::{StoreError, erase_file, io_error, sync_folder, write_durably};
@@ -91,7 +92,7 @@ pub(super) fn write_sealed<T: Serialize>(
     value: &T,
 ) -> Result<(), StoreError> {
     let damaged = |e: postcard::Error| StoreError::Damaged { path: path.display().to_string(), reason: e.to_string() };
-    let mut plain = postcard::to_extend(value, FORM.to_vec()).map_err(damaged)?;
+    let mut plain = encode_after(FORM, value).map_err(damaged)?;
     let sealed = key.seal(label, &plain);
     plain.zeroize();
     write_durably(path, &sealed?)
