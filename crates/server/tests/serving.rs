@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -273,6 +275,20 @@ fn a_drained_server_finishes_what_it_began() {
     match answer {
         Ok(p) => compare(&graph, 200, &x, &p.logits.unwrap()),
         Err(e) => assert!(e.to_string().contains("alice"), "{e}"),
+    }
+}
+
+#[test]
+fn a_server_that_ends_hangs_up_on_who_has_not_said_who_he_is() {
+    let mut trial = Trial::start(Transport::Tls, "lanes = 1");
+    let mut mute = TcpStream::connect(trial.cluster.party(Party::Bob).address.as_str()).unwrap();
+    mute.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    // He is being waited for: in his silence a handshake is given up only after five seconds.
+    std::thread::sleep(Duration::from_millis(500));
+    trial.stop(Party::Bob);
+    match mute.read(&mut [0]) {
+        Ok(n) => assert_eq!(n, 0),
+        Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
     }
 }
 

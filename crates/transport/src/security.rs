@@ -15,7 +15,7 @@ use trefoil_proto::{Fingerprint, Identity};
 use crate::error::TransportError;
 use crate::pin::Pins;
 
-/// Names the protocol in the handshake: another service's or version's TLS is refused at once.
+/// Names the protocol in the handshake: TLS of a service that names another is refused at once.
 const ALPN: &[u8] = b"trefoil/1";
 
 /// How connections are secured.
