@@ -208,10 +208,13 @@ impl Run {
         core.sets.info(self.spec.set).filter(|i| i.declaration.hash() == self.spec.declaration)
     }
 
-    /// Whether `client` may know of this run: the owners of its data and model, its coordinator, who is shown something.
+    /// Whether `client` may know of this run: the owners of its data and model, its coordinator, who is shown something,
+    /// and, where the data set was removed, who has ever agreed.
     pub(crate) fn concerns(&self, core: &Core, client: &str) -> bool {
         let owners = self.set(core).is_some_and(|i| i.declaration.names(client));
-        owners || self.spec.owner == client || self.spec.coordinator == client || self.spec.reveals_to(client)
+        let notes = lock(&self.notes);
+        let agreed = [&notes.agreed, &notes.withdrawn].into_iter().flatten().any(|c| c == client);
+        owners || agreed || self.spec.owner == client || self.spec.coordinator == client || self.spec.reveals_to(client)
     }
 
     /// Who has not told this party that it agrees. Without the data set nobody knows whom to ask.

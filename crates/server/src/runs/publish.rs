@@ -264,6 +264,7 @@ mod tests {
         stage(&bob, 20, Some(run.origin()));
         run.note_agreement(&bob, "ann", false).unwrap();
         bob.erase_set(SET).unwrap();
+        assert!(run.concerns(&bob, "ann") && !run.concerns(&bob, "bert"), "what was revealed stays to be seen");
         declare(&bob, "owner");
         is_refused(&bob, &bob.models, 20, "the data set of run prices is gone");
         assert!(run.unobstructed(&bob).is_err());
