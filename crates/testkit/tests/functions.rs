@@ -69,7 +69,7 @@ fn payloads(world: &mut World, c: &Compiled, p: &Program, batch: usize, links: &
         let counted = (online.rounds, online.sent + online.received, offline.sent);
         assert_eq!(counted, (predicted.rounds, predicted.online, predicted.offline), "step {i}");
     }
-    [answer.alice.payload, answer.bob.payload]
+    [answer.alice.payload.to_vec(), answer.bob.payload.to_vec()]
 }
 
 /// The frames of an answer, and its numbers.

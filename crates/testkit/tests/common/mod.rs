@@ -186,7 +186,7 @@ impl Sessions {
                 session.requests.push(Request {
                     alice: seen.alice,
                     bob: seen.bob,
-                    payloads: [seen.answer.alice.payload, seen.answer.bob.payload],
+                    payloads: [seen.answer.alice.payload.to_vec(), seen.answer.bob.payload.to_vec()],
                     masks,
                 });
                 let request = session.requests.last().unwrap();

@@ -130,7 +130,7 @@ impl Run {
         let model = Shared { program: program.clone(), alice: none(), bob: none(), carol };
         let rates = vec![-(1 << 6); program.rates];
         let answer = self.world.step_over(&model, rows, indices, states, &rates, &mut links).unwrap();
-        let payloads = [answer.alice.payload.clone(), answer.bob.payload.clone()];
+        let payloads = [answer.alice.payload.to_vec(), answer.bob.payload.to_vec()];
         self.note(phase, &t, [vec![], vec![]], payloads);
         answer
     }
