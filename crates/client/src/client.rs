@@ -17,8 +17,8 @@ use trefoil_transport::{Security, Tls};
 
 use crate::ClientError;
 use crate::encoding::{EncodeError, encode_samples};
-use crate::listing::{Listing, listed};
 use crate::evaluator::Evaluator;
+use crate::listing::{Listing, listed};
 use crate::request::{Asked, Got, accepted, ask_both};
 use crate::share::{Shared, split};
 

@@ -71,7 +71,8 @@ pub(crate) fn listed<A, T, K: PartialEq>(
             };
             all.torn.push(Torn { name, what });
         }
-        let alone = |b: &A| Torn { name: name(b).into(), what: format!("{kind} {}, which alice does not list", name(b)) };
+        let alone =
+            |b: &A| Torn { name: name(b).into(), what: format!("{kind} {}, which alice does not list", name(b)) };
         all.torn.extend(bob.iter().map(alone));
         if all.torn.is_empty() || tries == LISTS {
             return Ok(all);
@@ -94,11 +95,14 @@ mod tests {
     fn what_one_lacks_is_named_and_the_rest_is_there() {
         let mut all = list(&[("a", 1), ("b", 1), ("c", 1)], &[("d", 1), ("c", 2), ("a", 1)]);
         let torn: Vec<_> = all.torn.iter().map(|t| (t.name.as_str(), t.what.as_str())).collect();
-        assert_eq!(torn, [
-            ("b", "model b, which bob does not list"),
-            ("c", "what model c is"),
-            ("d", "model d, which alice does not list")
-        ]);
+        assert_eq!(
+            torn,
+            [
+                ("b", "model b, which bob does not list"),
+                ("c", "what model c is"),
+                ("d", "model d, which alice does not list")
+            ]
+        );
         assert!(matches!(all.find("d", |m| m.0), Err(ClientError::Disagree { .. })));
         assert_eq!(all.find("a", |m| m.0).unwrap(), Some(("a", 1)));
         assert_eq!(all.find("e", |m| m.0).unwrap(), None);

@@ -14,9 +14,9 @@ use trefoil_proto::dataset::{Block, Content, Declaration, DeclarationError, SetI
 use trefoil_ring::Words;
 
 use crate::client::{kind, named};
-use crate::listing::{Listing, listed};
 use crate::encoding::encode_samples;
 use crate::evaluator::Evaluator;
+use crate::listing::{Listing, listed};
 use crate::request::{Asked, accepted, send_alice};
 use crate::{Client, ClientError};
 

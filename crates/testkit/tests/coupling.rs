@@ -78,7 +78,13 @@ impl Setting {
         let view = frames(if self.bob { &t.bob } else { &t.alice });
         let dealt = if self.bob { frames(&t.dealt) } else { vec![] };
         let drawn = interceptor.drawn.lock().unwrap().clone();
-        Run { view, dealt, payloads: [answer.alice.payload.to_vec(), answer.bob.payload.to_vec()], drawn, lot: world.lot() }
+        Run {
+            view,
+            dealt,
+            payloads: [answer.alice.payload.to_vec(), answer.bob.payload.to_vec()],
+            drawn,
+            lot: world.lot(),
+        }
     }
 
     /// Changes the programmed draws where `run` gives the party another view than `target`. Tells whether it did.
