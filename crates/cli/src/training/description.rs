@@ -68,7 +68,7 @@ pub(crate) fn load(path: &Path, quick: bool) -> anyhow::Result<Description> {
 
 /// Reads the text of a description; files it names are relative to `folder`.
 pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<Description> {
-    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!(one_line(&e)))?);
+    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!(one_line(text, &e)))?);
     let name = file.text("name")?;
     let name = file.need("name", name)?;
     let small = match file.section("quick")? {

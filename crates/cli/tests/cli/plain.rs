@@ -52,6 +52,21 @@ fn wrong_usage_ends_with_2_and_wrong_input_with_1() {
 }
 
 #[test]
+fn a_key_given_as_cluster_file_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alice.storekey").display().to_string();
+    run(&["keygen", "alice", "--out", dir.path().to_str().unwrap()]);
+    let key = std::fs::read_to_string(&path).unwrap();
+    for args in [&["server", "--party", "alice"][..], &["predict", "--model", "m", "x.npy"]] {
+        let out = trefoil(&[args, &["--config", &path]].concat()).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert_eq!(said.matches("TOML parse error at line 1, column 65: ").count(), 1, "{said}");
+        assert!(!said.contains(&key[..8]) && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[test]
 fn a_file_that_is_no_model_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.h5");

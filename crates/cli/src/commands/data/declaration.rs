@@ -103,7 +103,7 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Declaration> {
 }
 
 fn parse(text: &str) -> anyhow::Result<Declaration> {
-    let file: File = toml::from_str(text).map_err(|e| anyhow!(one_line(&e)))?;
+    let file: File = toml::from_str(text).map_err(|e| anyhow!(one_line(text, &e)))?;
     let blocks = file.column.iter().map(block).collect::<anyhow::Result<Vec<_>>>()?;
     let part = |(i, p): (usize, Owned)| -> anyhow::Result<Part> {
         let block = blocks.iter().position(|b| b.name == p.column);
