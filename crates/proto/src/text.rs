@@ -48,7 +48,8 @@ pub fn one_line(text: &str, e: &toml::de::Error) -> String {
 /// Where byte `at` of a text is, counted in lines and characters from 1.
 fn place(text: &str, at: usize) -> String {
     let before = text.get(..at).unwrap_or(text);
-    let (line, column) = (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
     format!("TOML parse error at line {line}, column {column}")
 }
 

@@ -48,6 +48,25 @@ pub struct Trained {
 }
 
 impl Client {
+    /// The trained weights of a run that were revealed to this client so far, by name.
+    pub fn trained_weights(
+        &mut self,
+        spec: &RunSpec,
+        status: &RunStatus,
+    ) -> Result<Vec<(String, Opened)>, ClientError> {
+        let mut all = status.revealed.clone();
+        all.sort_unstable_by_key(|r| (r.epoch, r.index));
+        let mut weights = Vec::new();
+        for r in all {
+            let disclosure = spec.reveals.get(r.index as usize);
+            if disclosure.is_some_and(|d| d.recipient == self.name() && d.when == When::AtEnd) {
+                let opened = self.revealed(spec, status, r)?;
+                weights.push((name(spec, &opened), opened));
+            }
+        }
+        Ok(weights)
+    }
+
     /// Waits for the end of a run. It is stopped after `patience` epochs without a lower validation loss, if those are
     /// revealed to this client. `heard` may end the watching, not the run.
     pub fn follow(
