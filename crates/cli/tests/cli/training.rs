@@ -385,6 +385,7 @@ fn owners_agree_on_a_cluster() {
     assert_eq!((&listed[0]["state"], &listed[0]["withdrawn"][0]), (&"lacks agreement".into(), &"client".into()));
     let said = s.run("client", &["agree", "risk", "--yes"]);
     assert!(said.contains("Not checked: what the programs make of the rows"), "{said}");
+    s.fails("guest", &["runs", "risk", "--weights", &at("w")], "has revealed no weights to guest yet");
     s.run("guest", &["agree", "risk", "--yes"]);
     let done = training.wait_with_output().unwrap();
     assert!(done.status.success());
@@ -398,6 +399,25 @@ fn owners_agree_on_a_cluster() {
     assert!(["rounds", "bytes_online", "bytes_offline"].iter().all(|k| over[k].as_u64() > Some(0)), "{over}");
     let shown = s.run("client", &["runs", "risk"]);
     assert!(shown.contains("Revealed so far") && shown.contains("trained weights dense/bias (1 number)"), "{shown}");
+    // The one to whom they were revealed fetches them; with the description also as a file for Keras.
+    let fetch = |to: &str, more: &[&str]| s.run("guest", &[&["runs", "risk", "--weights", to], more].concat());
+    assert!(fetch(&at("w"), &[]).contains("the weights that risk revealed to guest are in "));
+    assert_eq!((numbers(&s.path("w/dense-kernel.npy")).len(), numbers(&s.path("w/dense-bias.npy")).len()), (3, 1));
+    lines(&fetch(&at("w.h5"), &["--description", &at("run.toml"), "--json"]));
+    let twin = std::fs::read_to_string(s.path("run.toml"))
+        .unwrap()
+        .replace("input = [3]\nlayers = [{ dense = 1 }]", "input = [3]\nlayers = [{ dense = 2 }]");
+    write("twin.toml", &twin);
+    let wrong = ["runs", "risk", "--weights", &at("x.h5"), "--description", &at("twin.toml")];
+    s.fails("guest", &wrong, "has shape [3, 1], must have [3, 2]");
+    s.fails("guest", &["runs", "risk", "--weights", &at("w.h5")], "give --description RUN.toml");
+    s.fails("client", &["runs", "risk", "--weights", &at("c")], "has revealed no weights to client and will not");
+    let said = "there is a run named risk of owner already: take another name; `trefoil runs risk` shows that one";
+    s.fails("guest", &["train", &at("run.toml"), "--weights", &at("g")], said);
+    for private in ["w.h5", "w/dense-kernel.npy"] {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&s.path(private).metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{private}");
+    }
     s.fails("owner", &["runs", "--stop", "risk"], "run risk is over: there is nothing left to stop");
     s.fails("guest", &["agree", "risk", "--yes"], "run risk is over");
     let again = s.run("owner", &["train", &at("run.toml"), "--json"]);
@@ -407,6 +427,56 @@ fn owners_agree_on_a_cluster() {
     s.fails("owner", &["train", &at("other.toml")], "there is another run named risk already");
     s.run("owner", &["runs", "--drop", "risk"]);
     assert_eq!(runs("owner").as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_run_whose_set_is_dropped_ends_with_that_word() {
+    let s = Servers::start(true);
+    let at = |n: &str| s.path(n).display().to_string();
+    let write = |n: &str, text: &str| std::fs::write(s.path(n), text).unwrap();
+    write(
+        "set.toml",
+        "name = \"few\"\nrows = 40\n[[column]]\nname = \"x\"\nwidth = 3\nrange = \"-1..1\"\n\
+         [[column]]\nname = \"y\"\nwidth = 1\nrange = \"0..1\"\n\
+         [[part]]\nowner = \"owner\"\ncolumn = \"x\"\n[[part]]\nowner = \"guest\"\ncolumn = \"y\"\n",
+    );
+    write(
+        "run.toml",
+        "name = \"long\"\n[model]\ninput = [3]\nlayers = [{ dense = 1 }]\n[loss]\nname = \"binary-cross-entropy\"\n\
+         [optimizer]\nname = \"sgd\"\nrate = 0.5\n[train]\nset = \"few\"\nepochs = 9000\nbatch = 10\n\
+         [reveal]\nmetrics = \"coordinator\"\n",
+    );
+    write_npy(&s.path("x.npy"), &[40, 3], &[0.5; 120]);
+    write_npy(&s.path("y.npy"), &[40, 1], &[1.0; 40]);
+    s.settled("owner", &["data", "declare", &at("set.toml")]);
+    s.settled("owner", &["data", "contribute", "few", "--part", "0", "--input", &at("x.npy")]);
+    let args = s.with("owner", &["train", &at("run.toml")]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let log = std::fs::File::create(s.path("said.log")).unwrap();
+    let training = trefoil(&args).stdout(std::process::Stdio::null()).stderr(log).spawn().unwrap();
+    let mut training = crate::common::Ended(training);
+    let said = || std::fs::read_to_string(s.path("said.log")).unwrap();
+    let missing = "parts of data set few are missing";
+    eventually("it waits for the data", || said().contains(&format!("waiting: {missing}\n")));
+    // The table says what the JSON says.
+    assert!(s.run("owner", &["runs"]).contains(missing));
+    assert_eq!(lines(&s.run("owner", &["runs", "--json"]))[0][0]["note"], missing);
+    s.run("guest", &["data", "contribute", "few", "--part", "1", "--input", &at("y.npy")]);
+    eventually("it waits for guest", || said().contains("waiting: without the agreement of guest\n"));
+    s.run("guest", &["agree", "long", "--yes"]);
+    eventually("an epoch is told", || said().contains("\nepoch 1/9000: loss "));
+    assert!(said().contains("the servers train: 9000 epochs of 4 steps\n"), "{}", said());
+    s.run("guest", &["agree", "long", "--withdraw"]);
+    eventually("a withdrawal is told", || {
+        said().contains("waiting: without the agreement of guest, who withdrew it\n")
+    });
+    let dropped = s.run("owner", &["data", "drop", "few"]);
+    assert!(dropped.contains("run long was on these rows and cannot go on: trefoil runs --drop long"), "{dropped}");
+    eventually("it gives up", || training.0.try_wait().unwrap().is_some());
+    let said = said();
+    assert!(said.lines().last().unwrap().starts_with("error: the data set of run long was dropped"), "{said}");
+    assert!(said.contains("`trefoil runs --drop long` removes it"), "{said}");
+    s.run("owner", &["runs", "--drop", "long"]);
 }
 
 #[test]
