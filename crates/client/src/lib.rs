@@ -38,7 +38,7 @@ pub use encoding::{EncodeError, encode_samples};
 pub use error::ClientError;
 pub use manifest::manifest;
 pub use run::{Opened, RunStatus, RunUseError};
-pub use sets::{Contribution, SetError};
+pub use sets::{Contribution, SetError, check_declaration};
 pub use training::{Reveals, Training, TrainingError};
 pub use trefoil_mpc::program::Reveal;
 pub use trefoil_proto::control::{Grant, InputEncoding, Manifest, ModelInfo, Refusal, RunReport};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use trefoil_client::training::{learnt, served, words};
-use trefoil_client::{Client, RunSpec};
+use trefoil_client::{Client, Declaration, RunSpec};
 use trefoil_link::Network;
 use trefoil_mpc::program::Shown;
 
@@ -92,6 +92,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let owners = by_owners(&mut d, None)?;
     let mut client = args.access.connect()?;
     check_revealed(&args, &d, Some(client.name()))?;
+    check_rows(&d, &client.set(&d.training.set)?.declaration)?;
     let spec = client.begin(&d.training, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
         print_features(&spec, owners)?;
@@ -227,6 +228,19 @@ fn check_revealed(args: &Args, d: &Description, me: Option<&str>) -> anyhow::Res
         bail!("--curve: loss and accuracy will not be revealed; [reveal] metrics = \"coordinator\" asks for them");
     }
     Ok(())
+}
+
+/// Refuses a run that means more rows than its data set has: a run on a cluster takes them all.
+fn check_rows(d: &Description, set: &Declaration) -> anyhow::Result<()> {
+    let (name, there) = (&set.name, set.rows);
+    match d.rows {
+        Some(rows) if rows > there as usize => {
+            bail!(
+                "[train] rows: {rows}, but data set {name} has {there}: correct it or leave it out; a run takes all its set's rows"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to train for files that cannot be written in the end.

@@ -56,6 +56,18 @@ fn wrong_descriptions_are_told_in_one_line() {
         ("\"cross-entropy\"", "\"entropy\"", "[loss] name: \"entropy\" is not known"),
         ("[loss]", "[lost]", "lost: no such key; \"loss\" is the nearest"),
         ("\"flatten\"", "\"flaten\"", "[model] layer 2: \"flaten\" is not known; \"flatten\" is the nearest"),
+        (
+            "{ dense = 12, activation",
+            "{ dnese = 12, activation",
+            "[model] layer 3: \"dnese\" is not known; \"dense\" is the nearest",
+        ),
+        ("{ dense = 12, activation", "{ activation", "[model] layer 3: names no layer: one of dense, conv"),
+        ("layers = [", "layers = []\nfrozen = [", "[model] layers: there are none: list them"),
+        (
+            "\"flatten\", { dense = 12, activation = \"relu\" }, { dense = 10 }",
+            "\"flatten\"",
+            "no layer of the network has weights",
+        ),
         ("\"flatten\",", "", "[model] layer 2: dense takes a vector, not [7, 7, 1]: flatten first"),
         ("input = [28, 28, 1]", "", "[model] input is missing"),
         ("input = [28, 28, 1]", "input = [32, 28, 1]", "the network and its loss take 906"),
@@ -354,6 +366,9 @@ fn owners_agree_on_a_cluster() {
     s.settled("guest", &["data", "contribute", "wards", "--part", "1", "--input", &at("y.npy")]);
     s.fails("client", &["agree", "risk"], "no run \"risk\"");
 
+    let text = std::fs::read_to_string(s.path("run.toml")).unwrap();
+    write("more.toml", &text.replace("epochs = 3", "epochs = 3\nrows = 41"));
+    s.fails("owner", &["train", &at("more.toml")], "[train] rows: 41, but data set wards has 40: correct it");
     let args = s.with("owner", &["train", &at("run.toml"), "--json"]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let training = trefoil(&args).stdout(std::process::Stdio::piped()).spawn().unwrap();
@@ -366,7 +381,6 @@ fn owners_agree_on_a_cluster() {
     assert_eq!((&listed[0]["state"], listed[0]["steps_done"].as_u64()), (&Value::from("waiting"), Some(0)));
     s.fails("client", &["agree", "risk"], "nobody is there to be asked");
     // The same with one epoch more, and with the columns of another network, is another run.
-    let text = std::fs::read_to_string(s.path("run.toml")).unwrap();
     for (to, differs) in
         [("epochs = 4", "epochs: 4 here, 3 there"), ("epochs = 3\nseed = 2\nshuffle_rows = true", "shuffled")]
     {
