@@ -79,6 +79,9 @@ struct Shown {
     purpose: String,
     /// Epochs behind it.
     epoch: u32,
+    /// Whether this client can have it written.
+    #[serde(skip)]
+    own_weights: bool,
 }
 
 /// What a run revealed so far, in order.
@@ -92,7 +95,8 @@ fn revealed(client: &mut Client, r: &RunStatus) -> anyhow::Result<Vec<Shown>> {
     let shown = all.iter().filter_map(|v| {
         let d = spec.reveals.get(v.index as usize)?;
         let epoch = v.epoch + u32::from(d.when == When::EachEpoch);
-        Some(Shown { recipient: d.recipient.clone(), purpose: d.purpose.clone(), epoch })
+        let own_weights = d.when == When::AtEnd && d.recipient == client.name();
+        Some(Shown { recipient: d.recipient.clone(), purpose: d.purpose.clone(), epoch, own_weights })
     });
     Ok(shown.collect())
 }
@@ -208,7 +212,14 @@ impl Listed {
         for s in &self.revealed {
             t.row(vec![s.epoch.to_string(), s.recipient.clone(), s.purpose.clone()]);
         }
-        output::line(t.text())
+        output::line(t.text())?;
+        if self.revealed.iter().any(|s| s.own_weights) {
+            output::line(format!(
+                "Weights that were revealed to you: trefoil runs {} --weights DIR writes them",
+                self.name
+            ))?;
+        }
+        Ok(())
     }
 }
 

@@ -143,7 +143,7 @@ impl Progress<'_> {
 /// How a run stands, in words that change as seldom as that.
 fn standing(status: &RunStatus) -> String {
     match (status.stage, &*status.note) {
-        (Stage::Waiting, note) if note.is_empty() => "waiting".to_owned(),
+        (Stage::Waiting, "") => "waiting".to_owned(),
         (Stage::Waiting, note) => format!("waiting: {note}"),
         (Stage::Done, "") => "the run is over".to_owned(),
         (Stage::Done, note) => format!("the run is over: {note}"),

@@ -59,8 +59,13 @@ fn a_key_given_as_cluster_file_is_not_shown() {
     let path = dir.path().join("alice.storekey").display().to_string();
     run(&["keygen", "alice", "--out", dir.path().to_str().unwrap()]);
     let key = std::fs::read_to_string(&path).unwrap();
-    for args in [&["server", "--party", "alice"][..], &["predict", "--model", "m", "x.npy"]] {
-        let out = trefoil(&[args, &["--config", &path]].concat()).output().unwrap();
+    for args in [
+        &["server", "--party", "alice", "--config", &path][..],
+        &["predict", "--model", "m", "x.npy", "--config", &path],
+        &["train", &path, "--dry-run"],
+        &["data", "declare", &path],
+    ] {
+        let out = trefoil(args).output().unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(1), "{said}");
         assert_eq!(said.matches("TOML parse error at line 1, column 65: ").count(), 1, "{said}");

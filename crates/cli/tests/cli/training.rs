@@ -413,6 +413,8 @@ fn owners_agree_on_a_cluster() {
     assert!(["rounds", "bytes_online", "bytes_offline"].iter().all(|k| over[k].as_u64() > Some(0)), "{over}");
     let shown = s.run("client", &["runs", "risk"]);
     assert!(shown.contains("Revealed so far") && shown.contains("trained weights dense/bias (1 number)"), "{shown}");
+    let hint = "trefoil runs risk --weights DIR writes them";
+    assert!(s.run("guest", &["runs", "risk"]).contains(hint) && !shown.contains(hint));
     // The one to whom they were revealed fetches them; with the description also as a file for Keras.
     let fetch = |to: &str, more: &[&str]| s.run("guest", &[&["runs", "risk", "--weights", to], more].concat());
     assert!(fetch(&at("w"), &[]).contains("the weights that risk revealed to guest are in "));
