@@ -43,7 +43,9 @@ impl Access {
                 if !dir.join(format!("{name}.key")).exists() {
                     bail!("no identity {} (--identity DIR/NAME; `trefoil keygen {name}` makes one)", path.display());
                 }
-                Some(Identity::load(&dir, &name)?)
+                let identity = Identity::load(&dir, &name)?;
+                pinned(&cluster, &identity, &path)?;
+                Some(identity)
             }
             Transport::Tcp => None,
         };
@@ -51,6 +53,23 @@ impl Access {
         let config = ClientConfig { patience, ..ClientConfig::new(cluster, identity, name) };
         Ok(Client::connect(config)?)
     }
+}
+
+/// Refuses an identity whose certificate is another than the one pinned for its name: the servers would hang up on it. A
+/// name that the cluster file does not have is told later.
+fn pinned(cluster: &Cluster, identity: &Identity, path: &Path) -> anyhow::Result<()> {
+    let (name, own) = (identity.name(), identity.fingerprint());
+    let Some(pin) = cluster.client(name).and_then(|c| c.certificate).filter(|pin| *pin != own) else { return Ok(()) };
+    let whose = match cluster.trusted().into_iter().find(|(_, f)| *f == own) {
+        Some((other, _)) => format!("it is {other}'s"),
+        None => "has it been made anew? Then every cluster file needs the new one".to_owned(),
+    };
+    bail!(
+        "--identity {}: its certificate {} is not the one that the cluster file has for {name} ({}); {whose}",
+        path.display(),
+        own.short(),
+        pin.short()
+    )
 }
 
 /// Reads the cluster file.

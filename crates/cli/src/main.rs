@@ -7,10 +7,12 @@ mod accuracy;
 mod commands;
 mod model;
 mod output;
+mod places;
 mod plan;
 mod table;
 mod training;
 mod trial;
+mod weights;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use trefoil_proto::control::InputEncoding;
 /// A model and how it is brought to fixed point.
 #[derive(Args)]
 pub(crate) struct ModelArgs {
-    /// A Keras file (.keras or .h5); or net:A, B, C, D, S, T or demo: built-in networks with random weights, to plan with
+    /// A Keras file (.keras or .h5); or net:A, B, C, D, S, T, vgg16, resnet18 or demo: built-in networks with random weights, to plan with
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// The architecture (model.to_json()) of a file that holds weights only
@@ -36,7 +36,7 @@ pub(crate) struct ModelArgs {
 #[derive(Args)]
 pub(crate) struct InputArgs {
     /// Factor on every input value
-    #[arg(long, value_name = "X", default_value = "1/255", value_parser = number, allow_hyphen_values = true)]
+    #[arg(long, value_name = "X", default_value = "1/255", value_parser = factor, allow_hyphen_values = true)]
     scale: f64,
     /// Added after the factor
     #[arg(long, value_name = "X", default_value = "0", value_parser = number, allow_hyphen_values = true)]
@@ -127,6 +127,16 @@ pub(crate) fn number(text: &str) -> Result<f64, String> {
     if value.is_finite() { Ok(value) } else { Err("must be a finite number".into()) }
 }
 
+/// A factor on values: anything but zero.
+pub(crate) fn factor(text: &str) -> Result<f64, String> {
+    match number(text)? {
+        0.0 => {
+            Err("makes the same number of every value: give the factor that brings them to scale, such as 1/255".into())
+        }
+        factor => Ok(factor),
+    }
+}
+
 /// Two numbers in order.
 pub(crate) fn range(text: &str) -> Result<(f64, f64), String> {
     let (low, high) = text.split_once("..").ok_or("LO..HI is due, such as -1..1")?;
@@ -147,6 +157,8 @@ mod tests {
             assert!(range(bad).is_err(), "{bad}");
         }
         assert!(number("1/0").is_err());
+        assert_eq!(factor("-1/2"), Ok(-0.5));
+        assert!(factor("0").unwrap_err().contains("such as 1/255") && factor("-0.0").is_err());
     }
 
     #[test]

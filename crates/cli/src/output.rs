@@ -55,6 +55,17 @@ pub(crate) fn progress(what: &str, steps: u64) -> ProgressBar {
     bar
 }
 
+/// Writes a line to standard error: progress where there is no terminal.
+pub(crate) fn note(text: &str) {
+    // Whoever does not hear it misses nothing that matters.
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(&text.replace('\n', " ")));
+}
+
+/// "once", "2 times".
+pub(crate) fn times(n: u32) -> String {
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
+}
+
 /// "1 epoch", "2 epochs".
 pub(crate) fn count(n: u32, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })

@@ -20,8 +20,8 @@ pub enum EncodeError {
     },
     /// Outside what the owner declared.
     #[error(
-        "sample {sample}: element {element} is {value}, after scaling {scaled}: the model takes {low}..={high} \
-         (scaled = value * {scale} + {offset}); check the units of the input"
+        "sample {sample}: element {element} is {value}, after scaling {scaled}: the declared range is \
+         {low}..={high} (scaled = value * {scale} + {offset}); check the units of the input"
     )]
     OutOfRange {
         /// Which sample.

@@ -40,7 +40,7 @@ pub use error::ClientError;
 pub use listing::{Listing, Torn};
 pub use manifest::manifest;
 pub use run::{Opened, RunStatus, RunUseError};
-pub use sets::{Contribution, SetError};
+pub use sets::{Contribution, SetError, check_declaration};
 pub use training::{Reveals, Training, TrainingError};
 pub use trefoil_mpc::program::Reveal;
 pub use trefoil_proto::control::{Grant, InputEncoding, Manifest, ModelInfo, Refusal, RunReport};

@@ -59,6 +59,15 @@ pub enum RunUseError {
         /// Epochs.
         epoch: u32,
     },
+    /// The rows of a run were removed under it.
+    #[error(
+        "the data set of run {run} was dropped, and its rows with it: the run cannot go on. `trefoil runs --drop {run}` removes \
+         it; declare the set anew, have its owners contribute again, then train"
+    )]
+    NoRows {
+        /// The run.
+        run: String,
+    },
     /// A program in the specification that cannot be run.
     #[error("a program of the run: {0}")]
     Program(#[from] ProgramError),

@@ -9,7 +9,7 @@ use thiserror::Error;
 use trefoil_mpc::masked::input::alice_stream;
 use trefoil_prg::seed::random_bytes;
 use trefoil_prg::{Party, Seed, Stream};
-use trefoil_proto::control::{Reply, Request, RequestId};
+use trefoil_proto::control::{InputEncoding, Reply, Request, RequestId};
 use trefoil_proto::dataset::{Block, Content, Declaration, DeclarationError, SetInfo, pieces};
 use trefoil_ring::Words;
 
@@ -35,6 +35,32 @@ pub enum SetError {
     /// The declaration makes no sense.
     #[error(transparent)]
     Declaration(#[from] DeclarationError),
+    /// A range with values that are too large.
+    #[error(
+        "block {block}: fixed point of {fraction_bits} fraction bits holds numbers below {most:e} and not all of {low:e} to \
+         {high:e}: take the range that the values lie in, and bring them near -1 to 1 with scale and offset"
+    )]
+    Range {
+        /// The block.
+        block: String,
+        /// Lowest value after scaling.
+        low: f64,
+        /// Highest value after scaling.
+        high: f64,
+        /// The declaration's fraction bits.
+        fraction_bits: u32,
+        /// Where values become too large.
+        most: f64,
+    },
+    /// A factor that makes all values one.
+    #[error(
+        "block {block}: scale = 0 makes the same number of every value: give the factor that brings values into the range, such \
+         as \"1/255\", or leave it out"
+    )]
+    NoScale {
+        /// The block.
+        block: String,
+    },
     /// No such set.
     #[error("no data set {name:?} for this client (there is: {})", if known.is_empty() { "none".into() } else { known.join(", ") })]
     Unknown {
@@ -107,11 +133,30 @@ pub enum SetError {
     },
 }
 
+/// Checks that a declaration holds together, and that every value of its ranges can be contributed.
+pub fn check_declaration(declaration: &Declaration) -> Result<(), SetError> {
+    declaration.check()?;
+    let fraction_bits = declaration.fraction_bits;
+    // What encoding refuses.
+    let most = (62.0 - f64::from(fraction_bits)).exp2();
+    for b in &declaration.blocks {
+        let Content::Values(InputEncoding { scale, low, high, .. }) = b.content else { continue };
+        let block = || b.name.clone();
+        if scale == 0.0 {
+            return Err(SetError::NoScale { block: block() });
+        }
+        if low.abs().max(high.abs()) >= most {
+            return Err(SetError::Range { block: block(), low, high, fraction_bits, most });
+        }
+    }
+    Ok(())
+}
+
 impl Client {
     /// Declares a data set: from then on the owners named in it may contribute their parts. All servers hold the
     /// declaration afterwards, or none.
     pub fn declare(&mut self, declaration: &Declaration) -> Result<(), ClientError> {
-        declaration.check().map_err(SetError::from)?;
+        check_declaration(declaration)?;
         self.ask_alice(&Request::Declare { declaration: Box::new(declaration.clone()) }, "a declaration")
     }
 
@@ -278,7 +323,7 @@ impl Rows<'_> {
 #[cfg(test)]
 mod tests {
     use trefoil_mpc::masked::input::alice_share;
-    use trefoil_proto::control::InputEncoding;
+    use trefoil_proto::dataset::{METRIC_ROWS, Part};
 
     use super::*;
 
@@ -295,6 +340,28 @@ mod tests {
             bob.extend(&rows.share(w[0]..w[1], &mut stream).unwrap());
         }
         (alice_share(&seed, bob.len()), bob)
+    }
+
+    #[test]
+    fn every_value_of_a_range_can_be_contributed() {
+        let check = |low: f64, high: f64, scale: f64, fraction_bits| {
+            let content = Content::Values(InputEncoding { scale, offset: 0.0, low, high });
+            let parts = vec![Part { owner: "a".into(), block: 0, first: 0, end: 2 }];
+            let (name, blocks) = ("s".into(), vec![block(1, content)]);
+            let d = Declaration { name, rows: 2, fraction_bits, metric_rows: METRIC_ROWS, blocks, parts };
+            check_declaration(&d).map(|()| {
+                let given = Contribution::Values(&[low as f32, high as f32]);
+                Rows { block: &d.blocks[0], fraction_bits, given }.check(2).unwrap();
+            })
+        };
+        let last = 46f64.exp2();
+        assert_eq!(check(-0.5 * last, 0.75 * last, 1.0, 16), Ok(()));
+        assert_eq!(check(0.0, 0.5 * 32f64.exp2(), 1.0, 30), Ok(()));
+        for (low, high) in [(0.0, 1e30), (-1e30, 0.0), (0.0, last)] {
+            let said = check(low, high, 1.0, 16).unwrap_err().to_string();
+            assert!(said.starts_with("block b: fixed point of 16 fraction bits holds numbers below 7.03"), "{said}");
+        }
+        assert!(matches!(check(0.0, 1.0, 0.0, 16), Err(SetError::NoScale { .. })));
     }
 
     #[test]

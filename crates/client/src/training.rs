@@ -205,6 +205,17 @@ pub enum TrainingError {
     /// A name that is in use.
     #[error("there is another run named {0} already: drop it, or take another name")]
     Taken(String),
+    /// A name that is in use for a run of somebody else.
+    #[error(
+        "there is a run named {name} of {owner} already: take another name; `trefoil runs {name}` shows that one, and with \
+         --weights writes what it reveals to you"
+    )]
+    Others {
+        /// The name.
+        name: String,
+        /// Whose run it is.
+        owner: String,
+    },
 }
 
 impl Training {
@@ -287,6 +298,9 @@ impl Client {
         match self.runs()?.into_iter().find(|r| r.name == training.name) {
             None => self.train(&planned.spec, &planned.initial)?,
             Some(status) if status.hash == planned.spec.hash() => {}
+            Some(status) if status.owner != owner => {
+                return Err(TrainingError::Others { name: status.name, owner: status.owner }.into());
+            }
             Some(_) => return Err(TrainingError::Taken(training.name.clone()).into()),
         }
         Ok(planned.spec)

@@ -22,7 +22,7 @@ pub enum Column {
 /// How to read a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Whether the first row is a header. Not said: it is one if it holds the label column's name or no number.
+    /// Whether the first row is a header. Not said: it is one if it holds the label column's name, or words and no number.
     pub header: Option<bool>,
     /// The column of class numbers.
     pub label: Option<Column>,
@@ -67,6 +67,9 @@ pub enum CsvError {
         /// Columns of the first row.
         wanted: usize,
     },
+    /// A line with nothing on it: in a column of its own a missing value, and rows behind it would move up.
+    #[error("row {0} is empty: a value is missing there, or the line is to be removed")]
+    Blank(u64),
     /// The label column is not there.
     #[error("no column {0} for the labels")]
     NoColumn(String),
@@ -83,7 +86,8 @@ pub enum CsvError {
 
 /// Reads a table: samples of shape `[columns]`, the label column left out.
 pub fn read(reader: impl Read, options: &Options) -> Result<Samples, CsvError> {
-    let mut rows = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader.take(MAX_BYTES));
+    let lines = Lines::new(reader.take(MAX_BYTES));
+    let mut rows = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(lines);
     let mut record = ByteRecord::new();
     if !rows.read_byte_record(&mut record)? {
         return Err(CsvError::Empty);
@@ -101,14 +105,62 @@ pub fn read(reader: impl Read, options: &Options) -> Result<Samples, CsvError> {
         record.trim();
         table.push(&record)?;
     }
-    if rows.get_ref().limit() == 0 {
+    if rows.get_ref().inner.limit() == 0 {
         return Err(CsvError::TooLarge);
+    }
+    if let Some(line) = rows.get_ref().between {
+        return Err(CsvError::Blank(line));
     }
     if table.data.is_empty() {
         return Err(CsvError::Empty);
     }
     let values = width - usize::from(label.is_some());
     Ok(Samples::new(vec![values], table.data, label.map(|_| table.labels))?)
+}
+
+/// A text on its way, and the first empty line before the end of what it holds: the reader of CSV leaves those out.
+struct Lines<R> {
+    inner: R,
+    /// The line that comes next, from 1.
+    line: u64,
+    /// Whether nothing of it was read yet.
+    fresh: bool,
+    /// Whether the byte before was a carriage return: with a line feed behind it that is one end.
+    returned: bool,
+    empty: Option<u64>,
+    /// An empty line that others follow.
+    between: Option<u64>,
+}
+
+impl<R> Lines<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, line: 1, fresh: true, returned: false, empty: None, between: None }
+    }
+
+    fn see(&mut self, byte: u8) {
+        let goes_on = byte == b'\n' && self.returned;
+        self.returned = byte == b'\r';
+        if goes_on {
+            return;
+        }
+        if byte != b'\n' && byte != b'\r' {
+            self.fresh = false;
+            self.between = self.between.or(self.empty);
+            return;
+        }
+        if self.fresh {
+            self.empty = self.empty.or(Some(self.line));
+        }
+        (self.line, self.fresh) = (self.line + 1, true);
+    }
+}
+
+impl<R: Read> Read for Lines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        buffer.iter().take(n).for_each(|byte| self.see(*byte));
+        Ok(n)
+    }
 }
 
 struct Table {
@@ -153,7 +205,9 @@ fn class(cell: &[u8]) -> Option<u32> {
 
 fn looks_like_header(first: &ByteRecord, label: Option<&Column>) -> bool {
     let named = matches!(label, Some(Column::Name(name)) if first.iter().any(|c| same_name(c, name)));
-    named || first.iter().all(|c| number(c).is_none())
+    // "nan" and "inf" are values, though refused; where nothing stands no column is named.
+    let word = |c: &[u8]| std::str::from_utf8(c).is_ok_and(|c| c.parse::<f32>().is_err());
+    named || (first.iter().all(word) && first.iter().any(|c| !c.is_empty()))
 }
 
 fn label_column(first: &ByteRecord, header: bool, label: Option<&Column>) -> Result<Option<usize>, CsvError> {
@@ -230,6 +284,26 @@ mod tests {
             assert_eq!(message(empty, None), "no values in the table", "{empty:?}");
         }
         assert_eq!(message("label\n3\n", name("label")), "no values in the table");
+    }
+
+    #[test]
+    fn no_row_moves_up() {
+        let message = |text: &str| table(text, None).unwrap_err().to_string();
+        let blank = |row| format!("row {row} is empty: a value is missing there, or the line is to be removed");
+        for (text, row) in
+            [("1\n\n3\n", 2), ("x\r\n1\r\n\r\n3", 3), ("\n1\n2\n", 1), ("1,2\n\n\n3,4", 2), ("1\r\r3", 2)]
+        {
+            assert_eq!(message(text), blank(row), "{text:?}");
+        }
+        for text in ["x\r\n1\r\n2\r\n", "x\n1\n2\n\n\n", "1\r2\r"] {
+            assert_eq!(table(text, None).unwrap().data, [1., 2.], "{text:?}");
+        }
+        for word in ["nan", "NaN", "inf", "-Infinity", "1e99", "\"\""] {
+            let text = word.trim_matches('"');
+            assert_eq!(message(&format!("{word}\n1\n2\n")), format!("row 1, column 1: {text:?} is no finite number"));
+        }
+        assert_eq!(message("1\n\"\"\n3\n"), "row 2, column 1: \"\" is no finite number");
+        assert_eq!(message("1,2\n , \n"), "row 2, column 1: \"\" is no finite number");
     }
 
     proptest! {

@@ -43,8 +43,8 @@ pub enum ClusterError {
         source: Box<ClusterError>,
     },
     /// Not TOML, an unknown key, a missing key, or a value of the wrong kind.
-    #[error("{}", one_line(.0))]
-    Syntax(#[from] toml::de::Error),
+    #[error("{0}")]
+    Syntax(String),
     /// TLS needs a pinned certificate.
     #[error("{0} has no certificate: TLS needs one (or transport = \"tcp\" for a trial on one host)")]
     NoCertificate(String),
@@ -355,7 +355,7 @@ impl FromStr for Cluster {
     type Err = ClusterError;
 
     fn from_str(text: &str) -> Result<Self, ClusterError> {
-        let cluster: Cluster = toml::from_str(text)?;
+        let cluster: Cluster = toml::from_str(text).map_err(|e| ClusterError::Syntax(one_line(text, &e)))?;
         cluster.validate()?;
         Ok(cluster)
     }

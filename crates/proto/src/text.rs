@@ -30,12 +30,51 @@ pub fn is_plain(text: &str) -> bool {
     text.chars().all(|c| !c.is_control() && UNSEEN.iter().all(|(first, last)| !(*first..=*last).contains(&c)))
 }
 
-/// The message of a TOML error with its place, on one line. Of a key that does not exist it names the nearest that does.
-pub fn one_line(e: &toml::de::Error) -> String {
-    let text = e.to_string();
-    let words: Vec<&str> = text.lines().filter(|l| !l.contains(" | ") && !l.trim().ends_with('|')).collect();
-    let line = words.join(": ");
-    with_nearest(&line).unwrap_or(line)
+/// The longest piece of a file that a message about it quotes, in characters: a name, never a key.
+const QUOTED: usize = 32;
+
+/// The message of a TOML error in `text` with its place, on one line and without the text itself: that may be a file given
+/// by mistake, which holds secrets. Of a key that does not exist it names the nearest that does.
+pub fn one_line(text: &str, e: &toml::de::Error) -> String {
+    let said = match e.span() {
+        Some(span) => format!("{}: {}", place(text, span.start), e.message()),
+        // The keys in the place of a line.
+        None => e.to_string(),
+    };
+    let line = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(": ");
+    with_nearest(&line).unwrap_or_else(|| unquoted(&line))
+}
+
+/// Where byte `at` of a text is, counted in lines and characters from 1.
+fn place(text: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    format!("TOML parse error at line {line}, column {column}")
+}
+
+/// A message without the long pieces that it quotes, and without long words.
+fn unquoted(line: &str) -> String {
+    let (mut kept, mut piece) = (String::new(), String::new());
+    let (mut mark, mut escaped) = (None, false);
+    let keep = |kept: &mut String, piece: &mut String| {
+        let long = piece.chars().count() > QUOTED;
+        kept.push_str(if long { ".." } else { piece });
+        piece.clear();
+    };
+    for c in line.chars() {
+        let ends = if let Some(m) = mark { c == m && !escaped } else { c == ' ' || c == '"' || c == '`' };
+        escaped = c == '\\' && !escaped;
+        if !ends {
+            piece.push(c);
+            continue;
+        }
+        keep(&mut kept, &mut piece);
+        kept.push(c);
+        mark = if mark.is_none() && c != ' ' { Some(c) } else { None };
+    }
+    keep(&mut kept, &mut piece);
+    kept
 }
 
 /// A line that tells an unknown key and lists those expected, with the nearest in their place.
@@ -99,7 +138,7 @@ mod tests {
             rows: u32,
             name: Option<String>,
         }
-        let said = |text: &str| one_line(&toml::from_str::<File>(text).unwrap_err());
+        let said = |text: &str| one_line(text, &toml::from_str::<File>(text).unwrap_err());
         assert_eq!(
             said("name = \"a\"\nrow = 5"),
             "TOML parse error at line 2, column 1: row: no such key; \"rows\" is the nearest"
@@ -107,6 +146,31 @@ mod tests {
         let far = said("rows = 5\nmomentum = 1");
         assert!(far.ends_with("unknown field `momentum`, expected `rows` or `name`"), "{far}");
         assert!(said("rows = \"x\"").contains("invalid type"));
+    }
+
+    #[test]
+    fn no_text_of_the_file_is_quoted() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "what is read is not looked at")]
+        struct File {
+            rows: u32,
+        }
+        let key = "0123456789abcdef".repeat(4);
+        for (text, place) in [
+            (key.clone(), "line 1, column 65"),
+            (format!("# a key\n{key}\n"), "line 2, column 65"),
+            (format!("{key} = 1"), "line 1, column 1"),
+            (format!("rows = \"{key}\""), "line 1, column 8"),
+            (format!("rows = \"a \\\" b {key}\""), "line 1, column 8"),
+            (format!("rows = {key}"), "line 1, column 8"),
+            (format!("rows = \"é\" {key}"), "line 1, column 12"),
+            (format!("rows = '''\n{}'''", "a secret phrase of several words, ".repeat(3)), "line 1, column 8"),
+        ] {
+            let said = one_line(&text, &toml::from_str::<File>(&text).unwrap_err());
+            assert!(said.starts_with(&format!("TOML parse error at {place}: ")), "{said}");
+            assert!(!said.contains("89abcdef") && !said.contains("phrase") && !said.contains('\n'), "{said}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use trefoil_prg::{Party, Seed};
 use trefoil_proto::cluster::{Address, Client, HELPER, Server, Settings};
-use trefoil_proto::identity::{DEFAULT_DAYS, Validity, check_name};
+use trefoil_proto::identity::{DEFAULT_DAYS, IdentityError, Validity, check_name};
 use trefoil_proto::{Cluster, Fingerprint, Identity, Role, Transport};
 use zeroize::Zeroizing;
 
@@ -103,8 +103,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     let (Some(out), force) = (&args.out, args.force) else { bail!("where to? give --out DIR") };
     args.name.as_deref().map_or(Ok(()), check_name)?;
-    create_folder(out)?;
     let Some(name) = &args.name else { return everything(&args, out) };
+    refuse_existing(out, [name.as_str()].into_iter(), Transport::Tls, force)?;
+    create_folder(out)?;
     let identity = identity(name, out, args.days, force)?;
     output::line(format!("{}.key stays on this host; hand out {}.crt", path(out, name), path(out, name)))?;
     output::line(format!("fingerprint {}", identity.fingerprint()))
@@ -158,8 +159,12 @@ fn everything(args: &Args, out: &Path) -> anyhow::Result<()> {
     let clients = if args.client.is_empty() { &standard[..] } else { &args.client };
     let ports: Vec<u16> = (args.base_port..).take(3 + usize::from(args.helper)).collect();
     let transport = if args.tcp { Transport::Tcp } else { Transport::Tls };
+    let file = out.join("cluster.toml");
+    if file.exists() && !args.force {
+        return Err(IdentityError::Exists(file).into());
+    }
     let cluster = trial(out, transport, &ports, clients, Settings::default(), args.force)?;
-    write_cluster(&out.join("cluster.toml"), &cluster, args.force)?;
+    write_cluster(&file, &cluster, args.force)?;
     let dir = out.display();
     let owner = clients.iter().map(|c| client_roles(c)).find(|(_, roles)| roles.contains(&Role::Owner));
     let terminals = if args.helper { "four" } else { "three" };
@@ -184,6 +189,28 @@ fn everything(args: &Args, out: &Path) -> anyhow::Result<()> {
     })
 }
 
+/// Refuses to make keys where one of them is already, before the first is written.
+fn refuse_existing<'a>(
+    out: &Path,
+    mut names: impl Iterator<Item = &'a str>,
+    transport: Transport,
+    force: bool,
+) -> anyhow::Result<()> {
+    let there = names.find_map(|name| {
+        let kinds = [
+            ("key", transport == Transport::Tls),
+            ("crt", transport == Transport::Tls),
+            ("storekey", Party::from_str(name).is_ok()),
+        ];
+        let files = kinds.into_iter().filter(|(_, made)| *made).map(|(kind, _)| out.join(format!("{name}.{kind}")));
+        files.into_iter().find(|f| f.exists())
+    });
+    match there {
+        Some(file) if !force => Err(IdentityError::Exists(file).into()),
+        _ => Ok(()),
+    }
+}
+
 /// Makes identities and a cluster on this host, with a helper where there are four `ports`; nothing but store keys for
 /// plain TCP.
 pub(crate) fn trial(
@@ -205,21 +232,37 @@ pub(crate) fn trial(
     };
     let server_at = |name: &str, port: Option<&u16>| -> anyhow::Result<Server> {
         let port = port.with_context(|| format!("no port for {name}"))?;
-        Ok(Server { address: format!("127.0.0.1:{port}").parse()?, certificate: certificate(name)? })
+        Ok(Server { address: format!("127.0.0.1:{port}").parse()?, certificate: None })
     };
-    let client = |text: &String| -> anyhow::Result<Client> {
+    let client = |text: &String| {
         let (name, roles) = client_roles(text);
-        Ok(Client { name: name.into(), certificate: certificate(name)?, roles })
+        Client { name: name.into(), certificate: None, roles }
     };
-    let cluster = Cluster {
-        transport,
+    // Without certificates it is a cluster of plain TCP: names and addresses are checked before anything is written.
+    let mut cluster = Cluster {
+        transport: Transport::Tcp,
         alice: server_at("alice", ports.first())?,
         bob: server_at("bob", ports.get(1))?,
         carol: server_at("carol", ports.get(2))?,
         helper: ports.get(3).map(|port| server_at(HELPER, Some(port))).transpose()?,
         server,
-        client: clients.iter().map(client).collect::<anyhow::Result<_>>()?,
+        client: clients.iter().map(client).collect(),
     };
+    cluster.validate().context("--client")?;
+    let clients = cluster.client.iter().map(|c| c.name.as_str());
+    let servers = Party::ALL.map(Party::name).into_iter().chain(cluster.helper.iter().map(|_| HELPER));
+    refuse_existing(out, servers.chain(clients), transport, force)?;
+    create_folder(out)?;
+    cluster.transport = transport;
+    cluster.alice.certificate = certificate("alice")?;
+    cluster.bob.certificate = certificate("bob")?;
+    cluster.carol.certificate = certificate("carol")?;
+    if let Some(helper) = &mut cluster.helper {
+        helper.certificate = certificate(HELPER)?;
+    }
+    for c in &mut cluster.client {
+        c.certificate = certificate(&c.name)?;
+    }
     cluster.validate()?;
     Ok(cluster)
 }
@@ -288,6 +331,36 @@ mod tests {
         assert_eq!(client_roles("ann"), ("ann", vec![Role::Client]));
         assert_eq!(client_roles("ann:owner"), ("ann", vec![Role::Owner, Role::Client]));
         assert_eq!(client_roles("a/b.crt:owner").0, "a/b.crt");
+    }
+
+    #[test]
+    fn nothing_is_written_where_names_are_wrong_or_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("new");
+        let make = |clients: &[&str], ports: &[u16]| {
+            let clients: Vec<String> = clients.iter().map(|c| (*c).to_owned()).collect();
+            let made = trial(&out, Transport::Tls, ports, &clients, Settings::default(), false);
+            made.map(drop).map_err(|e| format!("{e:#}"))
+        };
+        for (clients, ports, said) in [
+            (&["owner:owner", "alice"][..], &[9000, 9001, 9002][..], "alice and alice have the same name"),
+            (&["ann", "bert", "ann:owner"], &[9000, 9001, 9002], "ann and ann have the same name"),
+            (&["helper"], &[9000, 9001, 9002, 9003], "helper and helper have the same name"),
+            (&["Ann"], &[9000, 9001, 9002], "\"Ann\" is no name"),
+        ] {
+            let e = make(clients, ports).unwrap_err();
+            assert!(e.contains(said), "{said:?} not in {e:?}");
+            assert!(!out.exists(), "{said}");
+        }
+        identity("ann", dir.path(), 90, false).unwrap();
+        std::fs::create_dir(&out).unwrap();
+        std::fs::rename(dir.path().join("ann.crt"), out.join("ann.crt")).unwrap();
+        let e = make(&["owner:owner", "ann"], &[9000, 9001, 9002]).unwrap_err();
+        assert!(e.contains("ann.crt exists (--force replaces it)"), "{e}");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
+        std::fs::remove_file(out.join("ann.crt")).unwrap();
+        make(&["owner:owner", "ann"], &[9000, 9001, 9002]).unwrap();
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 2 * 5 + 3);
     }
 
     #[test]

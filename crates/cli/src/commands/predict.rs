@@ -1,5 +1,6 @@
 //! `predict`: private predictions for files.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -11,8 +12,8 @@ use trefoil_nn::graph::Post;
 
 use crate::access::Access;
 use crate::accuracy::{Totals, decided};
-use crate::output;
 use crate::training::served::{judged, verdict};
+use crate::{output, places};
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
@@ -73,10 +74,40 @@ enum ResizeHow {
     Fit,
 }
 
-#[derive(Serialize)]
-struct One {
+/// A sample: its file, and its number in that.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Place {
     input: String,
     index: usize,
+}
+
+/// What an answer is of.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Asked {
+    Sample(Place),
+    Pair { inputs: [Place; 2] },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.input, self.index)
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Asked::Sample(place) => place.fmt(f),
+            Asked::Pair { inputs: [a, b] } => write!(f, "{a} and {b}"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct One {
+    #[serde(flatten)]
+    asked: Asked,
     label: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
@@ -96,6 +127,7 @@ struct All {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    args.out.as_deref().map_or(Ok(()), |out| places::check("--out", out, &args.inputs))?;
     let mut client = args.access.connect()?;
     let model = client.model(&args.model)?;
     let reveal = wanted(&client, &model, args.reveal)?;
@@ -111,20 +143,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             None => write_npy(path, &[names.len(), answers.outputs], &answers.values)?,
         }
     }
-    let one = |(i, (input, index)): (usize, (String, usize))| match &answers.labels {
+    let one = |(i, asked): (usize, Asked)| match &answers.labels {
         Some(labels) => {
             let answer = pair.then(|| verdict(labels[i] == 1).to_owned());
-            One { input, index, label: labels[i], answer, top: Vec::new(), outputs: Vec::new() }
+            One { asked, label: labels[i], answer, top: Vec::new(), outputs: Vec::new() }
         }
         None => {
             let outputs = answers.values[i * answers.outputs..][..answers.outputs].to_vec();
             if pair {
                 let post = model.manifest.post;
                 let (label, answer) = (decided(post, &outputs, 1)[0], judged(post, outputs[0]));
-                return One { input, index, label, answer, top: Vec::new(), outputs };
+                return One { asked, label, answer, top: Vec::new(), outputs };
             }
             let top = top(&outputs, args.top as usize);
-            One { input, index, label: top[0].0, answer: None, top, outputs }
+            One { asked, label: top[0].0, answer: None, top, outputs }
         }
     };
     let predictions: Vec<One> = names.into_iter().enumerate().map(one).collect();
@@ -138,16 +170,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             ([], ..) => vec![p.label.to_string()],
             (top, ..) => top.iter().map(|(l, v)| format!("{l} ({v:.4})")).collect(),
         };
-        output::line(format!("{}[{}]: {}", p.input, p.index, shown.join("  ")))?;
+        output::line(format!("{}: {}", p.asked, shown.join("  ")))?;
     }
     Ok(())
 }
 
-/// A file and the number of a sample in it.
-type Place = (String, usize);
-
-/// Where every sample is from, and the values of all.
-fn read(args: &Args, shape: &[usize], pair: bool) -> anyhow::Result<(Vec<Place>, Vec<f32>)> {
+/// What every answer will be of, and the values of all.
+fn read(args: &Args, shape: &[usize], pair: bool) -> anyhow::Result<(Vec<Asked>, Vec<f32>)> {
     let shape = match shape {
         [2, one @ ..] if pair => one,
         _ if pair => bail!("the model is one of pairs, but takes an input of shape {shape:?}"),
@@ -161,20 +190,20 @@ fn read(args: &Args, shape: &[usize], pair: bool) -> anyhow::Result<(Vec<Place>,
     let (mut names, mut data) = (Vec::new(), Vec::new());
     for path in &args.inputs {
         let samples = load_input(path, shape, resize)?;
-        names.extend((0..samples.len()).map(|i| (path.display().to_string(), i)));
+        names.extend((0..samples.len()).map(|index| Place { input: path.display().to_string(), index }));
         data.extend_from_slice(&samples.data);
     }
     if names.is_empty() {
         bail!("the inputs hold no sample");
     }
-    if pair { Ok((paired(&names)?, data)) } else { Ok((names, data)) }
+    let asked = if pair { paired(&names)? } else { names.into_iter().map(Asked::Sample).collect() };
+    Ok((asked, data))
 }
 
 /// Inputs two by two.
-fn paired(names: &[Place]) -> anyhow::Result<Vec<Place>> {
-    let both = |p: &[Place]| (format!("{}[{}] and {}", p[0].0, p[0].1, p[1].0), p[1].1);
-    match names.len() % 2 {
-        0 => Ok(names.chunks_exact(2).map(both).collect()),
+fn paired(names: &[Place]) -> anyhow::Result<Vec<Asked>> {
+    match names.as_chunks() {
+        (pairs, []) => Ok(pairs.iter().map(|p| Asked::Pair { inputs: p.clone() }).collect()),
         _ => bail!("the model takes pairs, and {} inputs are no whole number of them", names.len()),
     }
 }
@@ -262,9 +291,16 @@ mod tests {
 
     #[test]
     fn pairs_are_inputs_two_by_two() {
-        let names: Vec<Place> = (0..4).map(|i| (format!("{}.npy", i / 3), i % 3)).collect();
-        let both = [("0.npy[0] and 0.npy".to_owned(), 1), ("0.npy[2] and 1.npy".to_owned(), 0)];
-        assert_eq!(paired(&names).unwrap(), both);
+        let place = |i: usize| Place { input: format!("{}.npy", i / 3), index: i % 3 };
+        let names: Vec<Place> = (0..4).map(place).collect();
+        let pairs = paired(&names).unwrap();
+        let words: Vec<String> = pairs.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["0.npy[0] and 0.npy[1]", "0.npy[2] and 1.npy[0]"]);
+        let of = |asked| One { asked, label: 1, answer: None, top: vec![], outputs: vec![] };
+        let json = |asked| serde_json::to_string(&of(asked)).unwrap();
+        let both = "{\"inputs\":[{\"input\":\"0.npy\",\"index\":2},{\"input\":\"1.npy\",\"index\":0}],\"label\":1}";
+        assert_eq!(json(pairs.into_iter().next_back().unwrap()), both);
+        assert_eq!(json(Asked::Sample(place(1))), "{\"input\":\"0.npy\",\"index\":1,\"label\":1}");
         assert!(paired(&names[..3]).unwrap_err().to_string().contains("3 inputs"));
     }
 }

@@ -1,24 +1,38 @@
-//! `runs`: the training runs that a client has to do with: listed, stopped, removed.
+//! `runs`: the training runs that a client has to do with: listed, stopped, removed; what they revealed to it.
+
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use serde::Serialize;
-use trefoil_client::{Client, RunStatus, Stage, When};
+use trefoil_client::{Client, Opened, RunStatus, Stage, When};
+use trefoil_nn::graph::Graph;
+use trefoil_nn::layers::named;
 
 use crate::access::Access;
-use crate::output;
 use crate::table::Table;
+use crate::training::description::{Description, load};
+use crate::training::features::by_owners;
+use crate::{output, weights};
 
 /// Arguments of `runs`.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  trefoil runs --identity keys/owner\n\n\
     Example: what one run took, and every value that it revealed so far\n  \
     trefoil runs wards --identity keys/ward-1\n\n\
+    Example: the weights that a run revealed to you\n  \
+    trefoil runs wards --weights wards-weights --identity keys/ward-1\n\n\
     Example: end a run with its epoch; what it reveals or publishes at its end follows\n  \
     trefoil runs --stop wards --identity keys/owner")]
 pub(crate) struct Args {
     /// One run alone, with what it revealed so far
     #[arg(value_name = "NAME", conflicts_with_all = ["stop", "drop"])]
     name: Option<String>,
+    /// Write the trained weights that the run revealed to you: as .npy into this folder, or to FILE.h5 for Keras
+    #[arg(long, value_name = "DIR|FILE.h5", requires = "name")]
+    weights: Option<PathBuf>,
+    /// The run's description: FILE.h5 takes the layers from it
+    #[arg(long, value_name = "RUN.toml", requires = "weights")]
+    description: Option<PathBuf>,
     /// End this run with its epoch
     #[arg(long, value_name = "NAME", conflicts_with = "drop")]
     stop: Option<String>,
@@ -65,6 +79,9 @@ struct Shown {
     purpose: String,
     /// Epochs behind it.
     epoch: u32,
+    /// Whether this client can have it written.
+    #[serde(skip)]
+    own_weights: bool,
 }
 
 /// What a run revealed so far, in order.
@@ -78,7 +95,8 @@ fn revealed(client: &mut Client, r: &RunStatus) -> anyhow::Result<Vec<Shown>> {
     let shown = all.iter().filter_map(|v| {
         let d = spec.reveals.get(v.index as usize)?;
         let epoch = v.epoch + u32::from(d.when == When::EachEpoch);
-        Some(Shown { recipient: d.recipient.clone(), purpose: d.purpose.clone(), epoch })
+        let own_weights = d.when == When::AtEnd && d.recipient == client.name();
+        Some(Shown { recipient: d.recipient.clone(), purpose: d.purpose.clone(), epoch, own_weights })
     });
     Ok(shown.collect())
 }
@@ -116,6 +134,67 @@ impl Listed {
     }
 }
 
+/// Where the weights go that a run revealed to this client.
+struct Fetch<'a> {
+    path: &'a Path,
+    description: Option<Description>,
+}
+
+impl<'a> Fetch<'a> {
+    /// What can be known before the servers are asked.
+    fn new(args: &'a Args) -> anyhow::Result<Option<Self>> {
+        let Some(path) = args.weights.as_deref() else { return Ok(None) };
+        weights::check_name(path)?;
+        let description = match &args.description {
+            Some(file) => {
+                let mut d = load(file, false)?;
+                by_owners(&mut d, None)?;
+                Some(d)
+            }
+            None if weights::is_hdf5(path) => bail!(
+                "--weights {}: a file for Keras takes the run's layers: give --description RUN.toml, or a folder for .npy",
+                path.display()
+            ),
+            None => None,
+        };
+        weights::check_place(path)?;
+        Ok(Some(Self { path, description }))
+    }
+
+    /// Fetches and writes them; says how many.
+    fn write(&self, client: &mut Client, status: &RunStatus) -> anyhow::Result<String> {
+        let spec = client.run_spec(status)?;
+        let all = client.trained_weights(&spec, status)?;
+        let (name, me) = (&status.name, client.name());
+        if all.is_empty() {
+            let promised = spec.reveals.iter().any(|d| d.recipient == me && d.when == When::AtEnd);
+            let why = if promised {
+                "yet: they come at its end"
+            } else {
+                "and will not: [reveal] weights names who gets them"
+            };
+            bail!("--weights: run {name} has revealed no weights to {me} {why}");
+        }
+        match &self.description {
+            Some(d) => weights::write(self.path, &self.network(d, &all)?)?,
+            None => weights::write_revealed(self.path, &all)?,
+        }
+        let tensors = output::count(all.len() as u32, "tensor");
+        Ok(format!("the weights that {name} revealed to {me} are in {}: {tensors}", self.path.display()))
+    }
+
+    fn network(&self, d: &Description, all: &[(String, Opened)]) -> anyhow::Result<Graph> {
+        let kept = named(&d.training.graph).map(|(name, _)| name).find(|n| all.iter().all(|(given, _)| given != n));
+        if let (Some(kept), Some(_)) = (kept, &d.pretrain) {
+            bail!(
+                "--weights {}: {kept} was trained beforehand, by the run's owner, and not revealed; take a folder for .npy",
+                self.path.display()
+            );
+        }
+        Ok(d.training.network(all)?)
+    }
+}
+
 impl Listed {
     /// Prints what the run took and what it revealed.
     fn print(&self) -> anyhow::Result<()> {
@@ -133,11 +212,19 @@ impl Listed {
         for s in &self.revealed {
             t.row(vec![s.epoch.to_string(), s.recipient.clone(), s.purpose.clone()]);
         }
-        output::line(t.text())
+        output::line(t.text())?;
+        if self.revealed.iter().any(|s| s.own_weights) {
+            output::line(format!(
+                "Weights that were revealed to you: trefoil runs {} --weights DIR writes them",
+                self.name
+            ))?;
+        }
+        Ok(())
     }
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let fetch = Fetch::new(&args)?;
     let mut client = args.access.connect()?;
     if let Some(name) = &args.stop {
         if client.run_status(name)?.stage == Stage::Done {
@@ -160,6 +247,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             listed.revealed = revealed(&mut client, status)?;
         }
     }
+    let written = match (&fetch, &statuses[..]) {
+        (Some(fetch), [status]) => Some(fetch.write(&mut client, status)?),
+        _ => None,
+    };
     if args.json {
         return output::json(&all);
     }
@@ -169,11 +260,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut t = Table::new(&["run", "owner", "state", ">epoch", ">steps", ">a step", ">left", ">resumed", "note"]);
     for r in &all {
         let time = |s: Option<f64>| s.map_or_else(|| "-".to_owned(), output::time);
-        let note = match (&r.missing[..], &r.withdrawn[..]) {
-            ([], _) => r.note.clone(),
-            (missing, []) => format!("waits for {}", missing.join(", ")),
-            (_, withdrawn) => format!("{} withdrew", withdrawn.join(", ")),
-        };
         t.row(vec![
             r.name.clone(),
             r.owner.clone(),
@@ -183,9 +269,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             time(r.seconds_per_step),
             time(r.seconds_left),
             r.resumed.to_string(),
-            note,
+            r.note.clone(),
         ]);
     }
     output::line(t.text())?;
-    if args.name.is_some() { all.iter().try_for_each(Listed::print) } else { Ok(()) }
+    if args.name.is_some() {
+        all.iter().try_for_each(Listed::print)?;
+    }
+    written.map_or(Ok(()), output::line)
 }

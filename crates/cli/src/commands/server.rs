@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use trefoil_link::Network;
 use trefoil_prg::Party;
 use trefoil_proto::cluster::HELPER;
@@ -213,7 +214,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A level, or filters for targets. A word alone would be taken for a target, and a misspelt level log nothing.
 fn filter(text: &str) -> Result<String, String> {
+    let is_level = |d: &str| LevelFilter::from_str(d).is_ok();
+    let is_target = |d: &str| d.contains(['=', '[', ':']) || d.starts_with("trefoil");
+    let mut directives = text.split(',').map(str::trim);
+    if let Some(word) = directives.find(|d| !d.is_empty() && !is_level(d) && !is_target(d)) {
+        return Err(format!("{word:?} is no level: off, error, warn, info, debug or trace; a filter is TARGET=LEVEL"));
+    }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
@@ -232,4 +240,29 @@ fn default_key(identity: Option<&Path>, party: Party) -> anyhow::Result<PathBuf>
     let beside = identity.map(|path| split(path, &[party.name()])).transpose()?;
     let (dir, _) = beside.context("where is the store's key? give --store-key FILE or --store-key-command CMD")?;
     Ok(dir.join(format!("{party}.storekey")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_filters_are_told_from_mistakes() {
+        let good = [
+            "info",
+            "DEBUG",
+            "off",
+            "warn,trefoil_server=debug",
+            "trefoil_server",
+            "trefoil_server::lane",
+            "rustls=trace",
+        ];
+        for text in good {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for text in ["foo", "inof", "info,foo", "trefoil_server=foo", "6"] {
+            assert!(filter(text).is_err(), "{text}");
+        }
+        assert!(filter("inof").unwrap_err().contains("\"inof\" is no level: off, error, warn"));
+    }
 }

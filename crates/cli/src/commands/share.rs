@@ -1,5 +1,6 @@
 //! `share`: a model owner's network, compiled, checked, shown and shared among the servers.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -84,7 +85,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut manifest = manifest(&args.name, &compiled, input, grants)?;
     if args.ahead > 0 {
         let granted = manifest.grants.iter().flat_map(|g| g.reveals.iter().copied());
-        let reveals: std::collections::BTreeSet<Reveal> = granted.collect();
+        let reveals: BTreeSet<Reveal> = granted.collect();
         let ahead = |reveal| Ahead { batch: args.ahead_batch, reveal, count: args.ahead };
         manifest.ahead = reveals.into_iter().map(ahead).collect();
     }
@@ -132,7 +133,13 @@ fn grants(allow: &[String], otherwise: &str) -> anyhow::Result<Vec<Grant>> {
         let reveals = reveals(what).with_context(|| format!("what may be revealed to {client}"))?;
         Ok(Grant { client: client.to_owned(), reveals })
     };
-    if allow.is_empty() { everyone.iter().map(one).collect() } else { allow.iter().map(one).collect() }
+    let all = if allow.is_empty() { &everyone[..] } else { allow };
+    let grants = all.iter().map(one).collect::<anyhow::Result<Vec<Grant>>>()?;
+    let mut seen = BTreeSet::new();
+    if let Some(g) = grants.iter().find(|g| !seen.insert(&g.client)) {
+        bail!("--allow names {} twice: say once what may be revealed to it, such as --allow {0}=label", g.client);
+    }
+    Ok(grants)
 }
 
 /// Samples to measure, brought to the model's scale. Inputs of pairs are taken two by two.
@@ -210,5 +217,7 @@ mod tests {
         let two = grants(&["ann=label".into(), "bert".into()], "logits").unwrap();
         assert_eq!((&two[0].reveals[..], &two[1].reveals[..]), (&[Reveal::Label][..], &[Reveal::Logits][..]));
         assert!(grants(&["ann=everything".into()], "logits").is_err());
+        let twice = grants(&["ward-3".into(), "bert".into(), "ward-3=label".into()], "logits").unwrap_err();
+        assert!(twice.to_string().starts_with("--allow names ward-3 twice"), "{twice}");
     }
 }

@@ -1,21 +1,16 @@
 //! `train`: a network trained on shares, as a description says; or its twin in the clear.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use trefoil_client::training::{learnt, served, words};
-use trefoil_client::{Client, RunSpec};
-use trefoil_data::write_npy;
-use trefoil_import::keras_h5::save_weights;
+use trefoil_client::{Client, Declaration, RunSpec};
 use trefoil_link::Network;
 use trefoil_mpc::program::Shown;
-use trefoil_nn::graph::Graph;
-use trefoil_nn::layers::named;
 
 use super::demo::Socket;
 use crate::access::Access;
-use crate::output;
 use crate::training::clear;
 use crate::training::curve::svg;
 use crate::training::data::Records;
@@ -26,6 +21,7 @@ use crate::training::private::{Finished, Watch, peak, shown, start_trial, watch}
 use crate::training::report::{self, EpochRow, Event, Warned};
 use crate::training::served::ask;
 use crate::trial::{Trial, TrialOptions};
+use crate::{output, places, weights};
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
@@ -74,7 +70,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    check_weights_path(&args)?;
+    args.weights.as_deref().map_or(Ok(()), weights::check_name)?;
     let mut d = load(&args.run, args.quick)?;
     if args.dry_run {
         return explain(&d, &args.network.unwrap_or(Network::LAN), args.json);
@@ -96,6 +92,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let owners = by_owners(&mut d, None)?;
     let mut client = args.access.connect()?;
     check_revealed(&args, &d, Some(client.name()))?;
+    check_rows(&d, &client.set(&d.training.set)?.declaration)?;
     let spec = client.begin(&d.training, &args.network.unwrap_or(Network::LAN))?;
     if !args.json {
         print_features(&spec, owners)?;
@@ -136,7 +133,7 @@ fn in_the_clear(args: &Args, d: &Description, records: &Records) -> anyhow::Resu
     if args.clear {
         curve(args, &d.training.name, &done.epochs)?;
         if let Some(path) = &args.weights {
-            write_weights(path, &done.graph)?;
+            weights::write(path, &done.graph)?;
         }
     }
     Ok(done)
@@ -215,7 +212,7 @@ fn finish(args: &Args, d: &Description, spec: &RunSpec, done: &Finished) -> anyh
         if done.weights.is_empty() {
             bail!("--weights: none were revealed to you; [reveal] weights = \"owner\" asks for them");
         }
-        write_weights(path, &d.training.network(&done.weights)?)?;
+        weights::write(path, &d.training.network(&done.weights)?)?;
     }
     Ok(())
 }
@@ -233,54 +230,25 @@ fn check_revealed(args: &Args, d: &Description, me: Option<&str>) -> anyhow::Res
     Ok(())
 }
 
-/// Refuses to train for files that cannot be written in the end.
-fn check_places(args: &Args) -> anyhow::Result<()> {
-    let weights = args.weights.as_deref().filter(|w| is_hdf5(w));
-    for (option, path) in [("--weights", weights), ("--curve", args.curve.as_deref())] {
-        let Some(path) = path else { continue };
-        if path.is_dir() {
-            bail!("{option} {}: is a folder", path.display());
-        }
-        let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            bail!("{option} {}: there is no folder {}", path.display(), folder.display());
-        }
-    }
-    match args.weights.as_deref().filter(|w| !is_hdf5(w)) {
-        Some(folder) => make_folder(folder),
-        None => Ok(()),
-    }
-}
-
-fn is_hdf5(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("h5") || e.eq_ignore_ascii_case("hdf5"))
-}
-
-fn make_folder(path: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
-}
-
-/// Writes a file for Keras, or each tensor as LAYER-TENSOR.npy.
-fn write_weights(path: &Path, graph: &Graph) -> anyhow::Result<()> {
-    if is_hdf5(path) {
-        return Ok(save_weights(graph, path)?);
-    }
-    make_folder(path)?;
-    for (name, array) in named(graph) {
-        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
-        write_npy(&path.join(format!("{name}.npy")), &array.shape, &array.data)?;
-    }
-    Ok(())
-}
-
-/// Keras 3 reads files of this name in another layout.
-fn check_weights_path(args: &Args) -> anyhow::Result<()> {
-    match args.weights.as_deref().and_then(Path::to_str) {
-        Some(name) if name.ends_with(".weights.h5") => {
-            bail!("--weights {name}: Keras reads names that end in .weights.h5 otherwise; take NAME.h5")
+/// Refuses a run that means more rows than its data set has: a run on a cluster takes them all.
+fn check_rows(d: &Description, set: &Declaration) -> anyhow::Result<()> {
+    let (name, there) = (&set.name, set.rows);
+    match d.rows {
+        Some(rows) if rows > there as usize => {
+            bail!(
+                "[train] rows: {rows}, but data set {name} has {there}: correct it or leave it out; a run takes all its set's rows"
+            )
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses to train for files that cannot be written in the end.
+fn check_places(args: &Args) -> anyhow::Result<()> {
+    if let Some(path) = &args.curve {
+        places::check("--curve", path, std::slice::from_ref(&args.run))?;
+    }
+    args.weights.as_deref().map_or(Ok(()), weights::check_place)
 }
 
 /// The rows that the description names.

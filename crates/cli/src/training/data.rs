@@ -213,6 +213,9 @@ impl Column {
         let limit = f64::from(1u32 << 30);
         let scale = s.number("scale", -limit, limit)?;
         let offset = s.number("offset", -limit, limit)?;
+        if scale == Some(0.0) {
+            return Err(s.wrong("scale", "0 makes the same number of every value: leave it out, or give a factor"));
+        }
         let block = match (width, classes, limits) {
             (None, Some(classes), None) if scale.is_none() && offset.is_none() => {
                 Block { name: name.clone(), width: classes as u32, content: Content::OneHot }

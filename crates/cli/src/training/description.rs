@@ -68,7 +68,7 @@ pub(crate) fn load(path: &Path, quick: bool) -> anyhow::Result<Description> {
 
 /// Reads the text of a description; files it names are relative to `folder`.
 pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<Description> {
-    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!(one_line(&e)))?);
+    let mut file = Section::new("", text.parse::<Table>().map_err(|e| anyhow::anyhow!(one_line(text, &e)))?);
     let name = file.text("name")?;
     let name = file.need("name", name)?;
     let small = match file.section("quick")? {
@@ -126,6 +126,9 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
         }
     }
     let still = |name: &str| spec.frozen.iter().any(|f| name.split('/').next() == Some(f));
+    if named(&graph).next().is_none() {
+        bail!("nothing is there to train: no layer of the network has weights");
+    }
     if named(&graph).all(|(name, _)| still(&name)) {
         bail!("nothing is left to train: every layer with weights is frozen");
     }
@@ -180,6 +183,9 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>,
         (None, Some(net), None) => layers::built_in(&net, seed)?,
         (None, None, Some(Value::Array(list))) => {
             let input = s.need("input", input)?;
+            if list.is_empty() {
+                return Err(s.wrong("layers", "there are none: list them, such as [\"flatten\", { dense = 10 }]"));
+            }
             layers::network(&input, list, seed, init)?
         }
         (None, None, Some(v)) => return Err(s.wrong("layers", format!("a list is due, not {v}"))),

@@ -35,6 +35,9 @@ const KINDS: [&str; 19] = [
     "batch_norm",
 ];
 
+/// Keys that say more of a layer.
+const SETTINGS: [&str; 7] = ["name", "activation", "kernel", "stride", "padding", "epsilon", "momentum"];
+
 const ACTIVATIONS: [(&str, Activation); 10] = [
     ("none", Activation::None),
     ("relu", Activation::Relu),
@@ -75,7 +78,9 @@ fn read(value: Value) -> anyhow::Result<LayerSpec> {
         (Some(kind), None) => *kind,
         (Some(a), Some(b)) => return Err(anyhow!("both {a} and {b}")),
         (None, _) => {
-            let Some(first) = table.keys().next() else { return Err(anyhow!("names no layer")) };
+            let Some(first) = table.keys().find(|k| !SETTINGS.contains(&k.as_str())) else {
+                return Err(anyhow!("names no layer: one of {} is due", KINDS.join(", ")));
+            };
             let known: Vec<(&'static str, ())> = KINDS.iter().map(|k| (*k, ())).collect();
             return Err(choose(first, &known).err().map_or_else(|| anyhow!("no layer"), |e| anyhow!("{e}")));
         }

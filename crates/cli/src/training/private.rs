@@ -1,5 +1,6 @@
 //! A run at the servers, watched from its start to its end.
 
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 
 use indicatif::ProgressBar;
@@ -67,12 +68,18 @@ pub(crate) fn start_trial(
 pub(crate) fn watch(client: &mut Client, spec: &RunSpec, watch: &Watch) -> anyhow::Result<Finished> {
     let (mut epochs, mut written): (Vec<EpochRow>, _) = (Vec::new(), Ok(()));
     watch.bar.set_length(spec.all_steps());
+    let lines = !std::io::stderr().is_terminal();
+    let mut progress = Progress { bar: watch.bar, lines, last: String::new() };
     let trained = client.follow(spec, watch.patience, |update| {
         match update {
-            Update::Away => watch.bar.set_message("a server is away"),
-            Update::Status(status) => show(watch.bar, status, epochs.last()),
+            Update::Away => {
+                watch.bar.set_message("a server is away");
+                progress.state("a server is away".into());
+            }
+            Update::Status(status) => progress.status(status, epochs.last()),
             Update::Epoch(score) => {
                 let row = EpochRow::from(*score);
+                progress.epoch(&row, spec.epochs);
                 if watch.json {
                     written = output::json(&Event::Epoch(&row));
                 }
@@ -87,21 +94,70 @@ pub(crate) fn watch(client: &mut Client, spec: &RunSpec, watch: &Watch) -> anyho
     Ok(Finished { epochs, weights: trained.weights, report: report(spec, &trained.status) })
 }
 
-fn show(bar: &ProgressBar, status: &RunStatus, last: Option<&EpochRow>) {
-    bar.set_position(status.done);
-    let text = match (status.stage, &status.missing[..]) {
-        (Stage::Waiting, []) => "waiting for the data".to_owned(),
-        (Stage::Waiting, _) if !status.withdrawn.is_empty() => status.note.clone(),
-        (Stage::Waiting, missing) => format!("waiting for {}", missing.join(", ")),
-        _ if !status.note.is_empty() => status.note.clone(),
-        _ if status.at.phase == Phase::Extract => format!("features, batch {}", status.at.index + 1),
-        _ => {
-            let loss = last.and_then(|e| e.loss).map(|l| format!(", loss {l:.3}")).unwrap_or_default();
-            let resumed = if status.alice.resumed > 0 { ", resumed" } else { "" };
-            format!("epoch {}/{}{loss}{resumed}", (status.at.epoch + 1).min(status.epochs), status.epochs)
+/// What is shown while a run is watched: a bar on a terminal, elsewhere a line on standard error for each change.
+struct Progress<'a> {
+    bar: &'a ProgressBar,
+    /// Whether nobody looks on.
+    lines: bool,
+    last: String,
+}
+
+impl Progress<'_> {
+    /// How the run stands, where that is something else than before.
+    fn state(&mut self, text: String) {
+        if self.lines && text != self.last {
+            output::note(&text);
+            self.last = text;
         }
-    };
-    bar.set_message(text);
+    }
+
+    fn status(&mut self, status: &RunStatus, last: Option<&EpochRow>) {
+        self.state(standing(status));
+        self.bar.set_position(status.done);
+        let extracting = status.at.phase == Phase::Extract;
+        self.bar.set_message(match (status.stage, &*status.note) {
+            (Stage::Waiting, _) => standing(status),
+            (_, "") if extracting => format!("features, batch {}", status.at.index + 1),
+            (_, "") => {
+                let loss = last.and_then(|e| e.loss).map(|l| format!(", loss {l:.3}")).unwrap_or_default();
+                let resumed = if status.alice.resumed > 0 { ", resumed" } else { "" };
+                format!("epoch {}/{}{loss}{resumed}", (status.at.epoch + 1).min(status.epochs), status.epochs)
+            }
+            (_, note) => note.to_owned(),
+        });
+    }
+
+    fn epoch(&mut self, e: &EpochRow, epochs: u32) {
+        if self.lines {
+            let percent = |p: Option<f64>| p.map(|p| format!(", {:.2} % right", 100.0 * p)).unwrap_or_default();
+            let score = |what: &str, loss: Option<f64>, right| {
+                loss.map(|l| format!("{what} {l:.4}{}", percent(right))).unwrap_or_default()
+            };
+            let trained = score("loss", e.loss, e.accuracy);
+            let validated = score("; validation loss", e.validation_loss, e.validation_accuracy);
+            output::note(&format!("epoch {}/{epochs}: {trained}{validated}", e.epoch));
+        }
+    }
+}
+
+/// How a run stands, in words that change as seldom as that.
+fn standing(status: &RunStatus) -> String {
+    match (status.stage, &*status.note) {
+        (Stage::Waiting, "") => "waiting".to_owned(),
+        (Stage::Waiting, note) => format!("waiting: {note}"),
+        (Stage::Done, "") => "the run is over".to_owned(),
+        (Stage::Done, note) => format!("the run is over: {note}"),
+        (Stage::Running, note) if !note.is_empty() => note.to_owned(),
+        (Stage::Running, _) if status.stopped => "stopped: the run ends with its epoch".to_owned(),
+        (Stage::Running, _) if status.at.phase == Phase::Extract => "the servers compute features".to_owned(),
+        (Stage::Running, _) => {
+            let of = format!("{} of {} steps", output::count(status.epochs, "epoch"), status.steps);
+            match status.alice.resumed {
+                0 => format!("the servers train: {of}"),
+                n => format!("the servers train: {of}, taken up again {}", output::times(n)),
+            }
+        }
+    }
 }
 
 fn report(spec: &RunSpec, status: &RunStatus) -> Report {

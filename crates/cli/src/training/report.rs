@@ -188,7 +188,7 @@ impl Report {
             output::line(format!("publication: {} rounds, {online} online, {offline} offline", f.rounds))?;
         }
         if p.resumed > 0 {
-            let times = if p.resumed == 1 { "once".to_owned() } else { format!("{} times", p.resumed) };
+            let times = output::times(p.resumed);
             output::line(format!("taken up again {times}, after a failure or a withdrawal"))?;
         }
         Ok(())

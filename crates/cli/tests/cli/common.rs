@@ -58,6 +58,16 @@ pub(crate) fn three_ports() -> u16 {
     all.find(free).unwrap()
 }
 
+/// A process that is killed when this is dropped.
+pub(crate) struct Ended(pub(crate) Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Three servers started by hand in a folder of their own; killed when dropped.
 pub(crate) struct Servers {
     pub(crate) dir: tempfile::TempDir,

@@ -85,7 +85,7 @@ fn owners_share_what_public_layers_make_of_their_rows() {
     refused("guest", through("1", "scans.npy", "net:A", "dense"), "column label of scans holds labels, not features");
     let mut wild = through("0", "scans.npy", "net:A", "dense");
     wild.extend(["--scale", "1000"].map(str::to_owned));
-    refused("client", wild, "the model takes 0..=64");
+    refused("client", wild, "the declared range is 0..=64");
     let good = through("0", "scans.npy", "net:A", "dense");
     let said = s.run("client", &good.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(said.contains("part 0 of scans is on the servers: 3 rows of 128"), "{said}");

@@ -24,6 +24,8 @@ fn wrong_usage_ends_with_2_and_wrong_input_with_1() {
         &["share", "net:A", "--as", "a", "--scale", "nan"],
         &["explain", "net:A", "--network", "40ms"],
         &["explain", "net:A", "--batch", "0"],
+        &["share", "net:A", "--as", "a", "--scale", "0"],
+        &["server", "--party", "alice", "--log", "foo"],
         &["bench", "--op", "relu"],
         &["keygen"],
         &["keygen", "alice"],
@@ -49,6 +51,59 @@ fn wrong_usage_ends_with_2_and_wrong_input_with_1() {
     ] {
         fails(args, said);
     }
+}
+
+#[test]
+fn a_key_given_as_cluster_file_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alice.storekey").display().to_string();
+    run(&["keygen", "alice", "--out", dir.path().to_str().unwrap()]);
+    let key = std::fs::read_to_string(&path).unwrap();
+    for args in [
+        &["server", "--party", "alice", "--config", &path][..],
+        &["predict", "--model", "m", "x.npy", "--config", &path],
+        &["train", &path, "--dry-run"],
+        &["data", "declare", &path],
+    ] {
+        let out = trefoil(args).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{said}");
+        assert_eq!(said.matches("TOML parse error at line 1, column 65: ").count(), 1, "{said}");
+        assert!(!said.contains(&key[..8]) && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[test]
+fn an_output_is_no_input_and_has_a_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n).display().to_string();
+    std::fs::write(at("in.npy"), "kept").unwrap();
+    for (out, said) in
+        [(at("in.npy"), "that is the input"), (at("no/out.npy"), "there is no folder"), (at("."), "is a folder")]
+    {
+        // Nobody is asked: there is no cluster.
+        fails(&["predict", "--model", "m", "other.npy", &at("in.npy"), "--out", &out], said);
+    }
+    assert_eq!(std::fs::read_to_string(at("in.npy")).unwrap(), "kept");
+}
+
+#[test]
+fn an_identity_is_the_one_that_the_cluster_file_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |n: &str| dir.path().join(n).display().to_string();
+    run(&["keygen", "--all", "--out", &at("k1"), "--client", "ward-3", "--client", "ward-4"]);
+    std::fs::create_dir(at("k2")).unwrap();
+    for kind in ["key", "crt"] {
+        std::fs::copy(at(&format!("k1/ward-4.{kind}")), at(&format!("k2/ward-3.{kind}"))).unwrap();
+    }
+    run(&["keygen", "ward-3", "--out", &at("k3")]);
+    let models = |identity: &str, said: &str| {
+        fails(&["models", "--config", &at("k1/cluster.toml"), "--identity", &at(identity)], said);
+    };
+    models("k2/ward-3", "is not the one that the cluster file has for ward-3");
+    models("k2/ward-3", "it is ward-4's");
+    models("k3/ward-3", "has it been made anew? Then every cluster file needs the new one");
+    models("k1/ward-3", "no connection to alice");
 }
 
 #[test]

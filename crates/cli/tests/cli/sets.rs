@@ -1,6 +1,6 @@
 //! A data set of three owners, from its declaration to its end, and what goes wrong on the way.
 
-use crate::common::{Servers, write_npy};
+use crate::common::{Ended, Servers, eventually, trefoil, write_npy};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -75,4 +75,54 @@ fn three_owners_share_a_set() {
     for party in ["alice", "bob", "carol"] {
         assert!(!s.log(party).contains("panicked"), "{}", s.log(party));
     }
+}
+
+#[test]
+fn a_run_whose_set_is_dropped_ends_with_that_word() {
+    let s = Servers::start(true);
+    let at = |n: &str| s.path(n).display().to_string();
+    let write = |n: &str, text: &str| std::fs::write(s.path(n), text).unwrap();
+    write(
+        "set.toml",
+        "name = \"few\"\nrows = 40\n[[column]]\nname = \"x\"\nwidth = 3\nrange = \"-1..1\"\n\
+         [[column]]\nname = \"y\"\nwidth = 1\nrange = \"0..1\"\n\
+         [[part]]\nowner = \"owner\"\ncolumn = \"x\"\n[[part]]\nowner = \"guest\"\ncolumn = \"y\"\n",
+    );
+    write(
+        "run.toml",
+        "name = \"long\"\n[model]\ninput = [3]\nlayers = [{ dense = 1 }]\n[loss]\nname = \"binary-cross-entropy\"\n\
+         [optimizer]\nname = \"sgd\"\nrate = 0.5\n[train]\nset = \"few\"\nepochs = 9000\nbatch = 10\n\
+         [reveal]\nmetrics = \"coordinator\"\n",
+    );
+    write_npy(&s.path("x.npy"), &[40, 3], &[0.5; 120]);
+    write_npy(&s.path("y.npy"), &[40, 1], &[1.0; 40]);
+    s.settled("owner", &["data", "declare", &at("set.toml")]);
+    s.settled("owner", &["data", "contribute", "few", "--part", "0", "--input", &at("x.npy")]);
+    let args = s.with("owner", &["train", &at("run.toml")]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let log = std::fs::File::create(s.path("said.log")).unwrap();
+    let training = trefoil(&args).stdout(std::process::Stdio::null()).stderr(log).spawn().unwrap();
+    let mut training = Ended(training);
+    let said = || std::fs::read_to_string(s.path("said.log")).unwrap();
+    let missing = "parts of data set few are missing";
+    eventually("it waits for the data", || said().contains(&format!("waiting: {missing}\n")));
+    // The table says what the JSON says.
+    assert!(s.run("owner", &["runs"]).contains(missing));
+    assert_eq!(json(&s.run("owner", &["runs", "--json"]))[0]["note"], missing);
+    s.run("guest", &["data", "contribute", "few", "--part", "1", "--input", &at("y.npy")]);
+    eventually("it waits for guest", || said().contains("waiting: without the agreement of guest\n"));
+    s.run("guest", &["agree", "long", "--yes"]);
+    eventually("an epoch is told", || said().contains("\nepoch 1/9000: loss "));
+    assert!(said().contains("the servers train: 9000 epochs of 4 steps\n"), "{}", said());
+    s.run("guest", &["agree", "long", "--withdraw"]);
+    eventually("a withdrawal is told", || {
+        said().contains("waiting: without the agreement of guest, who withdrew it\n")
+    });
+    let dropped = s.run("owner", &["data", "drop", "few"]);
+    assert!(dropped.contains("run long was on these rows and cannot go on: trefoil runs --drop long"), "{dropped}");
+    eventually("it gives up", || training.0.try_wait().unwrap().is_some());
+    let said = said();
+    assert!(said.lines().last().unwrap().starts_with("error: the data set of run long was dropped"), "{said}");
+    assert!(said.contains("`trefoil runs --drop long` removes it"), "{said}");
+    s.run("owner", &["runs", "--drop", "long"]);
 }

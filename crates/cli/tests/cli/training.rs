@@ -56,6 +56,18 @@ fn wrong_descriptions_are_told_in_one_line() {
         ("\"cross-entropy\"", "\"entropy\"", "[loss] name: \"entropy\" is not known"),
         ("[loss]", "[lost]", "lost: no such key; \"loss\" is the nearest"),
         ("\"flatten\"", "\"flaten\"", "[model] layer 2: \"flaten\" is not known; \"flatten\" is the nearest"),
+        (
+            "{ dense = 12, activation",
+            "{ dnese = 12, activation",
+            "[model] layer 3: \"dnese\" is not known; \"dense\" is the nearest",
+        ),
+        ("{ dense = 12, activation", "{ activation", "[model] layer 3: names no layer: one of dense, conv"),
+        ("layers = [", "layers = []\nfrozen = [", "[model] layers: there are none: list them"),
+        (
+            "\"flatten\", { dense = 12, activation = \"relu\" }, { dense = 10 }",
+            "\"flatten\"",
+            "no layer of the network has weights",
+        ),
         ("\"flatten\",", "", "[model] layer 2: dense takes a vector, not [7, 7, 1]: flatten first"),
         ("input = [28, 28, 1]", "", "[model] input is missing"),
         ("input = [28, 28, 1]", "input = [32, 28, 1]", "the network and its loss take 906"),
@@ -354,6 +366,9 @@ fn owners_agree_on_a_cluster() {
     s.settled("guest", &["data", "contribute", "wards", "--part", "1", "--input", &at("y.npy")]);
     s.fails("client", &["agree", "risk"], "no run \"risk\"");
 
+    let text = std::fs::read_to_string(s.path("run.toml")).unwrap();
+    write("more.toml", &text.replace("epochs = 3", "epochs = 3\nrows = 41"));
+    s.fails("owner", &["train", &at("more.toml")], "[train] rows: 41, but data set wards has 40: correct it");
     let args = s.with("owner", &["train", &at("run.toml"), "--json"]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let training = trefoil(&args).stdout(std::process::Stdio::piped()).spawn().unwrap();
@@ -366,7 +381,6 @@ fn owners_agree_on_a_cluster() {
     assert_eq!((&listed[0]["state"], listed[0]["steps_done"].as_u64()), (&Value::from("waiting"), Some(0)));
     s.fails("client", &["agree", "risk"], "nobody is there to be asked");
     // The same with one epoch more, and with the columns of another network, is another run.
-    let text = std::fs::read_to_string(s.path("run.toml")).unwrap();
     for (to, differs) in
         [("epochs = 4", "epochs: 4 here, 3 there"), ("epochs = 3\nseed = 2\nshuffle_rows = true", "shuffled")]
     {
@@ -385,6 +399,7 @@ fn owners_agree_on_a_cluster() {
     assert_eq!((&listed[0]["state"], &listed[0]["withdrawn"][0]), (&"lacks agreement".into(), &"client".into()));
     let said = s.run("client", &["agree", "risk", "--yes"]);
     assert!(said.contains("Not checked: what the programs make of the rows"), "{said}");
+    s.fails("guest", &["runs", "risk", "--weights", &at("w")], "has revealed no weights to guest yet");
     s.run("guest", &["agree", "risk", "--yes"]);
     let done = training.wait_with_output().unwrap();
     assert!(done.status.success());
@@ -398,6 +413,27 @@ fn owners_agree_on_a_cluster() {
     assert!(["rounds", "bytes_online", "bytes_offline"].iter().all(|k| over[k].as_u64() > Some(0)), "{over}");
     let shown = s.run("client", &["runs", "risk"]);
     assert!(shown.contains("Revealed so far") && shown.contains("trained weights dense/bias (1 number)"), "{shown}");
+    let hint = "trefoil runs risk --weights DIR writes them";
+    assert!(s.run("guest", &["runs", "risk"]).contains(hint) && !shown.contains(hint));
+    // The one to whom they were revealed fetches them; with the description also as a file for Keras.
+    let fetch = |to: &str, more: &[&str]| s.run("guest", &[&["runs", "risk", "--weights", to], more].concat());
+    assert!(fetch(&at("w"), &[]).contains("the weights that risk revealed to guest are in "));
+    assert_eq!((numbers(&s.path("w/dense-kernel.npy")).len(), numbers(&s.path("w/dense-bias.npy")).len()), (3, 1));
+    lines(&fetch(&at("w.h5"), &["--description", &at("run.toml"), "--json"]));
+    let twin = std::fs::read_to_string(s.path("run.toml"))
+        .unwrap()
+        .replace("input = [3]\nlayers = [{ dense = 1 }]", "input = [3]\nlayers = [{ dense = 2 }]");
+    write("twin.toml", &twin);
+    let wrong = ["runs", "risk", "--weights", &at("x.h5"), "--description", &at("twin.toml")];
+    s.fails("guest", &wrong, "has shape [3, 1], must have [3, 2]");
+    s.fails("guest", &["runs", "risk", "--weights", &at("w.h5")], "give --description RUN.toml");
+    s.fails("client", &["runs", "risk", "--weights", &at("c")], "has revealed no weights to client and will not");
+    let said = "there is a run named risk of owner already: take another name; `trefoil runs risk` shows that one";
+    s.fails("guest", &["train", &at("run.toml"), "--weights", &at("g")], said);
+    for private in ["w.h5", "w/dense-kernel.npy"] {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&s.path(private).metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{private}");
+    }
     s.fails("owner", &["runs", "--stop", "risk"], "run risk is over: there is nothing left to stop");
     s.fails("guest", &["agree", "risk", "--yes"], "run risk is over");
     let again = s.run("owner", &["train", &at("run.toml"), "--json"]);

@@ -8,7 +8,7 @@ use trefoil_nn::train::Patience;
 use trefoil_nn::train::clear::Score;
 use trefoil_proto::run::{Phase, RunSpec, Stage, When};
 
-use crate::{Client, ClientError, Opened, RunStatus};
+use crate::{Client, ClientError, Opened, RunStatus, RunUseError};
 
 /// How often the servers are asked how the run stands.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -48,8 +48,28 @@ pub struct Trained {
 }
 
 impl Client {
+    /// The trained weights of a run that were revealed to this client so far, by name.
+    pub fn trained_weights(
+        &mut self,
+        spec: &RunSpec,
+        status: &RunStatus,
+    ) -> Result<Vec<(String, Opened)>, ClientError> {
+        let mut all = status.revealed.clone();
+        all.sort_unstable_by_key(|r| (r.epoch, r.index));
+        let mut weights = Vec::new();
+        for r in all {
+            let disclosure = spec.reveals.get(r.index as usize);
+            if disclosure.is_some_and(|d| d.recipient == self.name() && d.when == When::AtEnd) {
+                let opened = self.revealed(spec, status, r)?;
+                weights.push((name(spec, &opened), opened));
+            }
+        }
+        Ok(weights)
+    }
+
     /// Waits for the end of a run. It is stopped after `patience` epochs without a lower validation loss, if those are
-    /// revealed to this client. `heard` may end the watching, not the run.
+    /// revealed to this client. `heard` may end the watching, not the run. A run whose data set is dropped has no end:
+    /// that is an error.
     pub fn follow(
         &mut self,
         spec: &RunSpec,
@@ -59,6 +79,7 @@ impl Client {
         let (mut epochs, mut weights, mut seen) = (Vec::new(), Vec::new(), Vec::new());
         let mut patience = patience.map(|n| Patience::new(n as usize));
         let (began, mut last) = (Instant::now(), Instant::now());
+        let mut rows = Rows::default();
         let status = loop {
             let mut status = match self.run_status(&spec.name) {
                 Err(e) if e.is_unavailable() && last.elapsed() < AWAY => {
@@ -99,9 +120,37 @@ impl Client {
             if told.is_break() || heard(Update::Status(&status)).is_break() || status.stage == Stage::Done {
                 break status;
             }
+            rows.look(self, spec, &status)?;
             std::thread::sleep(PAUSE.min(Duration::from_millis(20) + began.elapsed() / 20));
         };
         Ok(Trained { epochs, weights, status })
+    }
+}
+
+/// Whether the rows of a run are still at the servers.
+#[derive(Default)]
+struct Rows {
+    /// Whether this client saw the set.
+    seen: bool,
+    /// Why the run waited when the sets were last listed: they are listed again when that changes.
+    why: Option<String>,
+}
+
+impl Rows {
+    /// Refuses a run that waits for rows that are gone for good. A set that this client never saw may be somebody else's.
+    fn look(&mut self, client: &mut Client, spec: &RunSpec, status: &RunStatus) -> Result<(), ClientError> {
+        let why = if status.stage == Stage::Waiting { status.note.as_str() } else { "" };
+        if self.why.as_deref() == Some(why) {
+            return Ok(());
+        }
+        // A server that is away, or lists that differ while a set is on its way out: the next look tells.
+        let Ok(sets) = client.sets() else { return Ok(()) };
+        let there = sets.iter().any(|s| s.epoch == spec.set);
+        if self.seen && !there {
+            return Err(RunUseError::NoRows { run: spec.name.clone() }.into());
+        }
+        (self.seen, self.why) = (there, Some(why.to_owned()));
+        Ok(())
     }
 }
 

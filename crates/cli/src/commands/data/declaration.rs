@@ -25,7 +25,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
-use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part};
+use trefoil_client::{Block, Content, Declaration, InputEncoding, METRIC_ROWS, Part, check_declaration};
 use trefoil_proto::one_line;
 
 use crate::model::{number, range};
@@ -103,7 +103,7 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Declaration> {
 }
 
 fn parse(text: &str) -> anyhow::Result<Declaration> {
-    let file: File = toml::from_str(text).map_err(|e| anyhow!(one_line(&e)))?;
+    let file: File = toml::from_str(text).map_err(|e| anyhow!(one_line(text, &e)))?;
     let blocks = file.column.iter().map(block).collect::<anyhow::Result<Vec<_>>>()?;
     let part = |(i, p): (usize, Owned)| -> anyhow::Result<Part> {
         let block = blocks.iter().position(|b| b.name == p.column);
@@ -118,7 +118,7 @@ fn parse(text: &str) -> anyhow::Result<Declaration> {
     let parts = file.part.into_iter().enumerate().map(part).collect::<anyhow::Result<Vec<_>>>()?;
     let File { name, rows, fraction_bits, metric_rows, .. } = file;
     let declaration = Declaration { name, rows, fraction_bits, metric_rows, blocks, parts };
-    declaration.check()?;
+    check_declaration(&declaration)?;
     Ok(declaration)
 }
 
@@ -130,6 +130,11 @@ fn rows(text: &str) -> Option<(u32, u32)> {
 fn block(c: &Column) -> anyhow::Result<Block> {
     let wrong = || format!("column {}", c.name);
     let (width, content) = match (c.width, c.classes, &c.range) {
+        (None, Some(1), None) => bail!(
+            "column {}: classes = 1: rows of one class tell nothing; count all classes, or declare a 0 or 1 as width = 1 and \
+             range = \"0..1\"",
+            c.name
+        ),
         (None, Some(classes), None) if c.scale.is_none() && c.offset.is_none() => (classes, Content::OneHot),
         (Some(width), None, Some(text)) => {
             let (low, high) = range(text).map_err(anyhow::Error::msg).with_context(wrong)?;
@@ -175,6 +180,9 @@ mod tests {
             ("range = \"0..1\"\n", "", "column pixels: give it either classes"),
             ("\"0..1\"", "\"1..0\"", "column pixels"),
             ("\"1/255\"", "\"1/0\"", "column pixels"),
+            ("\"1/255\"", "0", "block pixels: scale = 0 makes the same number of every value: give the factor"),
+            ("\"0..1\"", "\"0..1e30\"", "fixed point of 16 fraction bits holds numbers below 7.0"),
+            ("classes = 3", "classes = 1", "column label: classes = 1: rows of one class tell nothing"),
             ("rows = 10", "rowes = 10", "rowes: no such key; \"rows\" is the nearest"),
             ("rows = 10", "rows = 10\nmetric_rows = 11", "rows behind a metric: 11, must be 1 to 10"),
         ] {

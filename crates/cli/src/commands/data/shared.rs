@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use trefoil_client::{Content, Contribution, SetInfo};
+use trefoil_client::{Client, Content, Contribution, SetInfo, Stage};
 use trefoil_data::{Resize, Split, load_dir_as, load_input, load_labels};
 
 use super::declaration;
@@ -129,6 +129,8 @@ struct Contributed {
 struct Dropped {
     name: String,
     dropped: bool,
+    /// Runs that used it and were not over, among those that this client has to do with.
+    runs: Vec<String>,
 }
 
 impl Listed {
@@ -243,9 +245,25 @@ pub(super) fn list(args: &List) -> anyhow::Result<()> {
 }
 
 pub(super) fn remove(args: &Drop) -> anyhow::Result<()> {
-    args.access.connect()?.remove_set(&args.name)?;
+    let mut client = args.access.connect()?;
+    let set = client.sets()?.into_iter().find(|s| s.declaration.name == args.name);
+    let runs = set.map(|s| open_runs(&mut client, s.epoch)).transpose()?.unwrap_or_default();
+    client.remove_set(&args.name)?;
     if args.json {
-        return output::json(&Dropped { name: args.name.clone(), dropped: true });
+        return output::json(&Dropped { name: args.name.clone(), dropped: true, runs });
     }
-    output::line(format!("dropped {}: its declaration and all its parts are erased on all servers", args.name))
+    output::line(format!("dropped {}: its declaration and all its parts are erased on all servers", args.name))?;
+    let told = |run| output::line(format!("run {run} was on these rows and cannot go on: trefoil runs --drop {run}"));
+    runs.iter().try_for_each(told)
+}
+
+/// The runs on a set that are not over, among those that this client has to do with.
+fn open_runs(client: &mut Client, set: u64) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for status in client.runs()?.into_iter().filter(|r| r.stage != Stage::Done) {
+        if client.run_spec(&status)?.set == set {
+            names.push(status.name);
+        }
+    }
+    Ok(names)
 }

@@ -22,7 +22,7 @@ pub(super) struct Through {
     #[arg(long, value_name = "NAME", requires = "through")]
     layer: Option<String>,
     /// Factor on every value that goes into the model
-    #[arg(long, value_name = "X", default_value = "1/255", value_parser = model::number, allow_hyphen_values = true, requires = "through")]
+    #[arg(long, value_name = "X", default_value = "1/255", value_parser = model::factor, allow_hyphen_values = true, requires = "through")]
     scale: f64,
     /// Added after the factor
     #[arg(long, value_name = "X", default_value = "0", value_parser = model::number, allow_hyphen_values = true, requires = "through")]
