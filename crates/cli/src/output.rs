@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use trefoil_client::{ClientError, Torn};
 use trefoil_proto::is_plain;
 
 /// Writes a text and a line break to standard output at once.
@@ -61,6 +62,15 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", printable(&text.replace('\n', " ")));
 }
 
+/// Ends a listing, which is printed, with what the evaluators differ in, if anything.
+pub(crate) fn refuse_torn(torn: &[Torn]) -> anyhow::Result<()> {
+    let all: Vec<&str> = torn.iter().map(|t| t.what.as_str()).collect();
+    match &all[..] {
+        [] => Ok(()),
+        all => Err(ClientError::Disagree { what: all.join("; ") }.into()),
+    }
+}
+
 /// "once", "2 times".
 pub(crate) fn times(n: u32) -> String {
     if n == 1 { "once".to_owned() } else { format!("{n} times") }
@@ -99,6 +109,14 @@ pub(crate) fn seconds(nanos: u64) -> f64 {
 mod tests {
     use super::*;
     use anyhow::anyhow;
+
+    #[test]
+    fn what_is_torn_is_named_behind_the_rest() {
+        let torn = |name: &str| Torn { name: name.into(), what: format!("model {name}, which bob does not list") };
+        refuse_torn(&[]).unwrap();
+        let e = refuse_torn(&[torn("a"), torn("b")]).unwrap_err().to_string();
+        assert!(e.contains("disagree on model a, which bob does not list; model b, which"), "{e}");
+    }
 
     #[test]
     fn causes_are_said_once() {

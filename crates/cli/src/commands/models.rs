@@ -1,7 +1,7 @@
 //! `models`: what is shared and may be queried.
 
 use serde::Serialize;
-use trefoil_client::{InputEncoding, Reveal};
+use trefoil_client::{InputEncoding, Listing, Reveal};
 
 use super::explain::shape;
 use crate::access::Access;
@@ -37,7 +37,8 @@ struct Listed {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let mut client = args.access.connect()?;
     let mut all = Vec::new();
-    for m in client.models()? {
+    let Listing { agreed, torn } = client.list_models()?;
+    for m in agreed {
         let program = &m.manifest.program;
         all.push(Listed {
             name: m.manifest.name.clone(),
@@ -51,17 +52,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             ready: m.ready,
         });
     }
-    if args.json {
-        return output::json(&all);
+    match (args.json, &all[..]) {
+        (true, all) => output::json(&all)?,
+        (false, []) => output::line("no models for this client")?,
+        (false, all) => output::line(table(all))?,
     }
-    if all.is_empty() {
-        return output::line("no models for this client");
-    }
+    output::refuse_torn(&torn)
+}
+
+fn table(all: &[Listed]) -> String {
     let mut t = Table::new(&["name", "owner", "input", ">outputs", "you may ask for", ">ready"]);
     for m in all {
         let reveals: Vec<String> = m.reveals.iter().map(|r| format!("{r:?}").to_lowercase()).collect();
         let ready = m.ready.to_string();
-        t.row(vec![m.name, m.owner, shape(&m.input_shape), m.outputs.to_string(), reveals.join(", "), ready]);
+        let (name, owner) = (m.name.clone(), m.owner.clone());
+        t.row(vec![name, owner, shape(&m.input_shape), m.outputs.to_string(), reveals.join(", "), ready]);
     }
-    output::line(t.text())
+    t.text()
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use serde::Serialize;
-use trefoil_client::{Client, Opened, RunStatus, Stage, When};
+use trefoil_client::{Client, Listing, Opened, RunStatus, Stage, When};
 use trefoil_nn::graph::Graph;
 use trefoil_nn::layers::named;
 
@@ -237,9 +237,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         client.drop_run(name)?;
         return output::line(format!("dropped {name}: its states and what it revealed are erased on all servers"));
     }
-    let statuses = match &args.name {
-        Some(name) => vec![client.run_status(name)?],
-        None => client.runs()?,
+    let Listing { agreed: statuses, torn } = match &args.name {
+        Some(name) => Listing { agreed: vec![client.run_status(name)?], torn: vec![] },
+        None => client.list_runs()?,
     };
     let mut all: Vec<Listed> = statuses.iter().map(Listed::new).collect();
     if args.json || args.name.is_some() {
@@ -251,14 +251,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         (Some(fetch), [status]) => Some(fetch.write(&mut client, status)?),
         _ => None,
     };
-    if args.json {
-        return output::json(&all);
+    match (args.json, &all[..]) {
+        (true, all) => output::json(&all)?,
+        (false, []) => output::line("no runs for this client")?,
+        (false, all) => output::line(table(all))?,
     }
-    if all.is_empty() {
-        return output::line("no runs for this client");
+    if let (false, Some(_)) = (args.json, &args.name) {
+        all.iter().try_for_each(Listed::print)?;
+        written.map_or(Ok(()), output::line)?;
     }
+    output::refuse_torn(&torn)
+}
+
+fn table(all: &[Listed]) -> String {
     let mut t = Table::new(&["run", "owner", "state", ">epoch", ">steps", ">a step", ">left", ">resumed", "note"]);
-    for r in &all {
+    for r in all {
         let time = |s: Option<f64>| s.map_or_else(|| "-".to_owned(), output::time);
         t.row(vec![
             r.name.clone(),
@@ -272,9 +279,5 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             r.note.clone(),
         ]);
     }
-    output::line(t.text())?;
-    if args.name.is_some() {
-        all.iter().try_for_each(Listed::print)?;
-    }
-    written.map_or(Ok(()), output::line)
+    t.text()
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use trefoil_client::{Client, Content, Contribution, SetInfo, Stage};
+use trefoil_client::{Client, Content, Contribution, Listing, SetInfo, Stage};
 use trefoil_data::{Resize, Split, load_dir_as, load_input, load_labels};
 
 use super::declaration;
@@ -234,20 +234,21 @@ fn has_rows(path: &Path, got: usize, rows: usize, part: u32) -> anyhow::Result<(
 }
 
 pub(super) fn list(args: &List) -> anyhow::Result<()> {
-    let all: Vec<Listed> = args.access.connect()?.sets()?.iter().map(Listed::new).collect();
-    if args.json {
-        return output::json(&all);
+    let Listing { agreed, torn } = args.access.connect()?.list_sets()?;
+    let all: Vec<Listed> = agreed.iter().map(Listed::new).collect();
+    match (args.json, &all[..]) {
+        (true, all) => output::json(&all)?,
+        (false, []) => output::line("no data sets for this client")?,
+        (false, all) => all.iter().try_for_each(Listed::print)?,
     }
-    if all.is_empty() {
-        return output::line("no data sets for this client");
-    }
-    all.iter().try_for_each(Listed::print)
+    output::refuse_torn(&torn)
 }
 
 pub(super) fn remove(args: &Drop) -> anyhow::Result<()> {
     let mut client = args.access.connect()?;
     let set = client.sets()?.into_iter().find(|s| s.declaration.name == args.name);
-    let runs = set.map(|s| open_runs(&mut client, s.epoch)).transpose()?.unwrap_or_default();
+    // A run of which nothing can be heard keeps nobody from dropping rows.
+    let runs = set.and_then(|s| open_runs(&mut client, s.epoch).ok()).unwrap_or_default();
     client.remove_set(&args.name)?;
     if args.json {
         return output::json(&Dropped { name: args.name.clone(), dropped: true, runs });
