@@ -338,8 +338,9 @@ impl Core {
     ) -> Result<Vec<u64>, Fault> {
         // One lane at a time: another must not find a model neither staged nor known yet.
         let _alone = lock(&self.reconciling);
-        let (kept, staged) = self.store.epochs()?;
-        complete("models", &kept, epochs, uploading, below)?;
+        let known: Vec<u64> = models.all().iter().map(|m| m.epoch).collect();
+        complete("models", &known, epochs, uploading, below)?;
+        let (_, staged) = self.store.epochs()?;
         for epoch in staged {
             if epochs.contains(&epoch) {
                 if let Err(fault) = self.commit_alone(models, epoch) {
@@ -358,7 +359,7 @@ impl Core {
 /// list.
 pub(crate) fn complete(folder: &str, kept: &[u64], listed: &[u64], uploading: &[u64], below: u64) -> Result<(), Fault> {
     let lacks = |e: &&u64| **e < below && !listed.contains(e) && !uploading.contains(e);
-    let files: Vec<String> = kept.iter().filter(lacks).map(|e| format!("{folder}/{e}.sealed")).collect();
+    let files: Vec<String> = known.iter().filter(lacks).map(|e| format!("{folder}/{e}.sealed")).collect();
     if files.is_empty() {
         return Ok(());
     }

@@ -269,8 +269,8 @@ impl Core {
     /// Follows alice's inventory of declarations and parts. Gives the numbers that this party lacks.
     pub(crate) fn reconcile_sets(&self, sets: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, Fault> {
         let _alone = lock(&self.reconciling);
-        let (kept, staged) = self.store.records()?;
-        complete("sets", &kept, sets, uploading, below)?;
+        complete("sets", &self.sets.epochs(), sets, uploading, below)?;
+        let (_, staged) = self.store.records()?;
         for epoch in staged {
             if sets.contains(&epoch) {
                 self.keep_record(epoch).map_err(Fault::Own)?;
@@ -284,7 +284,11 @@ impl Core {
 
     /// Erases a set: first the declaration, without which its parts are nothing. What runs have opened of it goes at once.
     pub(crate) fn erase_set(&self, set: u64) -> Result<(), StoreError> {
-        let epochs = self.sets.remove(set);
+        let mut epochs = self.sets.remove(set);
+        if epochs.is_empty() {
+            // A declaration that cannot be read. Its parts go when the store is opened next.
+            epochs.push(set);
+        }
         // Whoever opens its rows at this moment finds the set gone when they are to be kept.
         self.runs.all().iter().filter(|r| r.spec.set == set).for_each(|r| r.release());
         epochs.into_iter().try_for_each(|epoch| self.store.erase_record(epoch))

@@ -143,8 +143,9 @@ impl Core {
     /// Follows alice's inventory of runs. Gives the numbers that this party lacks.
     pub(crate) fn reconcile_runs(&self, runs: &[u64], uploading: &[u64], below: u64) -> Result<Vec<u64>, Fault> {
         let _alone = lock(&self.reconciling);
-        let (kept, staged) = self.store.stored_runs()?;
-        complete("runs", &kept, runs, uploading, below)?;
+        let known: Vec<u64> = self.runs.all().iter().map(|r| r.number).collect();
+        complete("runs", &known, runs, uploading, below)?;
+        let (_, staged) = self.store.stored_runs()?;
         for run in staged {
             if runs.contains(&run) {
                 self.keep_run(run)?;
