@@ -355,9 +355,14 @@ impl Core {
     }
 }
 
-/// Alice completes first and removes last: whatever another party keeps she keeps, too, save what is younger than her
-/// list.
-pub(crate) fn complete(folder: &str, kept: &[u64], listed: &[u64], uploading: &[u64], below: u64) -> Result<(), Fault> {
+/// Alice completes first and removes last: whatever another party knows she keeps, save what is younger than her list.
+pub(crate) fn complete(
+    folder: &str,
+    known: &[u64],
+    listed: &[u64],
+    uploading: &[u64],
+    below: u64,
+) -> Result<(), Fault> {
     let lacks = |e: &&u64| **e < below && !listed.contains(e) && !uploading.contains(e);
     let files: Vec<String> = known.iter().filter(lacks).map(|e| format!("{folder}/{e}.sealed")).collect();
     if files.is_empty() {
