@@ -58,8 +58,8 @@ fn write_tensor(folder: &Path, name: &str, shape: &[usize], values: &[f32]) -> a
     Ok(write_npy(&folder.join(format!("{name}.npy")), shape, values)?)
 }
 
-/// Makes an empty file that nobody else may read, or takes others' rights to the one that is there.
+/// Makes a file that nobody else may read, or takes others' rights to the one that is there.
 fn make_private(path: &Path) -> std::io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))
 }

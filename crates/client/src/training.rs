@@ -295,7 +295,7 @@ impl Client {
         let set = self.set(&training.set)?;
         let owner = self.name().to_owned();
         let planned = training.plan(&set, &owner, link)?;
-        match self.runs()?.into_iter().find(|r| r.name == training.name) {
+        match self.list_runs()?.find(&training.name, |r| &r.name)? {
             None => self.train(&planned.spec, &planned.initial)?,
             Some(status) if status.hash == planned.spec.hash() => {}
             Some(status) if status.owner != owner => {

@@ -206,7 +206,7 @@ fn class(cell: &[u8]) -> Option<u32> {
 fn looks_like_header(first: &ByteRecord, label: Option<&Column>) -> bool {
     let named = matches!(label, Some(Column::Name(name)) if first.iter().any(|c| same_name(c, name)));
     // "nan" and "inf" are values, though refused; where nothing stands no column is named.
-    let word = |c: &[u8]| std::str::from_utf8(c).is_ok_and(|c| c.parse::<f32>().is_err());
+    let word = |c: &[u8]| std::str::from_utf8(c).map_or(true, |c| c.parse::<f32>().is_err());
     named || (first.iter().all(word) && first.iter().any(|c| !c.is_empty()))
 }
 

@@ -255,16 +255,20 @@ impl Lane<'_> {
 
     fn inventory(core: &Core, desk: &Desk, link: &mut dyn Link) -> Result<Vec<u64>, LaneError> {
         // The uploads first: one that ends in between stands in both lists. One that begins later is not below.
-        let (uploading, below) = {
+        let (uploading, below): (Vec<u64>, u64) = {
             let (uploading, sets) = (lock(&desk.uploading), lock(&desk.sets));
             (uploading.iter().map(|(e, _)| *e).chain(sets.epochs()).collect(), core.store.next_lot())
         };
-        // What is kept, whether or not it can be read.
-        let kept = |list: Result<(Vec<u64>, Vec<u64>), StoreError>| {
-            list.map(|(kept, _)| kept).map_err(|e| LaneError::Protocol(e.to_string()))
+        // What is kept, whether or not it can be read; not what another lane is only about to complete.
+        let kept = |list: Result<(Vec<u64>, Vec<u64>), StoreError>, known: &[u64]| {
+            let (kept, _) = list.map_err(|e| LaneError::Protocol(e.to_string()))?;
+            let settled = |e: &u64| !uploading.contains(e) || known.contains(e);
+            Ok::<Vec<u64>, LaneError>(kept.into_iter().filter(settled).collect())
         };
-        let (epochs, sets) = (kept(core.store.epochs())?, kept(core.store.records())?);
-        let runs = kept(core.store.stored_runs())?;
+        let models: Vec<u64> = core.models.all().iter().map(|m| m.epoch).collect();
+        let runs: Vec<u64> = core.runs.all().iter().map(|r| r.number).collect();
+        let (epochs, sets) = (kept(core.store.epochs(), &models)?, kept(core.store.records(), &core.sets.epochs())?);
+        let runs = kept(core.store.stored_runs(), &runs)?;
         let halted = core.runs.all().iter().filter(|r| r.obstacle(core).is_some()).map(|r| r.number).collect();
         let ready = core.pool.lots();
         match Self::ask(link, &Command::Inventory { epochs, sets, runs, halted, uploading, below, ready })? {
@@ -326,11 +330,11 @@ impl Lane<'_> {
 
     fn serve_job(&mut self, job: Job) -> Result<(), Fault> {
         let _working = self.core.work();
-        let Job { work, answer, admitted } = job;
+        let Job { work, client, answer, admitted } = job;
         let result = match work {
             Work::Predict(p) => match self.predict(&p, admitted) {
                 Err(Fault::Refused(Refusal::NotYet, _)) if admitted.elapsed() < NOT_YET && !self.core.draining() => {
-                    self.desk.queue.requeue(Job { work: Work::Predict(p), answer, admitted });
+                    self.desk.queue.requeue(Job { work: Work::Predict(p), client, answer, admitted });
                     return self.settle(Ok(()));
                 }
                 Err(Fault::Refused(Refusal::NotYet, reason)) => Err(Fault::Refused(Refusal::Unavailable, reason)),

@@ -48,13 +48,17 @@ impl Arriving {
         Some(Place { of: self.clone(), number })
     }
 
-    /// Ends what has not arrived and whatever comes later, and waits for all threads, at most for `limit`.
-    pub(crate) fn end(&self, limit: Duration) {
+    /// Takes nobody any more, and ends what has not arrived.
+    pub(crate) fn close(&self) {
         let mut state = lock(&self.state);
         state.over = true;
         state.closers.drain().for_each(|(_, c)| c.close());
+    }
+
+    /// Waits for all threads, at most for `limit`.
+    pub(crate) fn wait(&self, limit: Duration) {
         let busy = |state: &mut State| state.threads > 0;
-        drop(self.left.wait_timeout_while(state, limit, busy).unwrap_or_else(PoisonError::into_inner));
+        drop(self.left.wait_timeout_while(lock(&self.state), limit, busy).unwrap_or_else(PoisonError::into_inner));
     }
 }
 

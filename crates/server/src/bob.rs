@@ -16,7 +16,7 @@ use trefoil_ring::Tensor;
 use trefoil_transport::Connection;
 
 use crate::alice::step_reports;
-use crate::core::{Core, Counted, SETUP, guarded, nanos, peak_rss};
+use crate::core::{Core, Counted, SETUP, guarded, lock, nanos, peak_rss};
 use crate::dial::dial;
 use crate::error::{Fault, LaneError};
 use crate::halves::{Half, Halves, Waiting};
@@ -141,13 +141,9 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.session().map(|()| None),
-            Command::Inventory { epochs, sets, runs, halted, uploading, below, ready } => {
+            Command::Inventory { ref ready, .. } => {
                 self.core.pool.retain(|_, lot| ready.contains(&lot));
-                let mut missing = self.core.reconcile(&self.core.models, &epochs, &uploading, below)?;
-                missing.extend(self.core.reconcile_sets(&sets, &uploading, below)?);
-                missing.extend(self.core.reconcile_runs(&runs, &uploading, below)?);
-                self.core.release_runs(&halted);
-                Ok(Some(Status::Missing(missing)))
+                self.core.follow_inventory(&self.core.models, command)
             }
             Command::Run { id: Some(id), terms, ahead } => self.run_request(id, &terms, ahead).map(|()| None),
             Command::Run { id: None, terms, .. } => self.fill(&terms),
@@ -158,6 +154,7 @@ impl Lane<'_> {
                 Ok(Some(Status::Ok))
             }
             Command::Erase { epoch } => {
+                let _alone = lock(&self.core.reconciling);
                 self.core.models.remove(epoch);
                 self.core.pool.retain(|kind, _| kind.0 != epoch);
                 self.core.store.erase(epoch)?;

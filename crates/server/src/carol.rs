@@ -10,7 +10,7 @@ use trefoil_prg::Party;
 use trefoil_proto::control::{Command, Opening, Refusal, Status, Terms, tag};
 use trefoil_transport::Connection;
 
-use crate::core::{Core, Counted, SETUP, guarded};
+use crate::core::{Core, Counted, SETUP, guarded, lock};
 use crate::dial::dial;
 use crate::error::{Fault, LaneError};
 use crate::models::Model;
@@ -95,13 +95,7 @@ impl Lane<'_> {
         match command {
             Command::Ping => Ok(Some(Status::Ok)),
             Command::Session => self.set_up().map(|()| None),
-            Command::Inventory { epochs, sets, runs, halted, uploading, below, .. } => {
-                let mut missing = self.core.reconcile(&self.core.masks, &epochs, &uploading, below)?;
-                missing.extend(self.core.reconcile_sets(&sets, &uploading, below)?);
-                missing.extend(self.core.reconcile_runs(&runs, &uploading, below)?);
-                self.core.release_runs(&halted);
-                Ok(Some(Status::Missing(missing)))
-            }
+            Command::Inventory { .. } => self.core.follow_inventory(&self.core.masks, command),
             Command::Run { terms, .. } => self.deal(&terms).map(|()| None),
             Command::Upload { owner, epoch, program: Some(program), .. } => {
                 let invalid = |reason: String| refused(Refusal::Invalid, reason);
@@ -114,6 +108,7 @@ impl Lane<'_> {
                 Ok(Some(Status::Ok))
             }
             Command::Erase { epoch } => {
+                let _alone = lock(&self.core.reconciling);
                 self.core.masks.remove(epoch);
                 self.core.store.erase(epoch)?;
                 tracing::info!(epoch, "model removed");

@@ -294,16 +294,16 @@ impl Counter<'_> {
         }
         let seed = read_seed(&seed)?;
         let work = Predict { id, client: client.into(), model, batch, reveal, seed };
-        let answer = self.enqueue(Work::Predict(Box::new(work)))?;
+        let answer = self.enqueue(client, Work::Predict(Box::new(work)))?;
         self.answer(client, id, answer)
     }
 
-    fn enqueue(&self, work: Work) -> Result<Receiver<Answer>, Refused> {
+    fn enqueue(&self, client: &str, work: Work) -> Result<Receiver<Answer>, Refused> {
         if self.core.draining() {
             return refused(Refusal::Unavailable, "alice is shutting down");
         }
         let (answer, receiver) = channel();
-        match self.desk.queue.push(Job { work, answer, admitted: Instant::now() }) {
+        match self.desk.queue.push(Job { work, client: client.into(), answer, admitted: Instant::now() }) {
             Ok(()) => Ok(receiver),
             Err(full) => refused(Refusal::Busy, full.to_string()),
         }
@@ -343,7 +343,7 @@ impl Counter<'_> {
             shares.push(tensor.or_else(|e| refused(Refusal::Invalid, e.to_string()))?);
             left = more;
         }
-        let answer = self.enqueue(Work::Upload(Upload { id, owner: client.into(), manifest, shares }))?;
+        let answer = self.enqueue(client, Work::Upload(Upload { id, owner: client.into(), manifest, shares }))?;
         self.finish(client, id, &answer)
     }
 
@@ -372,7 +372,7 @@ impl Counter<'_> {
         let Some(model) = self.core.models.named(name).filter(|m| m.owner == client) else {
             return refused(Refusal::UnknownModel, format!("{client} has shared no model {name}"));
         };
-        let answer = self.enqueue(Work::Remove(model))?;
+        let answer = self.enqueue(client, Work::Remove(model))?;
         self.finish(client, RequestId::default(), &answer)
     }
 }

@@ -12,12 +12,13 @@ use trefoil_mpc::masked::{EvaluatorWeights, ProducerWeights};
 use trefoil_mpc::program::Shown;
 use trefoil_prg::Party;
 use trefoil_proto::cluster::HELPER;
-use trefoil_proto::control::{Opening, Refusal, tag};
+use trefoil_proto::control::{Command, Opening, Refusal, Status, tag};
 use trefoil_proto::run::RunSpec;
 use trefoil_proto::{Cluster, Fingerprint};
 use trefoil_transport::{Closer, Connection, Emulated, Security, connect};
 
 use crate::budget::Budget;
+use crate::dial::pause;
 use crate::error::{Fault, LaneError};
 use crate::models::{Model, Parts, Registry};
 use crate::pool::Pool;
@@ -326,7 +327,27 @@ impl Core {
         }
     }
 
-    /// Follows alice's inventory: commits what is staged and exists, if it may be kept, drops what is staged and does not,
+    /// Does what alice's inventory asks of bob and carol alike. A refusal takes its time: she asks again at once.
+    pub(crate) fn follow_inventory<W: Parts>(
+        &self,
+        models: &Registry<W>,
+        command: Command,
+    ) -> Result<Option<Status>, Fault> {
+        let Command::Inventory { epochs, sets, runs, halted, uploading, below, .. } = command else {
+            return Err(Fault::Evaluator(format!("alice misbehaved: {command:?} where an inventory was due")));
+        };
+        let reconciled = || {
+            let mut missing = self.reconcile(models, &epochs, &uploading, below)?;
+            missing.extend(self.reconcile_sets(&sets, &uploading, below)?);
+            missing.extend(self.reconcile_runs(&runs, &uploading, below)?);
+            Ok(missing)
+        };
+        let missing = reconciled().inspect_err(|_: &Fault| pause(self))?;
+        self.release_runs(&halted);
+        Ok(Some(Status::Missing(missing)))
+    }
+
+    /// Follows alice's inventory of models: commits what is staged and exists, if it may be kept, drops what is staged and does not,
     /// save what may be younger than the inventory (`below`). Gives the epochs that this party lacks. What this party
     /// keeps and alice does not shows that she runs on another store: nothing is to be done with her then.
     pub(crate) fn reconcile<W: Parts>(
@@ -372,7 +393,7 @@ pub(crate) fn complete(
         Refusal::Mismatch,
         format!(
             "alice runs on another store than before: hers lacks {}. Start her on the right one; if that is lost, so is \
-             what belongs to these files: remove them from this store",
+             what belongs to these files: stop this server, remove them from its store, and start it again",
             files.join(", ")
         ),
     ))

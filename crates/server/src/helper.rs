@@ -108,12 +108,13 @@ impl Drop for Helper {
     fn drop(&mut self) {
         self.shared.draining.store(true, Ordering::Release);
         self.shared.arrived.notify_all();
+        self.shared.calls.close();
         lock(&self.shared.closers).drain().for_each(|(_, c)| c.close());
         for t in self.threads.drain(..) {
             // A lane that panicked has ended too.
             let _ = t.join();
         }
-        self.shared.calls.end(SETUP);
+        self.shared.calls.wait(SETUP);
     }
 }
 
@@ -144,6 +145,9 @@ impl Shared {
             !self.draining() && !CALLERS.iter().all(|p| a.contains_key(&(*p, lane)))
         };
         let mut arrivals = self.arrived.wait_while(arrivals, missing).unwrap_or_else(PoisonError::into_inner);
+        if self.draining() {
+            return None;
+        }
         let [alice, bob] = CALLERS.map(|p| arrivals.remove(&(p, lane)));
         Some([alice?, bob?])
     }
@@ -216,6 +220,8 @@ fn listen(shared: &Arc<Shared>, listener: &Listener) {
         let s = shared.clone();
         let met = spawn("connection", move || {
             s.meet(incoming);
+            // The last user of what the server holds, before anybody hears that it is gone.
+            drop(s);
             drop(place);
         });
         if let Err(e) = met {

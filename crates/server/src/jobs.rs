@@ -75,19 +75,6 @@ pub(crate) enum Work {
     DropRun(Arc<Run>),
 }
 
-impl Work {
-    /// The client that sent it; none where it is small and rare.
-    fn client(&self) -> Option<&str> {
-        match self {
-            Work::Predict(p) => Some(&p.client),
-            Work::Upload(Upload { owner, .. }) | Work::Contribute(Contribution { owner, .. }) => Some(owner),
-            Work::Declare(by, _) => Some(by),
-            Work::Train { spec, .. } => Some(&spec.owner),
-            Work::Remove(_) | Work::RemoveSet(_) | Work::DropRun(_) => None,
-        }
-    }
-}
-
 /// Why the queue takes no job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Full {
@@ -102,6 +89,8 @@ pub(crate) enum Full {
 /// Work and who waits for it.
 pub(crate) struct Job {
     pub(crate) work: Work,
+    /// Who sent it.
+    pub(crate) client: String,
     pub(crate) answer: Sender<Answer>,
     pub(crate) admitted: Instant,
 }
@@ -124,8 +113,7 @@ impl Queue {
         if jobs.len() >= self.capacity {
             return Err(Full::All);
         }
-        let client = job.work.client();
-        if client.is_some() && jobs.iter().filter(|j| j.work.client() == client).count() >= self.capacity.div_ceil(2) {
+        if jobs.iter().filter(|j| j.client == job.client).count() >= self.capacity.div_ceil(2) {
             return Err(Full::Client);
         }
         jobs.push_back(job);
@@ -182,9 +170,9 @@ mod tests {
     #[test]
     fn one_client_leaves_room_for_others() {
         let queue = Queue::new(4);
-        let push = |owner: &str| {
-            let work = Contribution { id: [1; 16], owner: owner.into(), set: 1, part: 0, seed: vec![].into() };
-            queue.push(Job { work: Work::Contribute(work), answer: channel().0, admitted: Instant::now() })
+        let push = |client: &str| {
+            let (work, answer) = (Work::RemoveSet(1), channel().0);
+            queue.push(Job { work, client: client.into(), answer, admitted: Instant::now() })
         };
         assert_eq!(["ann", "ann"].map(push), [Ok(()); 2]);
         // What waits for its other half still counts.

@@ -178,12 +178,14 @@ impl Server {
 
     fn stop(&mut self) {
         self.shared.core.drain();
+        // First: whoever is let in from here on finds the server closed, and whoever was in before is hung up on.
+        self.shared.connections.close();
         self.shared.core.hang_up_all();
         for t in self.threads.drain(..) {
             // A lane that panicked has ended too.
             let _ = t.join();
         }
-        self.shared.connections.end(SETUP);
+        self.shared.connections.wait(SETUP);
     }
 }
 

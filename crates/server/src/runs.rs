@@ -153,7 +153,12 @@ impl Run {
             n.agreed.retain(|a| a != client);
             n.withdrawn.retain(|w| w != client);
             if agrees { n.agreed.push(client.into()) } else { n.withdrawn.push(client.into()) }
-        })
+        })?;
+        if agrees {
+            // Whatever stopped the run before: it is tried anew, and says so if that goes on.
+            lock(&self.progress).note.clear();
+        }
+        Ok(())
     }
 
     /// Counts that the run is taken up, again unless it has just begun.

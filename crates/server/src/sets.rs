@@ -303,10 +303,13 @@ impl Core {
                 self.stage_record(epoch, &Record::Set { coordinator, declaration })?;
             }
             Command::Keep { epoch } => {
+                // In turn with a removal: what is known must be on disk, and the other way round.
+                let _alone = lock(&self.reconciling);
                 self.keep_record(epoch).map_err(Fault::Own)?;
                 self.reached(Point::Committed);
             }
             Command::EraseSet { epoch } => {
+                let _alone = lock(&self.reconciling);
                 self.erase_set(epoch)?;
                 tracing::info!(epoch, "data set removed");
             }

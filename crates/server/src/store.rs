@@ -147,8 +147,8 @@ impl Store {
         if lock.try_lock().is_err() {
             return Err(StoreError::InUse(dir.display().to_string()));
         }
-        sweep_unfinished(dir)?;
-        check_key(&dir.join("store.sealed"), party, &key)?;
+        check_key(&dir.join("store.sealed"), party, &key, [&models, &sets, &runs])?;
+        sweep_unfinished(dir, &runs)?;
         let durable = read_mark(&dir.join("mark"))?;
         let mark = Mutex::new(Mark { durable, next: durable });
         Ok(Self { dir: dir.into(), party, key, models, sets, runs, mark, _lock: lock })
@@ -261,15 +261,18 @@ fn read_mark(path: &Path) -> Result<u64, StoreError> {
 }
 
 /// Whether `key` and party are those with which the store was made; a new one is marked.
-fn check_key(path: &Path, party: Party, key: &StoreKey) -> Result<(), StoreError> {
+fn check_key(path: &Path, party: Party, key: &StoreKey, shelves: [&Shelf; 3]) -> Result<(), StoreError> {
     let label = format!("{party}/store");
-    if !path.exists() {
-        return write_sealed(key, &label, path, &());
-    }
-    read_sealed(key, &label, path).map_err(|e| match e {
+    let other = |e| match e {
         StoreError::Seal(_) => StoreError::Key { path: path.display().to_string() },
         other => other,
-    })
+    };
+    if path.exists() {
+        return read_sealed(key, &label, path).map_err(other);
+    }
+    // A store of before there were marks.
+    shelves.into_iter().try_for_each(|shelf| shelf.check_key(key)).map_err(other)?;
+    write_sealed(key, &label, path, &())
 }
 
 /// Ending of a file that is being written.
@@ -283,15 +286,15 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     sync_folder(path)
 }
 
-/// Erases what a crash left half written, here and in the folders below.
-fn sweep_unfinished(dir: &Path) -> Result<(), StoreError> {
-    for entry in fs::read_dir(dir).map_err(io_error(dir))? {
-        let entry = entry.map_err(io_error(dir))?;
-        let path = entry.path();
-        match entry.file_type().map_err(io_error(&path))? {
-            kind if kind.is_dir() => sweep_unfinished(&path)?,
-            kind if kind.is_file() && path.extension().is_some_and(|e| e == WRITING) => erase_file(&path)?,
-            _ => {}
+/// Erases what a crash left half written in the store's own folders.
+fn sweep_unfinished(dir: &Path, runs: &Shelf) -> Result<(), StoreError> {
+    let own = ["", "models", "sets", "runs"].map(|name| dir.join(name));
+    for folder in own.into_iter().chain(runs.folders()?) {
+        for entry in fs::read_dir(&folder).map_err(io_error(&folder))? {
+            let path = entry.map_err(io_error(&folder))?.path();
+            if path.extension().is_some_and(|e| e == WRITING) && path.is_file() {
+                erase_file(&path)?;
+            }
         }
     }
     Ok(())
@@ -381,7 +384,15 @@ mod tests {
         let with = |party, key| Store::open(dir.path(), party, StoreKey::from_seed(Seed::from_bytes([key; 32])));
         assert!(matches!(with(Party::Bob, 2), Err(StoreError::Key { .. })));
         assert!(matches!(with(Party::Carol, 1), Err(StoreError::Key { .. })));
-        with(Party::Bob, 1).unwrap().stage(&model(3)).unwrap();
+        let store = with(Party::Bob, 1).unwrap();
+        store.stage(&model(3)).unwrap();
+        store.commit(3).unwrap();
+        drop(store);
+        // One that was made before stores were marked.
+        fs::remove_file(dir.path().join("store.sealed")).unwrap();
+        assert!(matches!(with(Party::Bob, 2), Err(StoreError::Key { .. })));
+        with(Party::Bob, 1).unwrap();
+        assert!(matches!(with(Party::Bob, 2), Err(StoreError::Key { .. })));
     }
 
     #[test]
@@ -389,8 +400,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()).unwrap());
         fs::create_dir(dir.path().join("runs/3")).unwrap();
+        fs::create_dir(dir.path().join("others")).unwrap();
         let torn = ["mark.writing", "models/3.writing", "runs/3.writing", "runs/3/notes.writing"];
-        let kept = ["models/3.sealed", "runs/3/notes.sealed"];
+        let kept = ["models/3.sealed", "runs/3/notes.sealed", "others/3.writing"];
         torn.iter().chain(&kept).for_each(|f| fs::write(dir.path().join(f), b"x").unwrap());
         drop(open(dir.path()).unwrap());
         let there = |f: &&str| dir.path().join(f).exists();

@@ -8,7 +8,7 @@ use trefoil_nn::train::Patience;
 use trefoil_nn::train::clear::Score;
 use trefoil_proto::run::{Phase, RunSpec, Stage, When};
 
-use crate::{Client, ClientError, Opened, RunStatus, RunUseError};
+use crate::{Client, ClientError, Listing, Opened, RunStatus, RunUseError};
 
 /// How often the servers are asked how the run stands.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -143,9 +143,12 @@ impl Rows {
         if self.why.as_deref() == Some(why) {
             return Ok(());
         }
-        // A server that is away, or lists that differ while a set is on its way out: the next look tells.
-        let Ok(sets) = client.sets() else { return Ok(()) };
-        let there = sets.iter().any(|s| s.epoch == spec.set);
+        // A server that is away, or lists that differ while something is on its way: the next look tells.
+        let Ok(Listing { agreed, torn }) = client.list_sets() else { return Ok(()) };
+        if !torn.is_empty() {
+            return Ok(());
+        }
+        let there = agreed.iter().any(|s| s.epoch == spec.set);
         if self.seen && !there {
             return Err(RunUseError::NoRows { run: spec.name.clone() }.into());
         }

@@ -160,14 +160,24 @@ fn program(t: &Trained, values: &[Vec<f64>]) -> (Program, Vec<Words>, Vec<usize>
     (program, first.collect(), stored)
 }
 
-/// How far weights are from those of `compiled`, in parts of what they may be off.
+/// How far weights are from those of `compiled`, in parts of what they may be off. A bias is the sum of as many products
+/// as its layer's kernel has for an output, each of which may be much larger than what is left of all: it may be off by
+/// [`PART`] of the kernel's sum beside its own size.
 fn off(compiled: &Compiled, got: &[Vec<f64>]) -> f64 {
     let mut worst = 0_f64;
+    let mut kernel = (String::new(), 0.0);
     for ((spec, tensor), got) in compiled.program.weights.iter().zip(&compiled.weights).zip(got) {
         let want = decode(tensor.data(), spec.scale);
         assert_eq!(want.len(), got.len());
         let largest = want.iter().fold(1.0, |m: f64, w| m.max(w.abs()));
-        let bound = UNITS + PART * largest;
+        let (layer, tensor) = spec.name.rsplit_once('/').unwrap();
+        let products = if tensor == "bias" && kernel.0 == layer { kernel.1 } else { 0.0 };
+        if tensor == "kernel" {
+            let outputs = *spec.shape.last().unwrap();
+            let sum = |o: usize| want.iter().skip(o).step_by(outputs).map(|w| w.abs()).sum::<f64>();
+            kernel = (layer.to_owned(), (0..outputs).map(sum).fold(0.0, f64::max));
+        }
+        let bound = UNITS + PART * (largest + products);
         worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs() / bound).fold(worst, f64::max);
     }
     worst

@@ -22,11 +22,13 @@ impl Lane<'_> {
         match training {
             Training::Stage { id, run, hash, .. } => self.stage_run(id, run, hash),
             Training::Keep { run } => {
+                let _alone = lock(&self.core.reconciling);
                 self.core.keep_run(run)?;
                 self.core.reached(Point::Committed);
                 Ok(Some(Status::Ok))
             }
             Training::Erase { run } => {
+                let _alone = lock(&self.core.reconciling);
                 self.core.erase_run(run)?;
                 tracing::info!(run, "run removed");
                 Ok(Some(Status::Ok))

@@ -28,11 +28,13 @@ impl Lane<'_> {
             }
             Training::Stage { spec: None, .. } => Err(refused(Refusal::Invalid, "carol needs the specification")),
             Training::Keep { run } => {
+                let _alone = lock(&self.core.reconciling);
                 self.core.keep_run(run)?;
                 self.core.reached(Point::Committed);
                 Ok(Some(Status::Ok))
             }
             Training::Erase { run } => {
+                let _alone = lock(&self.core.reconciling);
                 self.core.erase_run(run)?;
                 tracing::info!(run, "run removed");
                 Ok(Some(Status::Ok))

@@ -72,7 +72,7 @@ impl Counter<'_> {
         }
         let run = self.run(client, number)?;
         self.leads(&run, client, "remove")?;
-        let answer = self.enqueue(Work::DropRun(run))?;
+        let answer = self.enqueue(client, Work::DropRun(run))?;
         self.finish(client, RequestId::default(), &answer)
     }
 
@@ -146,7 +146,7 @@ impl Counter<'_> {
         seed: SecretSeed,
     ) -> Result<Response, Refused> {
         read_seed(&seed)?;
-        let answer = self.enqueue(Work::Train { id, spec, seed })?;
+        let answer = self.enqueue(client, Work::Train { id, spec, seed })?;
         self.finish(client, id, &answer)
     }
 

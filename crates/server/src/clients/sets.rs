@@ -30,7 +30,7 @@ impl Counter<'_> {
         if !self.core.sets.has_room(&declaration) {
             return refused(Refusal::Invalid, "the servers' list of data sets is full: remove some");
         }
-        let answer = self.enqueue(Work::Declare(client.into(), declaration))?;
+        let answer = self.enqueue(client, Work::Declare(client.into(), declaration))?;
         self.finish(client, RequestId::default(), &answer)
     }
 
@@ -39,7 +39,7 @@ impl Counter<'_> {
         let Some(info) = self.core.sets.named(name).filter(|i| i.coordinator == client) else {
             return refused(Refusal::UnknownSet, format!("{client} has declared no data set {name}"));
         };
-        let answer = self.enqueue(Work::RemoveSet(info.epoch))?;
+        let answer = self.enqueue(client, Work::RemoveSet(info.epoch))?;
         self.finish(client, RequestId::default(), &answer)
     }
 
@@ -71,7 +71,7 @@ impl Counter<'_> {
         read_seed(&seed)?;
         let (set, _, part) = named;
         let work = Contribution { id, owner: client.into(), set, part, seed };
-        let answer = self.enqueue(Work::Contribute(work))?;
+        let answer = self.enqueue(client, Work::Contribute(work))?;
         self.finish(client, id, &answer)
     }
 

@@ -176,7 +176,9 @@ mod tests {
         stage(&bob, 20, Some(run.origin()));
         run.note_agreement(&bob, "ann", false).unwrap();
         is_refused(&bob, &bob.models, 20, "ann, who withdrew it");
+        run.failed("without the agreement of ann, who withdrew it");
         run.note_agreement(&bob, "ann", true).unwrap();
+        assert_eq!(run.info(&bob).note, "");
         assert!(bob.reconcile(&bob.models, &[20], &[], 100).unwrap().is_empty());
         assert_eq!(run.published(&bob).unwrap().epoch, 20);
         // Told once more, he has it; another of the same run he does not take.

@@ -79,6 +79,29 @@ impl Shelf {
         Ok((sealed, staged))
     }
 
+    /// Refuses a key that does not open the first kept file.
+    pub(super) fn check_key(&self, key: &StoreKey) -> Result<(), StoreError> {
+        let (kept, _) = self.epochs()?;
+        let Some(epoch) = kept.first() else { return Ok(()) };
+        let path = self.path(*epoch, false);
+        let sealed = fs::read(&path).map_err(io_error(&path))?;
+        key.open(&self.label(*epoch), &path, &sealed)?.zeroize();
+        Ok(())
+    }
+
+    /// The folders that belong to a number.
+    pub(super) fn folders(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(io_error(&self.dir))? {
+            let path = entry.map_err(io_error(&self.dir))?.path();
+            let number = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<u64>().is_ok());
+            if number && path.is_dir() {
+                all.push(path);
+            }
+        }
+        Ok(all)
+    }
+
     pub(super) fn load<T: DeserializeOwned>(&self, key: &StoreKey, epoch: u64, staged: bool) -> Result<T, StoreError> {
         read_sealed(key, &self.label(epoch), &self.path(epoch, staged))
     }
