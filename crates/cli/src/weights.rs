@@ -2,7 +2,7 @@
 
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use trefoil_client::Opened;
@@ -28,10 +28,10 @@ pub(crate) fn check_name(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Refuses a file that cannot be written; makes the folder.
-pub(crate) fn check_place(path: &Path) -> anyhow::Result<()> {
+/// Refuses a file that cannot be written, or that is one of `reads`; makes the folder.
+pub(crate) fn check_place(path: &Path, reads: &[PathBuf]) -> anyhow::Result<()> {
     if is_hdf5(path) {
-        return places::check("--weights", path, &[]);
+        return places::check("--weights", path, reads);
     }
     std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
 }

@@ -157,7 +157,7 @@ impl<'a> Fetch<'a> {
             ),
             None => None,
         };
-        weights::check_place(path)?;
+        weights::check_place(path, description.as_ref().map_or(&[], |d| &d.reads))?;
         Ok(Some(Self { path, description }))
     }
 

@@ -78,7 +78,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if !args.clear {
         check_revealed(&args, &d, args.trial.then_some("owner"))?;
     }
-    check_places(&args)?;
+    check_places(&args, &d)?;
     if args.clear {
         let mut records = rows(&d, args.json)?;
         clear::pretrain(&mut d, args.json)?;
@@ -244,11 +244,10 @@ fn check_rows(d: &Description, set: &Declaration) -> anyhow::Result<()> {
 }
 
 /// Refuses to train for files that cannot be written in the end.
-fn check_places(args: &Args) -> anyhow::Result<()> {
-    if let Some(path) = &args.curve {
-        places::check("--curve", path, std::slice::from_ref(&args.run))?;
-    }
-    args.weights.as_deref().map_or(Ok(()), weights::check_place)
+fn check_places(args: &Args, d: &Description) -> anyhow::Result<()> {
+    let reads = [std::slice::from_ref(&args.run), &d.reads].concat();
+    args.curve.as_ref().map_or(Ok(()), |path| places::check("--curve", path, &reads))?;
+    args.weights.as_deref().map_or(Ok(()), |path| weights::check_place(path, &reads))
 }
 
 /// The rows that the description names.

@@ -71,6 +71,14 @@ pub(crate) struct Records {
 }
 
 impl Source {
+    /// The files that hold its columns.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        match &self.kind {
+            Kind::Columns(all) => all.iter().map(|c| c.file.clone()).collect(),
+            Kind::Digits | Kind::Mnist(_) | Kind::Folder(_) | Kind::Hospitals => vec![],
+        }
+    }
+
     /// `[data]`.
     pub(super) fn read(mut s: Section, folder: &Path) -> anyhow::Result<Self> {
         let path = s.text("path")?.map(|p| beside(folder, &p));

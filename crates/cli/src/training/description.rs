@@ -36,6 +36,8 @@ pub(crate) struct Description {
     pub(crate) rows: Option<usize>,
     /// What is trained in the clear beforehand.
     pub(crate) pretrain: Option<Pretrain>,
+    /// Files that it reads: not to be written.
+    pub(crate) reads: Vec<PathBuf>,
 }
 
 /// Training in the clear on data of the owner's own, before the private run.
@@ -77,7 +79,8 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
     };
     let small = if quick { small } else { Quick::default() };
     let part = file.section("model")?;
-    let (graph, mut frozen, features) = network(file.need("[model]", part)?, folder)?;
+    let mut reads = Vec::new();
+    let (graph, mut frozen, features) = network(file.need("[model]", part)?, folder, &mut reads)?;
     let loss = loss(file.section("loss")?)?;
     let part = file.section("optimizer")?;
     let how = method(file.need("[optimizer]", part)?, On::Shares)?;
@@ -133,7 +136,9 @@ pub(super) fn parse(text: &str, folder: &Path, quick: bool) -> anyhow::Result<De
         bail!("nothing is left to train: every layer with weights is frozen");
     }
     let training = Training { name, graph, spec, features, set, drawn, shuffle, checkpoint, patience, reveal };
-    Ok(Description { training, source, rows, pretrain })
+    let sources = source.iter().chain(pretrain.iter().map(|p| &p.source));
+    reads.extend(sources.flat_map(Source::files));
+    Ok(Description { training, source, rows, pretrain, reads })
 }
 
 /// Layers that have weights.
@@ -161,7 +166,7 @@ impl Quick {
     }
 }
 
-fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>, Features)> {
+fn network(mut s: Section, folder: &Path, reads: &mut Vec<PathBuf>) -> anyhow::Result<(Graph, Vec<String>, Features)> {
     let seed = s.count("seed", 0, i64::MAX as u64)?.unwrap_or(1);
     let input = s.counts("input", 1, 1 << 20)?;
     let init = match s.text("init")? {
@@ -178,6 +183,7 @@ fn network(mut s: Section, folder: &Path) -> anyhow::Result<(Graph, Vec<String>,
                 .map_err(|e| whole(&path, e))
                 .with_context(|| format!("cannot train the model {}", path.display()))?;
             frozen = model.frozen;
+            reads.push(path);
             model.graph
         }
         (None, Some(net), None) => layers::built_in(&net, seed)?,

@@ -201,6 +201,11 @@ fn models_of_keras_are_trained_on_and_weights_go_back() {
     let text = format!("{}[model]\nfile = {:?}\n{}", &TINY[..from], model.display().to_string(), &TINY[to..]);
     std::fs::write(&file, text).unwrap();
     fails(&["train", &file, "--clear"], "(SpatialDropout2D): does in training what Trefoil does not");
+    // What a run begins with is not written over.
+    std::fs::copy(model.with_file_name("keras3_transfer.h5"), at("start.h5")).unwrap();
+    let text = format!("{}[model]\nfile = \"start.h5\"\n{}", &TINY[..from], &TINY[to..]);
+    std::fs::write(&file, text).unwrap();
+    fails(&["train", &file, "--clear", "--weights", &at("start.h5")], "start.h5; take another name");
 }
 
 #[test]
@@ -259,6 +264,8 @@ fn columns_are_as_their_ranges_say_and_alike_to_be_published() {
     fails(&["train", &file, "--dry-run"], "but columns a and b have different scales or ranges");
     text("range = \"0..4\"", "range = \"0..2\"");
     fails(&["train", &file, "--clear"], "column b, row 21: 2.1 becomes 2.0999");
+    let column = dir.path().join("b.npy").display().to_string();
+    fails(&["train", &file, "--clear", "--curve", &column], "b.npy; take another name");
 }
 
 #[test]

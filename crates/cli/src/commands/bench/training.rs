@@ -114,7 +114,7 @@ pub(super) fn description(net: &str, batch: u32, name: String) -> anyhow::Result
     };
     let training =
         Training { checkpoint: u32::MAX, features: Features::Steps, ..Training::new(name, bench_net(net, 1)?, spec) };
-    Ok(Description { training, source: None, rows: None, pretrain: None })
+    Ok(Description { training, source: None, rows: None, pretrain: None, reads: Vec::new() })
 }
 
 /// Pixels and labels without meaning.
