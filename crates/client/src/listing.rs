@@ -34,14 +34,10 @@ impl<T> Listing<T> {
         if let Some(i) = self.agreed.iter().position(|t| of(t) == name) {
             return Ok(Some(self.agreed.swap_remove(i)));
         }
-        self.torn.iter().find(|t| t.name == name).map_or(Ok(None), |t| Err(t.error()))
-    }
-}
-
-impl Torn {
-    /// As an error.
-    pub fn error(&self) -> ClientError {
-        ClientError::Disagree { what: self.what.clone() }
+        match self.torn.iter().find(|t| t.name == name) {
+            Some(torn) => Err(ClientError::Disagree { what: torn.what.clone() }),
+            None => Ok(None),
+        }
     }
 }
 

@@ -347,9 +347,9 @@ impl Core {
         Ok(Some(Status::Missing(missing)))
     }
 
-    /// Follows alice's inventory of models: commits what is staged and exists, if it may be kept, drops what is staged and does not,
-    /// save what may be younger than the inventory (`below`). Gives the epochs that this party lacks. What this party
-    /// keeps and alice does not shows that she runs on another store: nothing is to be done with her then.
+    /// Follows alice's inventory of models: commits what is staged and exists, if it may be kept, drops what is staged and
+    /// does not, save what may be younger than the inventory (`below`). Gives the epochs that this party lacks. What this
+    /// party knows and alice does not keep shows that she runs on another store: nothing is to be done with her then.
     pub(crate) fn reconcile<W: Parts>(
         &self,
         models: &Registry<W>,
