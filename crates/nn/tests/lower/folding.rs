@@ -161,24 +161,28 @@ fn program(t: &Trained, values: &[Vec<f64>]) -> (Program, Vec<Words>, Vec<usize>
 }
 
 /// How far weights are from those of `compiled`, in parts of what they may be off. A bias is the sum of as many products
-/// as its layer's kernel has for an output, each of which may be much larger than what is left of all: it may be off by
-/// [`PART`] of the kernel's sum beside its own size.
+/// as its layer's kernel has for that output, each of which may be much larger than what is left of all: it may be off by
+/// [`PART`] of their kernels' sizes beside its own.
 fn off(compiled: &Compiled, got: &[Vec<f64>]) -> f64 {
     let mut worst = 0_f64;
-    let mut kernel = (String::new(), 0.0);
+    let mut sums = (String::new(), Vec::new());
     for ((spec, tensor), got) in compiled.program.weights.iter().zip(&compiled.weights).zip(got) {
         let want = decode(tensor.data(), spec.scale);
         assert_eq!(want.len(), got.len());
         let largest = want.iter().fold(1.0, |m: f64, w| m.max(w.abs()));
         let (layer, tensor) = spec.name.rsplit_once('/').unwrap();
-        let products = if tensor == "bias" && kernel.0 == layer { kernel.1 } else { 0.0 };
+        let mut products = vec![0.0; want.len()];
         if tensor == "kernel" {
             let outputs = *spec.shape.last().unwrap();
             let sum = |o: usize| want.iter().skip(o).step_by(outputs).map(|w| w.abs()).sum::<f64>();
-            kernel = (layer.to_owned(), (0..outputs).map(sum).fold(0.0, f64::max));
+            sums = (layer.to_owned(), (0..outputs).map(sum).collect());
+        } else if tensor == "bias" && sums.0 == layer {
+            products.clone_from(&sums.1);
         }
-        let bound = UNITS + PART * (largest + products);
-        worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs() / bound).fold(worst, f64::max);
+        assert_eq!(products.len(), want.len(), "{}", spec.name);
+        for ((g, w), products) in got.iter().zip(&want).zip(products) {
+            worst = worst.max((g - w).abs() / (UNITS + PART * (largest + products)));
+        }
     }
     worst
 }
